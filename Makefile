@@ -1,0 +1,50 @@
+# Two commands matter: `make demo` and `make test`. Both make .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint types imports unit backends format clean
+
+demo: .venv/.installed
+	$(BIN)/python examples/demo.py
+
+test: lint types imports unit backends
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
+	$(BIN)/mypy
+
+imports: .venv/.installed-dev
+	$(BIN)/lint-imports
+
+unit: .venv/.installed-dev
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+
+# The parts that need no TensorFlow, once more on Keras's other backends; torch where it is installed.
+backends: .venv/.installed-dev
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m any_backend
+	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
+	  KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend; \
+	else echo "torch is not installed: its checks did not run ($(BIN)/pip install -c constraints.txt torch)"; fi
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version) if sys.version_info < (3, 11) else 0"
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
+	touch $@
+
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
