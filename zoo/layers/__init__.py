@@ -1,1 +1,7 @@
-"""TODO."""
+"""Keras layers for sequences."""
+
+from zoo.layers.lstm import LSTM as LSTM
+from zoo.layers.lstm_cell import LSTMCell as LSTMCell
+from zoo.layers.masking import FixedLength as FixedLength, SequenceMask as SequenceMask, ZeroPadding as ZeroPadding
+
+__all__ = ["LSTM", "FixedLength", "LSTMCell", "SequenceMask", "ZeroPadding"]

@@ -1,1 +1,51 @@
-"""TODO."""
+"""Models: a dict from name to builder, one family a file.
+
+A builder takes a `SequenceTask` and keyword arguments of its own and returns a functional Keras model from
+`{"features": (batch, steps, channels), "lengths": (batch,)}` to logits (batch, classes).
+
+>>> task = SequenceTask(channels=12, classes=9)
+>>> build("lstm", task, units=8).output_shape
+(None, 9)
+>>> build("lstn", task)
+Traceback (most recent call last):
+ValueError: unknown model 'lstn'; did you mean 'lstm' or 'cnn_lstm'? Valid: cnn_lstm, cnn_lstm_parallel, lstm
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from zoo.layers import FixedLength
+from zoo.models.cnn_lstm import cnn_lstm
+from zoo.models.cnn_lstm_parallel import cnn_lstm_parallel
+from zoo.models.inputs import SequenceTask as SequenceTask
+from zoo.models.lstm import lstm
+from zoo.suggest import unknown
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "lstm": lstm,
+    "cnn_lstm": cnn_lstm,
+    "cnn_lstm_parallel": cnn_lstm_parallel,
+}
+
+
+def builder(name: str) -> Callable[..., keras.Model]:
+    """The builder called `name`.
+
+    Raises:
+        ValueError: No model is called so; the message names the nearest.
+    """
+    if name not in MODELS:
+        raise ValueError(unknown("model", name, MODELS))
+    return MODELS[name]
+
+
+def build(name: str, task: SequenceTask, **arguments: Any) -> keras.Model:
+    """Build the model called `name` for `task`; `arguments` are the builder's own."""
+    return builder(name)(task, **arguments)
+
+
+def fixed_steps(model: keras.Model) -> int | None:
+    """The length of a model's fixed time axis, or `None` where any length goes in."""
+    return next((layer.steps for layer in model.layers if isinstance(layer, FixedLength)), None)

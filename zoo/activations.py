@@ -1,0 +1,282 @@
+"""The named activations: one table that layers, kernels, docs and the command line read.
+
+An entry says what a function is (`Definition`); `get` binds it to parameters (`Activation`), which is what layers
+hold, call and save. Two activations are the same when name and parameters are equal, however they were given.
+
+>>> get("leaky_relu(0.33)") == get("leaky_relu(negative_slope=0.33)")
+True
+>>> get("relu").bounded, get("relu6").bounded
+(False, True)
+>>> get("sigmoid").lower, get("sigmoid").upper
+(0.0, 1.0)
+"""
+
+import ast
+import functools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo._activation_table import ACTIVATIONS, ALIASES, Definition
+from zoo.suggest import unknown
+
+Tensor = Any  # whatever the Keras backend calls a tensor
+
+
+def _shortest(value: float) -> str:
+    # repr is exact but writes 1.0 where a person writes 1.
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+@dataclass(frozen=True)
+class Activation:
+    """A row of the table with its parameters: what layers hold, call and save.
+
+    Args:
+        name: A name in `ACTIVATIONS`.
+        parameters: Every parameter of that row, in its order, as (name, value) pairs.
+
+    Example:
+    >>> leaky = get("leaky_relu(0.33)")
+    >>> str(leaky), leaky.parameters
+    ('leaky_relu(0.33)', (('negative_slope', 0.33),))
+    >>> [round(float(y), 2) for y in leaky(ops.array([-1.0, 2.0]))]
+    [-0.33, 2.0]
+    >>> [round(float(y), 2) for y in leaky.derivative(ops.array([-1.0, 2.0]))]
+    [0.33, 1.0]
+    """
+
+    name: str
+    parameters: tuple[tuple[str, float], ...] = ()
+
+    def __call__(self, x: Tensor, **given: Tensor) -> Tensor:
+        """Apply the function to `x`, of any shape; `given` stands in for parameters that a layer learns or draws."""
+        return self.definition.function(x, **self._arguments(given))
+
+    def derivative(self, x: Tensor, **given: Tensor) -> Tensor:
+        """The derivative at `x`, same shape. Raises `TypeError` where the function is not elementwise: see `vjp`."""
+        if not self.definition.elementwise:
+            raise TypeError(
+                f"{self.name} is not elementwise: it has a Jacobian, not a derivative; use vjp(x, upstream)"
+            )
+        return self.definition.derivative(x, **self._arguments(given))
+
+    def vjp(self, x: Tensor, upstream: Tensor, **given: Tensor) -> Tensor:
+        """The gradient with respect to `x`, given the gradient `upstream` with respect to the output."""
+        if self.definition.elementwise:
+            return upstream * self.derivative(x, **given)
+        return self.definition.derivative(x, upstream)
+
+    def _arguments(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        learnable = self.definition.learnable
+        if learnable and learnable not in given:
+            raise TypeError(
+                f"{self.name} learns its {learnable}, so a layer must own it: use it in zoo.layers.LSTM, "
+                f"or pass {learnable}=..., or use leaky_relu(...) for a fixed slope"
+            )
+        return {**dict(self.parameters), **given}
+
+    @property
+    def definition(self) -> Definition:
+        return ACTIVATIONS[self.name]
+
+    @property
+    def lower(self) -> float:
+        """Infimum of the values."""
+        return self.definition.bounds(**dict(self.parameters))[0]
+
+    @property
+    def upper(self) -> float:
+        """Supremum of the values."""
+        return self.definition.bounds(**dict(self.parameters))[1]
+
+    @property
+    def bounded(self) -> bool:
+        """Both bounds are finite."""
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
+
+    @property
+    def __name__(self) -> str:  # Keras names the activation of a layer in summaries by this
+        return str(self)
+
+    def __str__(self) -> str:
+        defaults = self.definition.parameters
+        if all(value == defaults[key] for key, value in self.parameters):
+            return self.name
+        return f"{self.name}({', '.join(_shortest(value) for _, value in self.parameters)})"
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "parameters": dict(self.parameters)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Activation":
+        return bind(config["name"], **config["parameters"])
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+@dataclass(frozen=True)
+class LayerActivation:
+    """An activation that was given as a Keras layer, such as `keras.layers.PReLU()`.
+
+    Every gate that uses it gets a layer of its own, so that learned slopes are not shared.
+
+    Args:
+        template: The layer's class and configuration as JSON; never its weights.
+
+    Example:
+    >>> get(keras.layers.LeakyReLU(0.1)).make().negative_slope
+    0.1
+    """
+
+    template: str
+
+    @classmethod
+    def of(cls, layer: keras.layers.Layer) -> "LayerActivation":
+        return cls(json.dumps(keras.saving.serialize_keras_object(layer), sort_keys=True))
+
+    def make(self) -> keras.layers.Layer:
+        """A new, unbuilt layer."""
+        return keras.saving.deserialize_keras_object(json.loads(self.template))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"template": self.template}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LayerActivation":
+        return cls(**config)
+
+
+def bind(name: str, *values: float, **named: float) -> Activation:
+    """Make the activation `name` with parameters; those left out take the table's defaults.
+
+    Raises:
+        ValueError: `name` or a parameter is not in the table, or a parameter is not a finite number.
+
+    Example:
+    >>> str(bind("elu", 0.5)), str(bind("rrelu", upper=0.25))
+    ('elu(0.5)', 'rrelu(0.125, 0.25)')
+    """
+    definition = ACTIVATIONS.get(ALIASES.get(name, name))
+    if definition is None:
+        raise ValueError(unknown("activation", name, [*ACTIVATIONS, *ALIASES]))
+    names = list(definition.parameters)
+    wanted = f"{name}({', '.join(f'{key}={value:g}' for key, value in definition.parameters.items())})"
+    if (
+        len(values) > len(names)
+        or any(key not in names for key in named)
+        or any(key in named for key in names[: len(values)])
+    ):
+        raise ValueError(f"activation {name!r} received {values} {named}; expected {wanted}")
+    given = {**definition.parameters, **dict(zip(names, values, strict=False)), **named}
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(
+                f"activation {name!r}: {key} must be a finite number, received {value!r}; expected {wanted}"
+            )
+    if "alpha" in given and given["alpha"] <= 0:
+        raise ValueError(f"activation {name!r}: alpha must be positive, received {given['alpha']!r}")
+    if name == "rrelu" and not given["lower"] <= given["upper"]:
+        raise ValueError(
+            f"activation 'rrelu': lower must not exceed upper, received {given['lower']!r} and {given['upper']!r}"
+        )
+    return Activation(definition.name, tuple((key, float(value)) for key, value in given.items()))
+
+
+def _parse(text: str) -> Activation:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return bind(node.id)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
+            values = [ast.literal_eval(argument) for argument in node.args]
+            return bind(node.func.id, *values, **{str(k.arg): ast.literal_eval(k.value) for k in node.keywords})
+    except SyntaxError:
+        pass
+    raise ValueError(
+        f"activation {text!r} is not understood; write a name or a name with numbers: 'relu', 'leaky_relu(0.33)'"
+    )
+
+
+@functools.cache
+def _keras_functions() -> dict[Any, str]:
+    """Keras's own function for each row that has one, so that `keras.activations.relu` means "relu"."""
+    functions = {getattr(keras.activations, name): name for name in ACTIVATIONS if hasattr(keras.activations, name)}
+    plain = (
+        "sigmoid",
+        "tanh",
+        "relu",
+        "relu6",
+        "silu",
+        "softsign",
+        "hard_sigmoid",
+        "hard_tanh",
+        "mish",
+        "selu",
+    )
+    return {**functions, **{getattr(ops, name): name for name in plain if hasattr(ops, name)}}
+
+
+def get(identifier: Any) -> Any:
+    """Find an activation by name, parametrised name, function, layer or saved configuration.
+
+    Args:
+        identifier: `None` (Keras's spelling of "linear"), a name of the table ("relu"), one with parameters
+            ("leaky_relu(0.33)"), an `Activation`, a function of `keras.activations` or a registered function of
+            your own, a Keras layer (`keras.layers.LeakyReLU(0.1)`), or what `serialize` returned.
+
+    Returns:
+        An `Activation` where the table has it; a `LayerActivation` for a layer; else the callable itself.
+
+    Raises:
+        ValueError: Nothing is known by that name, or the function could not be saved (a lambda, a `partial`).
+
+    Example:
+    >>> get("swish") == get(keras.activations.silu)
+    True
+    >>> get("reul")
+    Traceback (most recent call last):
+    ValueError: unknown activation 'reul'; did you mean 'relu' or 'prelu' or 'elu'? ...
+    """
+    if identifier is None:
+        return bind("linear")
+    if isinstance(identifier, Activation | LayerActivation):
+        return identifier
+    if isinstance(identifier, str):
+        is_keras_only = (
+            identifier not in ACTIVATIONS and identifier not in ALIASES and hasattr(keras.activations, identifier)
+        )
+        return keras.activations.get(identifier) if is_keras_only else _parse(identifier)
+    if isinstance(identifier, dict):
+        return get(keras.activations.get(identifier))
+    if isinstance(identifier, keras.layers.Layer):
+        return LayerActivation.of(identifier)
+    name = getattr(identifier, "__name__", "")
+    if name == "<lambda>" or isinstance(identifier, functools.partial):
+        raise ValueError(
+            f"activation {identifier!r} cannot be saved with a model: define a function and register it with "
+            "@keras.saving.register_keras_serializable(), or use a parametrised name such as 'leaky_relu(0.33)'"
+        )
+    if not callable(identifier):
+        raise ValueError(f"activation must be a name, a function or a layer; received {identifier!r}")
+    known = _keras_functions().get(identifier)
+    return bind(known) if known else identifier
+
+
+def serialize(activation: Any) -> Any:
+    """What a layer's configuration stores for `activation`; `get` turns it back.
+
+    Example:
+    >>> serialize(get("leaky_relu(0.33)"))
+    'leaky_relu(0.33)'
+    """
+    if isinstance(activation, Activation):
+        return str(activation)
+    if isinstance(activation, LayerActivation):
+        return json.loads(activation.template)
+    return keras.activations.serialize(activation)

@@ -1,0 +1,59 @@
+"""The LSTM step as published, in `keras.ops`: what every faster engine must equal."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+Tensor = Any
+
+
+class GateFunctions(NamedTuple):
+    """The five activations of an LSTM, each a function of a tensor of shape (batch, units)."""
+
+    input_gate: Callable[[Tensor], Tensor]
+    forget_gate: Callable[[Tensor], Tensor]
+    candidate: Callable[[Tensor], Tensor]
+    output_gate: Callable[[Tensor], Tensor]
+    hidden: Callable[[Tensor], Tensor]
+
+
+def lstm_step(preactivations: tuple[Tensor, ...], cell: Tensor, functions: GateFunctions) -> tuple[Tensor, Tensor]:
+    """One step of the LSTM, from what the gates receive to the new states.
+
+        i = input_gate(z_i)
+        f = forget_gate(z_f)
+        g = candidate(z_c)
+        o = output_gate(z_o)
+        c' = f * c + i * g
+        h' = o * hidden(c')
+
+    Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000).
+
+    Args:
+        preactivations: z_i, z_f, z_c, z_o in Keras's order, each (batch, units): input, recurrence and bias summed.
+        cell: The cell state c before the step, (batch, units).
+        functions: The five activations.
+
+    Returns:
+        The hidden state h' and the cell state c' after the step, each (batch, units).
+
+    Example:
+    >>> import numpy as np
+    >>> zero = np.zeros((1, 1), "float32")
+    >>> h, c = lstm_step((zero, zero, zero + 2, zero), zero + 1, GateFunctions(*[ops.relu6] * 5))
+    >>> float(h[0, 0]), float(c[0, 0])
+    (0.0, 0.0)
+    """
+    z_i, z_f, z_c, z_o = preactivations
+    i = functions.input_gate(z_i)
+    f = functions.forget_gate(z_f)
+    g = functions.candidate(z_c)
+    o = functions.output_gate(z_o)
+    cell = f * cell + i * g
+    return o * functions.hidden(cell), cell
+
+
+def split_gates(z: Tensor) -> tuple[Tensor, ...]:
+    """Cut (batch, 4 * units) into z_i, z_f, z_c, z_o."""
+    return tuple(ops.split(z, 4, axis=-1))

@@ -1,0 +1,205 @@
+"""The LSTM layer: a drop-in for `keras.layers.LSTM` with an activation of its own for every gate."""
+
+import logging
+from typing import Any
+
+import keras
+
+from zoo import kernels
+from zoo.kernels.reference import Tensor
+from zoo.layers.lstm_cell import LSTMCell
+
+logger = logging.getLogger(__name__)
+
+
+def _of_cell(name: str) -> property:
+    return property(lambda layer: getattr(layer.cell, name), doc=f"`{name}` of the cell.")
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class LSTM(keras.layers.RNN):
+    """Long short-term memory with a separate activation for each gate.
+
+    At step t, with `x_t` the input, `h` the hidden state and `c` the cell state:
+
+        i = input_gate_activation(x_t @ W_i + h @ U_i + b_i)
+        f = forget_gate_activation(x_t @ W_f + h @ U_f + b_f)
+        g = candidate_activation(x_t @ W_c + h @ U_c + b_c)
+        o = output_gate_activation(x_t @ W_o + h @ U_o + b_o)
+        c = f * c + i * g
+        h = o * hidden_activation(c)
+
+    With Keras's arguments this is `keras.layers.LSTM`: same defaults, same weights in the same order (i, f, c, o),
+    same results; `set_weights` carries them across in either direction.
+
+    Args:
+        units: Positive int, the width of `h` and `c`.
+        activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
+        recurrent_activation: What the three gates inherit. Default "sigmoid".
+        input_gate_activation: Activation of i: a name ("relu", "leaky_relu(0.33)"), a function, a Keras layer, or
+            `None` to inherit. The identity is "linear". So for the next four.
+        forget_gate_activation: Activation of f.
+        candidate_activation: Activation of g.
+        output_gate_activation: Activation of o.
+        hidden_activation: Activation applied to `c` before the output gate scales it.
+        engine: Which code runs the recurrence: a name in `zoo.kernels.ENGINES`, which is obeyed or refused, or
+            "auto". `resolved_engine` says which one runs.
+        use_cudnn: As Keras's, "auto" or `False`; `True` is refused, since no engine here uses cuDNN.
+        **kwargs: Every other argument of `keras.layers.LSTM`, with its default: `use_bias`, initializers,
+            regularizers, constraints, `unit_forget_bias`, `dropout`, `recurrent_dropout`, `seed`,
+            `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, ...
+
+    Call arguments:
+        sequences: (batch, steps, channels).
+        initial_state: `[h, c]`, each (batch, units); zeros by default.
+        mask: Bool (batch, steps); where it is false the states carry over from the step before.
+        training: Bool; dropout and random slopes act only in training.
+
+    Returns:
+        `h` of the last step, (batch, units), or of every step, (batch, steps, units), with `return_sequences`. With
+        `return_state` a list: that tensor, the last `h`, the last `c`.
+
+    Raises:
+        ValueError: `units`, a dropout rate, an activation or `engine` is not valid; the message names it.
+
+    Example:
+    >>> import numpy as np
+    >>> layer = LSTM(4, activation="leaky_relu(0.33)", forget_gate_activation="hard_sigmoid")
+    >>> tuple(layer(np.ones((2, 5, 3), "float32")).shape), layer.resolved_engine
+    ((2, 4), 'reference')
+    >>> layer.get_config()["activation"]
+    'leaky_relu(0.33)'
+
+    References:
+        Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", https://doi.org/10.1162/neco.1997.9.8.1735;
+        Gers, Schmidhuber and Cummins (2000), "Learning to Forget", https://doi.org/10.1162/089976600300015015.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: bool | str = "auto",
+        *,
+        input_gate_activation: Any = None,
+        forget_gate_activation: Any = None,
+        candidate_activation: Any = None,
+        output_gate_activation: Any = None,
+        hidden_activation: Any = None,
+        engine: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        kernels.resolve(engine)  # refuse an unknown engine before anything is built
+        if use_cudnn not in ("auto", False):
+            raise ValueError(
+                f"`use_cudnn` must be 'auto' or False, received {use_cudnn!r}: no engine of this layer uses cuDNN; "
+                "choose with `engine`, or use keras.layers.LSTM."
+            )
+        cell = LSTMCell(
+            units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            input_gate_activation=input_gate_activation,
+            forget_gate_activation=forget_gate_activation,
+            candidate_activation=candidate_activation,
+            output_gate_activation=output_gate_activation,
+            hidden_activation=hidden_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            dtype=kwargs.get("dtype"),
+            trainable=kwargs.get("trainable", True),
+            implementation=kwargs.pop("implementation", 2),
+            name="lstm_cell",
+        )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            activity_regularizer=activity_regularizer,
+            **kwargs,
+        )
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.use_cudnn = use_cudnn
+        self.engine = engine
+        self._logged_engine: str | None = None
+
+    @property
+    def resolved_engine(self) -> str:
+        """The engine that runs, whatever `engine` asked for."""
+        return kernels.resolve(self.engine)
+
+    def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        if self.resolved_engine != self._logged_engine:
+            self._logged_engine = self.resolved_engine
+            logger.info("%s: engine %s (asked for: %s)", self.name, self.resolved_engine, self.engine)
+        if isinstance(mask, list | tuple):
+            mask = mask[0]
+        return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+
+    units = _of_cell("units")
+    activation = _of_cell("activation")
+    recurrent_activation = _of_cell("recurrent_activation")
+    gate_activations = _of_cell("gate_activations")
+    use_bias = _of_cell("use_bias")
+    unit_forget_bias = _of_cell("unit_forget_bias")
+    kernel_initializer = _of_cell("kernel_initializer")
+    recurrent_initializer = _of_cell("recurrent_initializer")
+    bias_initializer = _of_cell("bias_initializer")
+    kernel_regularizer = _of_cell("kernel_regularizer")
+    recurrent_regularizer = _of_cell("recurrent_regularizer")
+    bias_regularizer = _of_cell("bias_regularizer")
+    kernel_constraint = _of_cell("kernel_constraint")
+    recurrent_constraint = _of_cell("recurrent_constraint")
+    bias_constraint = _of_cell("bias_constraint")
+    dropout = _of_cell("dropout")
+    recurrent_dropout = _of_cell("recurrent_dropout")
+
+    def get_config(self) -> dict[str, Any]:
+        layer = dict(super().get_config())
+        del layer["cell"]
+        own = {
+            "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
+            "use_cudnn": self.use_cudnn,
+            "engine": self.engine,
+        }
+        return {**self.cell.get_config(), **layer, **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LSTM":
+        return cls(**config)

@@ -1,0 +1,210 @@
+"""One step of an LSTM with an activation of its own for every gate."""
+
+import functools
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo import activations
+from zoo.activations import Activation, LayerActivation
+from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
+
+GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class LSTMCell(keras.layers.LSTMCell):
+    """`keras.layers.LSTMCell` with a separate activation for each gate.
+
+    With `x` the input of the step, `h` the hidden state and `c` the cell state:
+
+        i = input_gate_activation(x @ W_i + h @ U_i + b_i)
+        f = forget_gate_activation(x @ W_f + h @ U_f + b_f)
+        g = candidate_activation(x @ W_c + h @ U_c + b_c)
+        o = output_gate_activation(x @ W_o + h @ U_o + b_o)
+        c' = f * c + i * g
+        h' = o * hidden_activation(c')
+
+    The weights `kernel` (channels, 4 * units), `recurrent_kernel` (units, 4 * units) and `bias` (4 * units) hold the
+    gates in Keras's order i, f, c, o. A learnable activation adds one vector (units,) for each gate that uses it.
+
+    Args:
+        units: Positive int, the width of `h` and `c`.
+        activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
+        recurrent_activation: What the three gates inherit. Default "sigmoid".
+        input_gate_activation: Activation of i, or `None` to inherit. All five take whatever
+            `zoo.activations.get` takes; the identity is "linear".
+        forget_gate_activation: Activation of f, or `None`.
+        candidate_activation: Activation of g, or `None`.
+        output_gate_activation: Activation of o, or `None`.
+        hidden_activation: Activation of the new cell state, or `None`.
+        **kwargs: Every other argument of `keras.layers.LSTMCell`.
+
+    Call arguments:
+        inputs: (batch, channels).
+        states: `[h, c]`, each (batch, units).
+        training: Bool; dropout and random slopes act only in training.
+
+    Returns:
+        `h'` and `[h', c']`.
+
+    Raises:
+        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1], or an activation is unknown.
+
+    Example:
+    >>> import numpy as np
+    >>> cell = LSTMCell(4, candidate_activation="prelu", hidden_activation="relu6")
+    >>> h, [h_again, c] = cell(np.ones((2, 3), "float32"), [np.zeros((2, 4), "float32")] * 2)
+    >>> tuple(h.shape), [weight.name for weight in cell.weights]
+    ((2, 4), ['kernel', 'recurrent_kernel', 'bias', 'candidate_slope'])
+
+    References:
+        Hochreiter and Schmidhuber (1997), "Long Short-Term Memory"; Gers, Schmidhuber and Cummins (2000), "Learning
+        to Forget"; Jozefowicz, Zaremba and Sutskever (2015) for the forget bias of 1.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        *args: Any,
+        input_gate_activation: Any = None,
+        forget_gate_activation: Any = None,
+        candidate_activation: Any = None,
+        output_gate_activation: Any = None,
+        hidden_activation: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(units, bool) or not hasattr(units, "__index__") or units <= 0:
+            raise ValueError(
+                f"Received an invalid value for argument `units`, expected a positive integer, got {units!r}."
+            )
+        for name in ("dropout", "recurrent_dropout"):
+            if not 0 <= kwargs.get(name, 0.0) <= 1:
+                raise ValueError(f"`{name}` is the share of units dropped, in [0, 1]; received {kwargs[name]!r}.")
+        activation, recurrent_activation = activations.get(activation), activations.get(recurrent_activation)
+        super().__init__(int(units), "linear", "linear", *args, **kwargs)
+        # Set here, not through Keras: it would track a layer given as an activation as one more sublayer.
+        self.activation, self.recurrent_activation = activation, recurrent_activation
+        given = {
+            "input_gate": input_gate_activation,
+            "forget_gate": forget_gate_activation,
+            "candidate": candidate_activation,
+            "output_gate": output_gate_activation,
+            "hidden": hidden_activation,
+        }
+        inherited = {gate: activation if gate in ("candidate", "hidden") else recurrent_activation for gate in GATES}
+        self._given = {gate: None if a is None else activations.get(a) for gate, a in given.items()}
+        self.gate_activations = {gate: inherited[gate] if a is None else a for gate, a in self._given.items()}
+        for gate, chosen in self.gate_activations.items():
+            if isinstance(chosen, LayerActivation):  # one layer a gate: learned slopes are never shared
+                setattr(self, f"{gate}_layer", chosen.make())
+        self._random_slopes: dict[str, Tensor] | None = None
+
+    # === Weights ===
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        for gate, activation in self.gate_activations.items():
+            if isinstance(activation, LayerActivation):
+                layer = getattr(self, f"{gate}_layer")
+                layer.build((None, self.units))
+                layer.built = True
+            elif isinstance(activation, Activation) and activation.definition.learnable:
+                self._add_slope(gate, activation)
+
+    def _add_slope(self, gate: str, activation: Activation) -> None:
+        parameter = activation.definition.learnable
+        weight = self.add_weight(
+            shape=(self.units,),
+            name=f"{gate}_{parameter}",
+            initializer=keras.initializers.Constant(dict(activation.parameters)[str(parameter)]),
+        )
+        setattr(self, f"{gate}_slope", weight)
+
+    # === Activations ===
+
+    def functions(self, training: bool = False) -> GateFunctions:
+        """The five activations as functions of one tensor, with what they learn or draw filled in."""
+        return GateFunctions(*(self._function(gate, training) for gate in GATES))
+
+    def _function(self, gate: str, training: bool) -> Any:
+        activation = self.gate_activations[gate]
+        if isinstance(activation, LayerActivation):
+            return getattr(self, f"{gate}_layer")
+        if isinstance(activation, Activation):
+            definition = activation.definition
+            if definition.learnable:
+                slope = ops.cast(getattr(self, f"{gate}_slope"), self.compute_dtype)
+                return functools.partial(activation, **{definition.learnable: slope})
+            if definition.random and training and self._random_slopes:
+                return functools.partial(activation, **{definition.random: self._random_slopes[gate]})
+        return activation
+
+    # Keras's RNN layer asks for the dropout mask once before its loop over time and drops it after: random slopes
+    # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop.
+
+    def get_dropout_mask(self, step_input: Tensor) -> Any:
+        drawn = [g for g, a in self.gate_activations.items() if isinstance(a, Activation) and a.definition.random]
+        if drawn and self._random_slopes is None:
+            shape = (ops.shape(step_input)[0], self.units)
+            self._random_slopes = {gate: self._draw(gate, shape) for gate in drawn}
+        return super().get_dropout_mask(step_input)
+
+    def _draw(self, gate: str, shape: tuple[Any, int]) -> Tensor:
+        limits = dict(self.gate_activations[gate].parameters)
+        return keras.random.uniform(
+            shape, limits["lower"], limits["upper"], dtype=self.compute_dtype, seed=self.seed_generator
+        )
+
+    def reset_dropout_mask(self) -> None:
+        self._random_slopes = None
+        super().reset_dropout_mask()
+
+    # === Step ===
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        hidden, cell = states[0], states[1]
+        if training:
+            self.get_dropout_mask(inputs)  # a cell called outside a layer still needs its draws
+        split = self._split_preactivations if self.implementation == 1 else self._fused_preactivations
+        hidden, cell = lstm_step(split(inputs, hidden, training), cell, self.functions(training))
+        return hidden, [hidden, cell]
+
+    def _fused_preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> tuple[Tensor, ...]:
+        if training and 0.0 < self.dropout < 1.0:
+            inputs = inputs * self.get_dropout_mask(inputs)
+        z = ops.matmul(inputs, self.kernel) + ops.matmul(hidden, self.recurrent_kernel)
+        return split_gates(z + self.bias if self.use_bias else z)
+
+    def _split_preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> tuple[Tensor, ...]:
+        """Gate by gate, so that each gate has a dropout mask of its own (Gal and Ghahramani 2016)."""
+        xs, hs = [inputs] * 4, [hidden] * 4
+        if training and 0.0 < self.dropout < 1.0:
+            xs = [inputs * mask for mask in self.get_dropout_mask(inputs)]
+        if training and 0.0 < self.recurrent_dropout < 1.0:
+            hs = [hidden * mask for mask in self.get_recurrent_dropout_mask(hidden)]
+        zs = []
+        for gate in range(4):
+            columns = slice(gate * self.units, (gate + 1) * self.units)
+            z = ops.matmul(xs[gate], self.kernel[:, columns])
+            if self.use_bias:
+                z = z + self.bias[columns]
+            zs.append(z + ops.matmul(hs[gate], self.recurrent_kernel[:, columns]))
+        return tuple(zs)
+
+    # === Config ===
+
+    def get_config(self) -> dict[str, Any]:
+        # Keras's own get_config would write our activations as nested objects; a name is what people read and edit.
+        config = dict(super().get_config())
+        config["activation"] = activations.serialize(self.activation)
+        config["recurrent_activation"] = activations.serialize(self.recurrent_activation)
+        for gate, activation in self._given.items():
+            config[f"{gate}_activation"] = None if activation is None else activations.serialize(activation)
+        if math.isclose(self.recurrent_dropout, 0.0):
+            config["implementation"] = self.implementation
+        return config

@@ -1,0 +1,102 @@
+"""Lengths to masks, and the two operations on padded sequences that the models share."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.reference import Tensor
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class SequenceMask(keras.layers.Layer):
+    """The mask of right-padded sequences, from their lengths.
+
+    `keras.layers.Masking` guesses padding from the values and so drops real steps that are all zero; lengths do not.
+
+    Call arguments:
+        features: (batch, steps, channels); only the number of steps is used.
+        lengths: Int (batch,).
+
+    Returns:
+        Bool (batch, steps), true where the step belongs to the sequence.
+
+    Example:
+    >>> import numpy as np
+    >>> SequenceMask()(np.zeros((2, 3, 1)), np.array([1, 3])).numpy().tolist()
+    [[True, False, False], [True, True, True]]
+    """
+
+    def call(self, features: Tensor, lengths: Tensor) -> Tensor:
+        steps = ops.arange(ops.shape(features)[1], dtype="int32")
+        return ops.expand_dims(steps, 0) < ops.expand_dims(ops.cast(lengths, "int32"), 1)
+
+    def compute_output_spec(self, features: Any, lengths: Any) -> Any:
+        return keras.KerasTensor(features.shape[:2], dtype="bool")
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class ZeroPadding(keras.layers.Layer):
+    """Set padded steps to zero, so that a convolution sees what it would see past the end of a shorter array.
+
+    Call arguments:
+        features: (batch, steps, channels).
+        mask: Bool (batch, steps).
+
+    Returns:
+        (batch, steps, channels).
+
+    Example:
+    >>> import numpy as np
+    >>> ZeroPadding()(np.ones((1, 2, 1), "float32"), np.array([[True, False]])).numpy().ravel().tolist()
+    [1.0, 0.0]
+    """
+
+    def call(self, features: Tensor, mask: Tensor) -> Tensor:
+        # where, not a product: NaN or infinity in the padding must not reach the result.
+        return ops.where(ops.expand_dims(mask, -1), features, ops.zeros_like(features))
+
+    def compute_output_spec(self, features: Any, mask: Any) -> Any:
+        return keras.KerasTensor(features.shape, dtype=self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class FixedLength(keras.layers.Layer):
+    """Pad with zeros or crop at the end to exactly `steps` steps.
+
+    Args:
+        steps: Positive int.
+
+    Call arguments:
+        features: (batch, any, channels).
+
+    Returns:
+        (batch, steps, channels).
+
+    Raises:
+        ValueError: `steps` is not a positive int.
+
+    Example:
+    >>> import numpy as np
+    >>> FixedLength(4)(np.ones((1, 2, 1), "float32")).numpy().ravel().tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    >>> tuple(FixedLength(4)(np.ones((1, 9, 1), "float32")).shape)
+    (1, 4, 1)
+    """
+
+    def __init__(self, steps: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps <= 0:
+            raise ValueError(f"`steps` must be a positive integer, received {steps!r}.")
+        self.steps = steps
+
+    def call(self, features: Tensor) -> Tensor:
+        batch, channels = ops.shape(features)[0], features.shape[-1]
+        tail = ops.zeros((batch, self.steps, channels), dtype=features.dtype)
+        return ops.concatenate([features, tail], axis=1)[:, : self.steps, :]
+
+    def compute_output_spec(self, features: Any) -> Any:
+        return keras.KerasTensor((features.shape[0], self.steps, features.shape[-1]), dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "steps": self.steps}

@@ -1,0 +1,84 @@
+"""`lstm`: one or more LSTM layers, optionally bidirectional."""
+
+import keras
+
+from zoo.layers import LSTM
+from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+
+
+def lstm(
+    task: SequenceTask,
+    *,
+    units: int = 100,
+    layers: int = 1,
+    bidirectional: bool = False,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    input_gate_activation: str | None = None,
+    forget_gate_activation: str | None = None,
+    candidate_activation: str | None = None,
+    output_gate_activation: str | None = None,
+    hidden_activation: str | None = None,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    head_dropout: float = 0.3,
+    engine: str = "auto",
+) -> keras.Model:
+    """Stacked LSTM layers and a dense head.
+
+    Args:
+        task: Channels, classes and input statistics.
+        units: Width of each layer, of each direction where bidirectional.
+        layers: How many LSTM layers, one above the other.
+        bidirectional: Read every layer forwards and backwards and concatenate.
+        activation: Candidate and hidden activation; a name or a name with numbers, "leaky_relu(0.33)".
+        recurrent_activation: Activation of the three gates.
+        input_gate_activation: Activation of the input gate, or `None` to inherit.
+        forget_gate_activation: Of the forget gate.
+        candidate_activation: Of the candidate.
+        output_gate_activation: Of the output gate.
+        hidden_activation: Of the cell state on its way out.
+        dropout: Share of each LSTM layer's inputs dropped.
+        recurrent_dropout: Share of each LSTM layer's hidden state dropped.
+        head_dropout: Share of the head's inputs dropped.
+        engine: Which code runs the recurrence.
+
+    Returns:
+        A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
+        (batch, classes).
+
+    Raises:
+        ValueError: `layers` is below 1, or a layer refuses its arguments.
+
+    Example:
+    >>> model = lstm(SequenceTask(channels=12, classes=9), units=100)
+    >>> model.count_params() == 4 * 100 * (12 + 100 + 1) + 100 * 9 + 9
+    True
+    """
+    if layers < 1:
+        raise ValueError(f"`layers` must be at least 1, received {layers}")
+    # === Layers ===
+    stack = []
+    for index in range(layers):
+        layer = LSTM(
+            units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            input_gate_activation=input_gate_activation,
+            forget_gate_activation=forget_gate_activation,
+            candidate_activation=candidate_activation,
+            output_gate_activation=output_gate_activation,
+            hidden_activation=hidden_activation,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            return_sequences=index < layers - 1,
+            engine=engine,
+            name=f"lstm_{index + 1}",
+        )
+        stack.append(keras.layers.Bidirectional(layer, name=f"bidirectional_{index + 1}") if bidirectional else layer)
+    # === Functional model ===
+    inputs = sequence_inputs(task)
+    x = inputs.normalized
+    for layer in stack:
+        x = layer(x, mask=inputs.mask)
+    return inputs.model(classification_head(x, task, head_dropout), name="lstm")
