@@ -22,7 +22,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo._activation_table import ACTIVATIONS, ALIASES, Definition
+from zoo._activation_table import ACTIVATIONS as ACTIVATIONS, ALIASES as ALIASES, Definition as Definition
 from zoo.suggest import unknown
 
 Tensor = Any  # whatever the Keras backend calls a tensor

@@ -164,6 +164,13 @@ class LSTM(keras.layers.RNN):
         """The engine that runs, whatever `engine` asked for."""
         return kernels.resolve(self.engine)
 
+    def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        self.cell.draws = bool(training)
+        try:
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        finally:
+            self.cell.draws = True
+
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         if self.resolved_engine != self._logged_engine:
             self._logged_engine = self.resolved_engine

@@ -103,6 +103,7 @@ class LSTMCell(keras.layers.LSTMCell):
             if isinstance(chosen, LayerActivation):  # one layer a gate: learned slopes are never shared
                 setattr(self, f"{gate}_layer", chosen.make())
         self._random_slopes: dict[str, Tensor] | None = None
+        self.draws = True
 
     # === Weights ===
 
@@ -144,10 +145,17 @@ class LSTMCell(keras.layers.LSTMCell):
                 return functools.partial(activation, **{definition.random: self._random_slopes[gate]})
         return activation
 
-    # Keras's RNN layer asks for the dropout mask once before its loop over time and drops it after: random slopes
-    # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop.
+    # Keras's RNN layer asks for the dropout masks once before its loop over time and drops them after: random slopes
+    # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop. It asks at
+    # inference too, where a draw would advance the seed (a variable) with every request to an exported model: the
+    # LSTM layer, which knows, sets `draws` to false then.
+
+    def get_recurrent_dropout_mask(self, step_input: Tensor) -> Any:
+        return super().get_recurrent_dropout_mask(step_input) if self.draws else None
 
     def get_dropout_mask(self, step_input: Tensor) -> Any:
+        if not self.draws:
+            return None
         drawn = [g for g, a in self.gate_activations.items() if isinstance(a, Activation) and a.definition.random]
         if drawn and self._random_slopes is None:
             shape = (ops.shape(step_input)[0], self.units)

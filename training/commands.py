@@ -1,0 +1,236 @@
+"""The verbs of training: `train`, `compare`, `export`. Heavy imports wait until a verb runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.quiet import import_keras
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.config import Config
+    from training.loop import Result
+    from training.tracking import StoredRun
+
+
+class Diverged(RuntimeError):
+    """The run is recorded, but its loss left all bounds."""
+
+    exit_code = 1
+
+
+@click.command()
+@click.option("--config", "path", help="A TOML file, or the name of one in training/configs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+def train(path: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
+    """Train one model and record the run in MLflow.
+
+    \b
+    zoo train                                             the default: an LSTM on japanese_vowels
+    zoo train model.activation=relu seed=1
+    zoo train --config japanese_vowels_lstm model.units=64 optimizer.clipnorm=none
+    """  # noqa: D301  (click reads the backspace character as "keep these lines")
+    import_keras()
+    from rich.console import Console
+
+    from training.config import load
+
+    run_id, result = train_one(load(path, overrides), Console(stderr=True))
+    if as_json:
+        click.echo(json.dumps(_summary(run_id, result)))
+    elif result.validation and result.test:
+        click.echo(
+            f"run {run_id[:8]}: validation accuracy {result.validation.accuracy:.4f}, "
+            f"test accuracy {result.test.accuracy:.4f}, {len(result.history)} epochs in {result.seconds:.1f} s"
+        )
+    if result.outcome == "diverged":
+        raise Diverged(f"run {run_id[:8]} {result.reason}")
+
+
+def train_one(config: "Config", console: "Console") -> "tuple[str, Result]":
+    """Train and record what `config` describes, with progress on `console`; gives the run id and the result."""
+    from training import tracking
+    from training.loop import load_data, run
+    from training.progress import ProgressBar
+
+    data = load_data(config)
+    with tracking.record(config, data) as recorder:
+        bar = ProgressBar(recorder.name, config.train.epochs, console)
+        result = run(config, callbacks=[recorder, bar], data=data)
+        recorder.result(result, data)
+    if result.cropped_share:
+        console.print(f"{result.cropped_share:.1%} of all training steps were cropped away by a maximum length")
+    return recorder.run_id, result
+
+
+def _summary(run_id: str, result: "Result") -> dict[str, Any]:
+    def scores(part: Any) -> Any:
+        return part and {"loss": part.loss, "accuracy": part.accuracy}
+
+    return {
+        "run_id": run_id,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "epochs": len(result.history),
+        "seconds": round(result.seconds, 3),
+        "validation": scores(result.validation),
+        "test": scores(result.test),
+    }
+
+
+@click.command()
+@click.argument("run_ids", nargs=-1, metavar="[RUN]...")
+@click.option("--experiment", default="sequence-zoo", show_default=True, help="Where to look when no RUN is given.")
+@click.option("--study", help="Only runs with this study tag.")
+@click.option("--dataset", help="Only runs on this dataset.")
+@click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, newest.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), default=Path("mlruns/compare.png"))
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
+def compare(
+    run_ids: tuple[str, ...],
+    experiment: str,
+    study: str | None,
+    dataset: str | None,
+    last: int,
+    picture: Path,
+    as_json: bool,
+) -> None:
+    """Compare runs: a table, a picture and the page of the MLflow UI.
+
+    RUN is a run id or a unique beginning of one. The best by validation comes first; test figures are shown, never
+    used to order.
+    """
+    import_keras()
+    from rich.console import Console
+
+    from training import tracking
+
+    stored = tracking.runs() if run_ids else tracking.runs(experiment)
+    if run_ids:
+        chosen = [tracking.find(run_id, stored) for run_id in run_ids]
+    else:
+        chosen = [r for r in stored if study in (None, r.tags.get("study"))]
+        chosen = [r for r in chosen if dataset in (None, r.tags.get("dataset"))][:last]
+    if not chosen:
+        raise tracking.RunNotFound(f"no run to compare in {tracking.tracking_uri()}; zoo train makes one")
+    chosen = by_validation(chosen)
+    if as_json:
+        click.echo(json.dumps([_row(run) for run in chosen]))
+        return
+    console = Console()
+    console.print(table(chosen))
+    plot(chosen, picture)
+    console.print(f"picture: {picture}")
+    console.print(f"MLflow UI: mlflow ui --backend-store-uri {tracking.tracking_uri()}", soft_wrap=True)
+    console.print(f"then open  {tracking.compare_url(chosen)}", soft_wrap=True)
+
+
+def by_validation(stored: "Sequence[StoredRun]") -> "list[StoredRun]":
+    """The runs, best validation loss first; those without one, which died or diverged, last."""
+    return sorted(stored, key=lambda run: run.metrics.get("best_validation/loss", float("inf")))
+
+
+def _row(run: "StoredRun") -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "outcome": run.tags.get("outcome", run.status.lower()),
+        "dataset": run.tags.get("dataset"),
+        "model": run.tags.get("family"),
+        "activation": run.tags.get("activation"),
+        "seed": run.tags.get("seed"),
+        "validation_loss": run.metrics.get("best_validation/loss"),
+        "validation_accuracy": run.metrics.get("best_validation/accuracy"),
+        "test_accuracy": run.metrics.get("test/accuracy"),
+        "seconds": run.metrics.get("seconds"),
+    }
+
+
+def table(stored: "Sequence[StoredRun]") -> "Table":
+    """The comparison as a table for the terminal; what all runs share is said once, below it."""
+    from rich.table import Table
+
+    rows = [_row(run) for run in stored]
+    words = ("model", "activation", "dataset", "seed", "outcome")
+    shared = [key for key in words if len({row[key] for row in rows}) == 1]
+    if len(rows) == 1:
+        shared = []
+    caption = ", ".join(f"{key} {rows[0][key]}" for key in shared)
+    made = Table(
+        title="runs, best validation loss first", caption=caption, title_justify="left", caption_justify="left"
+    )
+    varying = [key for key in words if key not in shared]
+    for key in ("run", *varying):
+        made.add_column(key)
+    for column in ("val. loss", "val. acc.", "test acc.", "seconds"):
+        made.add_column(column, justify="right")
+    for row in rows:
+        figures = (
+            _figure(row["validation_loss"], 4),
+            _figure(row["validation_accuracy"], 4),
+            _figure(row["test_accuracy"], 4),
+            _figure(row["seconds"], 1),
+        )
+        made.add_row(row["run_id"][:8], *(str(row[key] or "-") for key in varying), *figures)
+    return made
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def plot(stored: "Sequence[StoredRun]", path: Path) -> None:
+    """Draw validation and test accuracy of the runs to the PNG file `path`."""
+    from training.pictures import comparison
+
+    missing = float("nan")
+    labels = [f"{run.run_id[:8]}  {run.name}" for run in stored]
+    figure = comparison(
+        labels,
+        [run.metrics.get("best_validation/accuracy", missing) for run in stored],
+        [run.metrics.get("test/accuracy", missing) for run in stored],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--name", required=True, help="The served model's name: versions are written to ROOT/NAME/.")
+@click.option("--root", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the path as JSON.")
+def export(run_id: str, name: str, root: Path, as_json: bool) -> None:
+    """Export the model of RUN as the next version of a SavedModel for TensorFlow Serving.
+
+    RUN is a run id or a unique beginning of one.
+    """
+    import_keras()
+    path = export_run(run_id, name, root)
+    click.echo(json.dumps({"path": str(path), "version": int(path.name)}) if as_json else str(path))
+
+
+def export_run(run_id: str, name: str, root: Path) -> Path:
+    """Export the run whose id begins with `run_id` to `root/name/<next version>` and give that path."""
+    from training import tracking
+    from zoo.export import export as export_model
+
+    if not name or name in (".", "..") or any(symbol in name for symbol in "/\\:"):
+        raise click.UsageError(f"--name {name!r}: a model's name is one folder, without / \\ or :")
+    run = tracking.find(run_id)
+    model, task = tracking.load(run)
+    card = {
+        "name": name,
+        "dataset": task["dataset"],
+        "run_id": run.run_id,
+        "metrics": {key: value for key, value in run.metrics.items() if key.startswith(("best_validation/", "test/"))},
+        "config": dict(run.params),
+        "git_commit": run.tags.get("git_commit"),
+        "git_dirty": run.tags.get("git_dirty"),
+    }
+    return export_model(model, task["classes"], root / name, card)

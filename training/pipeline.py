@@ -1,0 +1,274 @@
+"""From examples to batches: validation split, channel statistics, length buckets, batches.
+
+Everything here is NumPy: the same seed gives the same order on every machine and Keras backend (of one NumPy
+release; NumPy reserves the right to change its generators between releases).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.base import Examples
+
+Batch = tuple[dict[str, NDArray[Any]], NDArray[np.int32]]
+
+# A standard deviation below this share of a channel's root mean square is rounding, not signal: float32 itself
+# resolves 6e-8 of a value, and a few hundred summed roundings stay below 1e-5.
+_CONSTANT_CHANNEL = 1e-5
+
+# Lengths tried as bucket boundaries: bounds the search, which grows with the square.
+_CANDIDATES = 256
+
+
+class InvalidPipeline(ValueError):
+    """An argument of the pipeline that cannot be met with these examples."""
+
+    exit_code = 2
+
+
+def train_validation_split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
+    """Set a part of the training examples aside for model choice.
+
+    Without groups the split is stratified: of every class, `fraction` of its examples (rounded, at least one,
+    never all) go to validation; a class of one example stays in training. With groups, whole groups go to
+    validation until `fraction` of the examples is reached, first those that bring a class that is missing there;
+    a group is never taken when a class would be left without a training example.
+
+    Args:
+        examples: What to split.
+        fraction: Share for validation, between 0 and 1, both excluded.
+        seed: Same seed and examples, same split.
+
+    Returns:
+        `(train, validation)`, each in the order of `examples`.
+
+    Raises:
+        InvalidPipeline: `fraction` lies outside, or nothing can be spared for validation.
+
+    Example:
+    >>> examples = Examples([np.zeros((2, 1), "float32")] * 10, np.repeat([0, 1], 5))
+    >>> train, validation = train_validation_split(examples, fraction=0.2, seed=1)
+    >>> train.labels.tolist(), validation.labels.tolist()
+    ([0, 0, 0, 0, 1, 1, 1, 1], [0, 1])
+    """
+    if not 0 < fraction < 1:
+        raise InvalidPipeline(f"validation fraction is {fraction}, expected more than 0 and less than 1")
+    generator = np.random.default_rng(seed)
+    in_validation = (
+        _stratified(examples.labels, fraction, generator)
+        if examples.groups is None
+        else _grouped(examples.labels, examples.groups, fraction, generator)
+    )
+    if not in_validation.any():
+        raise InvalidPipeline(
+            f"no example of {len(examples)} can be spared for validation, expected a class with at least 2 "
+            "examples (with groups: in 2 groups): use more training data, or train without validation"
+        )
+    return examples.subset(~in_validation), examples.subset(in_validation)
+
+
+def channel_statistics(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and variance of every channel over all steps, for a normalisation layer.
+
+    Sums are kept in float64. A channel that does not vary (standard deviation below 1e-5 of its root mean square)
+    gets variance 1: it is centred, not scaled, so that a slightly different value later stays slightly different.
+
+    Args:
+        examples: Training examples only; others would leak into the model.
+
+    Returns:
+        Two float32 arrays `[channels]`; the variance is the population's (divided by the number of steps).
+
+    Raises:
+        InvalidPipeline: A mean or variance lies outside float32; the message names the channel.
+
+    Example:
+    >>> mean, variance = channel_statistics(Examples([np.array([[1, 5], [3, 5]], "float32")], np.array([0])))
+    >>> mean.tolist(), variance.tolist()
+    ([2.0, 5.0], [1.0, 1.0])
+    """
+    steps = int(examples.lengths.sum())
+    mean = sum(sequence.sum(axis=0, dtype=np.float64) for sequence in examples.sequences) / steps
+    deviations = (np.square(sequence.astype(np.float64) - mean).sum(axis=0) for sequence in examples.sequences)
+    variance = sum(deviations) / steps
+    constant = variance <= _CONSTANT_CHANNEL**2 * (variance + np.square(mean))
+    variance = np.where(constant, 1.0, variance)
+    limits = np.finfo(np.float32)
+    unfit = np.flatnonzero((variance > limits.max) | (variance < limits.tiny))
+    if unfit.size:
+        raise InvalidPipeline(
+            f"variance of channel {unfit[0]} is {variance[unfit[0]]:.3g}, expected {limits.tiny:.3g} to "
+            f"{limits.max:.3g} (float32): measure the channel in another unit"
+        )
+    return mean.astype(np.float32), variance.astype(np.float32)
+
+
+def bucket_boundaries(lengths: Sequence[int] | NDArray[np.int64], buckets: int) -> tuple[int, ...]:
+    """The padded lengths that waste the fewest steps.
+
+    Chosen among at most 256 quantiles of the lengths, by dynamic programming over them; equally full buckets would
+    pad half of all steps where a few sequences are much longer than the rest.
+
+    Args:
+        lengths: Steps of every sequence.
+        buckets: At most that many; fewer where there are fewer different lengths.
+
+    Returns:
+        Rising lengths; a sequence belongs to the first that is not below its own. The last is the longest.
+
+    Raises:
+        InvalidPipeline: No lengths, or less than one bucket.
+
+    Example:
+    >>> bucket_boundaries([3, 4, 5, 9, 10, 30], buckets=3)
+    (5, 10, 30)
+    """
+    if buckets < 1 or not len(lengths):
+        raise InvalidPipeline(f"received {buckets} buckets for {len(lengths)} lengths, expected at least 1 of each")
+    shares = np.arange(1, _CANDIDATES + 1) / _CANDIDATES
+    candidates = np.unique(np.quantile(lengths, shares, method="inverted_cdf")).astype(np.int64)
+    # Position 0 stands for no candidate at all: the first bucket begins there.
+    up_to = np.concatenate([[0], np.searchsorted(np.sort(lengths), candidates, side="right")])
+    tops = np.concatenate([[0], candidates])
+    steps = np.where(up_to[:, None] < up_to, (up_to - up_to[:, None]) * tops, np.inf)
+    total = np.where(np.arange(len(tops)) == 0, 0.0, np.inf)
+    choices = []
+    for _ in range(min(buckets, len(candidates))):
+        sums = total[:, None] + steps
+        choices.append(sums.argmin(axis=0))
+        total = sums.min(axis=0)
+    boundaries = [len(candidates)]
+    for choice in reversed(choices[1:]):
+        boundaries.append(int(choice[boundaries[-1]]))
+    return tuple(tops[boundaries[::-1]].tolist())
+
+
+class Batches(keras.utils.PyDataset):
+    """Length-bucketed, zero-padded batches; every example exactly once an epoch.
+
+    An item is `({"features": float32 [batch, time, channels], "lengths": int32 [batch]}, labels int32 [batch])`,
+    where `time` is the boundary of the bucket. The last batch of a bucket may be smaller. The order depends on
+    `seed` and `epoch` alone, and changes only when `epoch` is set: Keras's own hooks for that also fire before the
+    first epoch and after evaluations. Pass `shuffle=False` to `fit`, or Keras shuffles the batches once more.
+
+    Args:
+        examples: What to batch.
+        batch_size: Examples in a full batch.
+        buckets: Padded lengths in use at most; 1 pads everything to the longest.
+        seed: Order of the examples; None draws one, kept in `seed`.
+        shuffle: False keeps the order of `examples` inside a bucket, short buckets first.
+        max_length: Keep only the first steps of longer sequences; None keeps all.
+
+    Attributes:
+        channels: Values a step.
+        epoch: The epoch whose order is served, 0 at first; set it when an epoch begins.
+        channels: Values per step.
+        seed: The seed in use.
+        boundaries: The padded lengths.
+        padding_share: Padded steps, as a share of all steps served.
+        cropped_share: Steps cut off by `max_length`, as a share of all steps of the examples.
+
+    Raises:
+        InvalidPipeline: An argument below 1.
+
+    Example:
+    >>> examples = Examples([np.ones((steps, 2), "float32") for steps in (1, 4, 2)], np.array([7, 8, 9]))
+    >>> inputs, labels = Batches(examples, batch_size=4, buckets=1, shuffle=False)[0]
+    >>> inputs["features"].shape, inputs["lengths"].tolist(), labels.tolist()
+    ((3, 4, 2), [1, 4, 2], [7, 8, 9])
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        buckets: int = 4,
+        seed: int | None = None,
+        shuffle: bool = True,
+        max_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or (max_length is not None and max_length < 1):
+            raise InvalidPipeline(
+                f"received batch_size {batch_size} and max_length {max_length}, expected 1 or more of each"
+            )
+        full = examples.lengths
+        self._lengths = full if max_length is None else np.minimum(full, max_length)
+        self._batch_size, self._shuffle = batch_size, shuffle
+        self._labels = examples.labels.astype(np.int32)
+        self._starts = np.concatenate([[0], np.cumsum(full)[:-1]])
+        # One row of zeros behind all steps: padding is then one more row to gather, not a second pass.
+        self.channels = examples.channels
+        self._steps = np.concatenate([*examples.sequences, np.zeros((1, examples.channels), np.float32)])
+        self.boundaries = bucket_boundaries(self._lengths, buckets)
+        self._bucket = np.searchsorted(self.boundaries, self._lengths)
+        self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        self.cropped_share = 1.0 - float(self._lengths.sum() / full.sum())
+        self.padding_share = 1.0 - float(self._lengths.sum() / np.asarray(self.boundaries)[self._bucket].sum())
+        self.channels = examples.channels
+        self.epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose order is served."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._plan = self._planned(epoch)
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        members = self._plan[index]
+        lengths = self._lengths[members]
+        time = np.arange(self.boundaries[self._bucket[members[0]]])
+        rows = np.where(time < lengths[:, None], self._starts[members][:, None] + time, len(self._steps) - 1)
+        features = self._steps[rows]
+        return {"features": features, "lengths": lengths.astype(np.int32)}, self._labels[members]
+
+    def _planned(self, epoch: int) -> list[NDArray[np.int64]]:
+        generator = np.random.default_rng([self.seed, epoch])
+        count = len(self._labels)
+        order = generator.permutation(count) if self._shuffle else np.arange(count)
+        batches = []
+        for bucket in range(len(self.boundaries)):
+            members = order[self._bucket[order] == bucket]
+            parts = math.ceil(len(members) / self._batch_size)
+            batches += np.split(members, np.arange(1, parts) * self._batch_size)
+        if self._shuffle:
+            batches = [batches[position] for position in generator.permutation(len(batches))]
+        return batches
+
+
+def _stratified(labels: NDArray[np.int64], fraction: float, generator: np.random.Generator) -> NDArray[np.bool_]:
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        wanted = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        chosen[members[:wanted]] = True
+    return chosen
+
+
+def _grouped(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], fraction: float, generator: np.random.Generator
+) -> NDArray[np.bool_]:
+    chosen = np.zeros(len(labels), bool)
+    shuffled = generator.permutation(np.unique(groups))
+
+    def take_where(is_wanted: Any) -> None:
+        for group in shuffled:
+            members = groups == group
+            left_over = np.isin(np.unique(labels), labels[~chosen & ~members])
+            if not chosen[members].any() and left_over.all() and is_wanted(members):
+                chosen[members] = True
+
+    take_where(lambda members: not np.isin(labels[members], labels[chosen]).all())
+    take_where(lambda members: chosen.sum() + members.sum() <= fraction * len(labels))
+    return chosen

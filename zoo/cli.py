@@ -1,0 +1,91 @@
+"""The `zoo` command: the one door to the verbs of zoo, training and serving.
+
+Verbs are loaded by name when they are called, so that `zoo --help` stays instant and `zoo serve` never imports what
+only training needs.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+# TensorFlow's C++ parts log to standard error beside the exception that Python raises; the exception is enough.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import click
+
+from zoo import __version__
+
+# verb -> where its command is, and its line in `zoo --help`
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("training.commands:train", "Train one model and record the run in MLflow."),
+    "compare": ("training.commands:compare", "Compare runs: a table, a picture, the MLflow page."),
+    "export": ("training.commands:export", "Export a run as a SavedModel for TensorFlow Serving."),
+    "serve": ("serving.commands:serve", "Serve an exported model over TensorFlow Serving's API."),
+    "predict": ("serving.commands:predict", "Send sequences to a server and print its answers."),
+    "models": ("zoo.listings:models", "List the models and their arguments."),
+    "datasets": ("training.datasets_command:datasets", "List, describe and prepare the datasets."),
+    "activations": ("zoo.listings:activations", "List the activations and their properties."),
+    "doctor": ("zoo.doctor:doctor", "Say what is installed, what is missing and how to get it."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        module, _, attribute = VERBS[name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{VERBS[name][0]} is {type(command).__name__}, expected a click command")
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="zoo")
+def zoo() -> None:
+    """Train, compare, export and serve models for sequences.
+
+    Exit codes: 0 done, 1 the work failed, 2 the call was wrong. --debug after any verb shows the traceback of an error.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; an error is one message, its code says whose fault it was."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    sys.exit(_run([argument for argument in given if argument != "--debug"], debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        result: Any = zoo.main(arguments, prog_name="zoo", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        text = str(error) or type(error).__name__
+        known = hasattr(error, "exit_code")
+        hint = "" if known else f" ({type(error).__name__}; --debug shows where)"
+        click.echo(f"Error: {text}{hint}", err=True)
+        return int(getattr(error, "exit_code", 1))
+    return result if isinstance(result, int) else 0

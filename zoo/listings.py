@@ -1,0 +1,82 @@
+"""The verbs that list what the zoo has: `models` and `activations`."""
+
+import inspect
+import json
+import math
+from typing import Any
+
+import click
+
+from zoo.quiet import import_keras
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def models(as_json: bool) -> None:
+    """List the models, with the arguments that `zoo train model.KEY=VALUE` takes."""
+    import_keras()
+    from rich.console import Console
+    from rich.table import Table
+
+    from zoo.models import MODELS
+
+    rows = {name: _arguments(build) for name, build in MODELS.items()}
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    table = Table("model", "what it is", "arguments and defaults", show_lines=True)
+    for name, build in MODELS.items():
+        arguments = ", ".join(f"{key}={value}" for key, value in rows[name].items())
+        table.add_row(name, (inspect.getdoc(build) or "").partition("\n")[0], arguments)
+    Console().print(table)
+
+
+def _arguments(build: Any) -> dict[str, Any]:
+    parameters = inspect.signature(build).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def activations(as_json: bool) -> None:
+    """List the activations and their properties, at their default parameters."""
+    import_keras()
+    from rich.console import Console
+    from rich.table import Table
+
+    from zoo.activations import ACTIVATIONS, bind
+
+    rows = {name: _properties(bind(name)) for name in ACTIVATIONS}
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    table = Table("name", "range", "mono-\ntonic", "zero-\ncentred", "satu-\nrates", "formula")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for name, row in rows.items():
+        parameters = ", ".join(f"{value:.3g}" for value in row["parameters"].values())
+        flags = ["yes" if row[key] else "no" for key in ("monotonic", "zero_centred")]
+        limits = f"{_limit(row['lower'], '-inf')} .. {_limit(row['upper'], 'inf')}"
+        table.add_row(f"{name}({parameters})" if parameters else name, limits, *flags, row["saturates"], row["formula"])
+    Console().print(table)
+
+
+def _limit(value: float | None, none: str) -> str:
+    return none if value is None else f"{value:.3g}"
+
+
+def _properties(activation: Any) -> dict[str, Any]:
+    definition = activation.definition
+    return {
+        "parameters": dict(activation.parameters),
+        "formula": definition.formula,
+        # JSON has no infinity: null means that there is no bound
+        "lower": activation.lower if math.isfinite(activation.lower) else None,
+        "upper": activation.upper if math.isfinite(activation.upper) else None,
+        "bounded": activation.bounded,
+        "monotonic": definition.monotonic,
+        "zero_centred": definition.zero_centred,
+        "saturates": definition.saturates,
+        "learnable": definition.learnable,
+        "source": definition.source,
+    }
