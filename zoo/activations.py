@@ -203,6 +203,16 @@ def _parse(text: str) -> Activation:
     )
 
 
+def _by_name(text: str) -> Any:
+    name = text.partition("(")[0].strip()
+    if name not in ACTIVATIONS and name not in ALIASES:
+        try:
+            return keras.activations.get(text)  # a name that only Keras has, such as "exponential"
+        except ValueError:
+            pass  # Keras would not say which names are near
+    return _parse(text)
+
+
 @functools.cache
 def _keras_functions() -> dict[Any, str]:
     """Keras's own function for each row that has one, so that `keras.activations.relu` means "relu"."""
@@ -248,10 +258,7 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, Activation | LayerActivation):
         return identifier
     if isinstance(identifier, str):
-        is_keras_only = (
-            identifier not in ACTIVATIONS and identifier not in ALIASES and hasattr(keras.activations, identifier)
-        )
-        return keras.activations.get(identifier) if is_keras_only else _parse(identifier)
+        return _by_name(identifier)
     if isinstance(identifier, dict):
         return get(keras.activations.get(identifier))
     if isinstance(identifier, keras.layers.Layer):

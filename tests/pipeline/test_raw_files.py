@@ -1,0 +1,85 @@
+import hashlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from training.datasets.raw_files import RawFileMissing, WrongRawFile, check_raw_files, manual_directory
+
+CONTENT = b"recordings"
+CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+def builder_class(port: int) -> SimpleNamespace:
+    info = SimpleNamespace(filename="sounds.tar.gz", checksum=CHECKSUM, size="10 bytes")
+    return SimpleNamespace(name="sounds", url_infos={f"http://127.0.0.1:{port}/sounds.tar.gz": info})
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def manual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ZOO_MANUAL_DIR", str(tmp_path))
+    (tmp_path / "sounds").mkdir()
+    return tmp_path / "sounds"
+
+
+def test_where_raw_files_are_looked_for(
+    manual: Path, empty_data_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert manual_directory("sounds") == manual
+    monkeypatch.delenv("ZOO_MANUAL_DIR")
+    assert manual_directory("sounds") == empty_data_directory / "downloads" / "manual"
+
+
+def test_a_file_that_is_there_needs_no_network(manual: Path, closed_port: int) -> None:
+    (manual / "sounds.tar.gz").write_bytes(CONTENT)
+    assert check_raw_files(builder_class(closed_port)) == manual
+
+
+def test_another_file_of_that_name_is_refused(manual: Path, closed_port: int) -> None:
+    (manual / "sounds.tar.gz").write_bytes(CONTENT[:-1])
+    with pytest.raises(WrongRawFile, match=f"expected {CHECKSUM}: replace it by the file from http"):
+        check_raw_files(builder_class(closed_port))
+
+
+@pytest.mark.parametrize("kind", ["closed_port", "silent_port"])
+def test_offline_is_said_within_two_seconds(kind: str, manual: Path, request: pytest.FixtureRequest) -> None:
+    port = request.getfixturevalue(kind)
+    start = time.monotonic()
+    with pytest.raises(RawFileMissing) as error:
+        check_raw_files(builder_class(port))
+    assert time.monotonic() - start < 2
+    for fact in ("sounds.tar.gz", CHECKSUM, str(manual), f"127.0.0.1:{port}", "put the file there"):
+        assert fact in str(error.value)
+
+
+def test_an_unknown_host_is_offline(manual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looks_up_forever(*arguments: object, **options: object) -> None:
+        time.sleep(4)
+
+    monkeypatch.setattr(socket, "getaddrinfo", looks_up_forever)
+    start = time.monotonic()
+    with pytest.raises(RawFileMissing, match="no answer within"):
+        check_raw_files(builder_class(80))
+    assert time.monotonic() - start < 2

@@ -1,0 +1,47 @@
+"""Japanese vowels: nine speakers say /ae/. Twelve channels, 7 to 29 steps; the zoo's default dataset."""
+
+import numpy as np
+
+from training.datasets import prepared
+from training.datasets.base import Dataset, Examples, Reference, Spec, Split
+
+_FAWAZ = "H. Ismail Fawaz et al. (2019), hfawaz/dl-4-tsc results/results-mts.csv; series padded to 29 steps"
+
+
+class JapaneseVowels(Dataset):
+    """The UCI data in the UEA archive's split, through the zoo's own TFDS builder."""
+
+    spec = Spec(
+        name="japanese_vowels",
+        features="12 LPC cepstrum coefficients a step; frames of 25.6 ms every 6.4 ms of speech sampled at 10 kHz",
+        channels=12,
+        classes=tuple(f"speaker_{number}" for number in range(1, 10)),
+        lengths=(7, 29),
+        counts={"train": 270, "test": 370},
+        licence="CC BY 4.0",
+        citation="M. Kudo, J. Toyama and M. Shimbo (1999). Multidimensional curve classification using "
+        "passing-through regions. Pattern Recognition Letters 20(11-13), 1103-1111. doi:10.24432/C5NS47",
+        homepage="https://archive.ics.uci.edu/dataset/128",
+        split_rule="the archive's own: 30 utterances of every speaker are train, 24 to 88 of each are test",
+        references=(
+            Reference("test accuracy, FCN, mean of 10 runs", 0.99, _FAWAZ),
+            Reference("test accuracy, ResNet, mean of 10 runs", 0.99, _FAWAZ),
+            Reference("test accuracy, TWIESN, mean of 10 runs", 0.97, _FAWAZ),
+            Reference("test accuracy, Time-CNN, mean of 10 runs", 0.96, _FAWAZ),
+        ),
+    )
+    version = "1.0.0"
+
+    def is_prepared(self) -> bool:
+        return prepared.is_prepared(self.spec.name, self.version)
+
+    def prepare(self) -> None:
+        from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
+
+        prepared.prepare(Builder)
+
+    def _read(self, split: Split) -> Examples:
+        from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
+
+        rows = prepared.read(Builder, split)
+        return Examples([row["series"] for row in rows], np.array([row["label"] for row in rows], np.int64))

@@ -1,0 +1,121 @@
+"""Data prepared by TensorFlow Datasets: where it lies, making it once, reading it back.
+
+TFDS prepares into a folder of its own name and renames it when complete, so a half-prepared dataset is never
+seen. Of two processes that prepare at once, each works in its own folder; the first rename wins, and the other
+process reads the winner's data.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from training.datasets.base import Split
+
+
+class PreparationFailed(RuntimeError):
+    """The data could not be brought into the form that is read."""
+
+    exit_code = 1
+
+
+def data_directory() -> Path:
+    """TFDS's data directory: the environment's `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+
+    Raises:
+        PreparationFailed: `TFDS_DATA_DIR` is an address such as `gs://`.
+    """
+    configured = os.environ.get("TFDS_DATA_DIR")
+    if configured and "://" in configured:
+        raise PreparationFailed(
+            f"TFDS_DATA_DIR is {configured!r}, expected a folder of this machine: mount or copy the data first"
+        )
+    return Path(configured or "~/tensorflow_datasets").expanduser()
+
+
+def directory_of(name: str, version: str) -> Path:
+    """Where that dataset is, or would be, prepared."""
+    return data_directory() / name / version
+
+
+def is_prepared(name: str, version: str) -> bool:
+    """Whether the dataset is there, completely; imports nothing and reads nothing."""
+    return (directory_of(name, version) / "dataset_info.json").is_file()
+
+
+def prepare(builder_class: Any, manual_dir: Path | None = None) -> Any:
+    """Prepare the dataset where that has not been done, and give its builder.
+
+    Args:
+        builder_class: A `tfds.core.DatasetBuilder` class.
+        manual_dir: Folder in which raw files may lie that TFDS would download otherwise.
+
+    Returns:
+        A builder that reads the prepared data.
+
+    Raises:
+        PreparationFailed: Disk, download, checksum or the raw data; the message says which, and what to do.
+    """
+    name, version = builder_class.name, str(builder_class.VERSION)
+    directory = directory_of(name, version)
+    if not is_prepared(name, version):
+        if directory.exists():
+            raise PreparationFailed(
+                f"{directory} exists without dataset_info.json, so it is not a prepared dataset: "
+                "move it away and run again"
+            )
+        _prepare_now(builder_class, directory, manual_dir)
+    return builder_class(data_dir=data_directory())
+
+
+def read(builder_class: Any, split: Split, manual_dir: Path | None = None) -> list[dict[str, Any]]:
+    """All examples of one split as NumPy values, in the order in which they were written.
+
+    Args:
+        builder_class: A `tfds.core.DatasetBuilder` class; prepared first where that has not been done.
+        split: A split of the builder.
+        manual_dir: As for `prepare`.
+
+    Raises:
+        PreparationFailed: Preparing failed, or the prepared files are damaged.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    builder = prepare(builder_class, manual_dir)
+    in_order = tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=False)
+    try:
+        dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=in_order)
+        return list(tfds.as_numpy(dataset))
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise PreparationFailed(
+            f"the prepared data in {builder.data_dir} cannot be read ({type(error).__name__}: {error.message}): "
+            "delete that folder and run again"
+        ) from error
+
+
+def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None) -> None:
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    failures = (OSError, tfds.download.DownloadError, tfds.download.download_manager.NonMatchingChecksumError)
+    try:
+        data_directory().mkdir(parents=True, exist_ok=True)
+        # An extraction folder of this process's own: TFDS's shared one is deleted and made anew by every
+        # process that extracts, under the hands of those that read it. TFDS reports on stdout, which is not its.
+        with (
+            tempfile.TemporaryDirectory(prefix="extracted-", dir=data_directory()) as extracted,
+            contextlib.redirect_stdout(sys.stderr),
+        ):
+            config = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir)
+            builder_class(data_dir=data_directory()).download_and_prepare(download_config=config)
+    except failures as error:
+        # Where another process finished first, its folder stands where ours was to go, and all is well.
+        if not is_prepared(builder_class.name, str(builder_class.VERSION)):
+            raise PreparationFailed(
+                f"cannot prepare {builder_class.name} in {directory} ({type(error).__name__}: {error}): "
+                "see that the folder can be written and has space (TFDS_DATA_DIR names another), "
+                "and that the network is there where raw data is downloaded"
+            ) from error

@@ -1,0 +1,87 @@
+"""Raw files of official TFDS builders: found where people put them, or one clear sentence when offline.
+
+TFDS retries a download for minutes before it says that there is no network. Asked first, the answer is there
+within two seconds, and names the file that is missing.
+"""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from training.datasets.prepared import PreparationFailed, data_directory
+
+# Together with the start of the thread this stays within the promised two seconds.
+_ANSWER_WITHIN = 1.7
+
+
+class RawFileMissing(PreparationFailed):
+    """A raw file is not on this machine and cannot be downloaded."""
+
+
+class WrongRawFile(PreparationFailed):
+    """A raw file of the right name holds something else."""
+
+
+def manual_directory(name: str) -> Path:
+    """Where raw files of dataset `name` are looked for before they are downloaded.
+
+    `ZOO_MANUAL_DIR/<name>` where that variable is set, else TFDS's own `downloads/manual` in its data directory.
+    """
+    configured = os.environ.get("ZOO_MANUAL_DIR")
+    return Path(configured).expanduser() / name if configured else data_directory() / "downloads" / "manual"
+
+
+def check_raw_files(builder_class: Any) -> Path:
+    """Make sure that TFDS will find, or can download, every raw file of a builder.
+
+    Args:
+        builder_class: A builder whose files are registered with checksums.
+
+    Returns:
+        The manual directory to hand to TFDS.
+
+    Raises:
+        RawFileMissing: A file is not there and its address does not answer.
+        WrongRawFile: A file is there with another SHA-256.
+    """
+    directory = manual_directory(builder_class.name)
+    for url, expected in builder_class.url_infos.items():
+        path = directory / expected.filename
+        if path.is_file():
+            _check_content(path, expected.checksum, url)
+        elif problem := _why_unreachable(url):
+            raise RawFileMissing(
+                f"{builder_class.name} needs {expected.filename} ({expected.size}, SHA-256 {expected.checksum}); "
+                f"it is not in {directory}, and {url} cannot be reached ({problem}): "
+                "put the file there, or try again online"
+            )
+    return directory
+
+
+def _check_content(path: Path, expected: str, url: str) -> None:
+    with path.open("rb") as file:
+        received = hashlib.file_digest(file, "sha256").hexdigest()
+    if received != expected:
+        raise WrongRawFile(f"{path} has SHA-256 {received}, expected {expected}: replace it by the file from {url}")
+
+
+def _why_unreachable(url: str) -> str | None:
+    import requests
+
+    problems: list[str | None] = [f"no answer within {_ANSWER_WITHIN} s"]
+
+    def ask() -> None:
+        try:
+            # Honours the proxy settings that the download itself will use.
+            requests.head(url, timeout=_ANSWER_WITHIN, allow_redirects=True).raise_for_status()
+            problems.append(None)
+        except requests.RequestException as error:
+            problems.append(type(error).__name__)
+
+    # A thread, because looking up a name has no timeout of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_ANSWER_WITHIN)
+    return problems[-1]
