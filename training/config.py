@@ -86,7 +86,7 @@ class TrainSection(Section):
     Attributes:
         epochs: At most this many.
         patience: Stop after so many epochs without a better validation loss; `None` never stops early.
-        jit_compile: Compile the step with XLA.
+        jit_compile: Compile the step with XLA; on JAX that is always done.
     """
 
     epochs: int = Field(default=100, ge=1)

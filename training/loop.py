@@ -138,7 +138,8 @@ def build_model(config: Config, data: Data) -> keras.Model:
         optimizer=optimizer(config.optimizer.learning_rate, global_clipnorm=config.optimizer.clipnorm),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=config.train.jit_compile,
+        # JAX without compilation runs operation by operation, which no one wants.
+        jit_compile=config.train.jit_compile or keras.backend.backend() == "jax",
     )
     return model
 

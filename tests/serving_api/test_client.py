@@ -1,0 +1,202 @@
+"""The client against the real server, and against servers that misbehave."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pytest
+
+from serving import client as client_module
+from serving.client import Prediction, RestClient, ServerError, TargetError, Unreachable
+from serving.sequences import InputError
+from serving.server import Server
+
+
+@contextmanager
+def scripted(*answers: tuple[int, bytes] | None) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives these answers in turn; None closes the connection without one."""
+    requests: list[str] = []
+    waiting = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def respond(self) -> None:
+            requests.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = waiting.pop(0)
+            if answer is None:
+                return
+            self.send_response(answer[0])
+            self.send_header("Content-Length", str(len(answer[1])))
+            self.end_headers()
+            self.wfile.write(answer[1])
+
+        do_GET = do_POST = respond
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", requests
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.001)
+
+
+SEQUENCES = [np.ones((4, 3)), np.ones((1, 3), "int64"), [[1, 2, 3], [0.5, 0, -1]]]
+
+
+def test_predict(server: Server) -> None:
+    with RestClient(server.url, "digits") as client:
+        predictions = client.predict(SEQUENCES)
+        alone = [client.predict([sequence])[0] for sequence in SEQUENCES]
+    assert predictions == alone
+    assert [type(value) for value in (predictions[0].label, predictions[0].class_id)] == [str, int]
+    # A softmax in float32.
+    assert sum(predictions[2].probabilities) == pytest.approx(1.0, abs=1e-6)
+    # Logits 0 and 0.5, by hand.
+    assert predictions[2].probabilities[1] == pytest.approx(1 / (1 + np.exp(-0.5)), abs=1e-6)
+    assert (predictions[2].label, predictions[2].class_id) == ("class_b", 1)
+
+
+def test_status_metadata_and_version(server: Server) -> None:
+    with RestClient(server.url + "/", "digits", version=1) as client:
+        client.wait_until_ready(5)
+        assert client.status()[0]["state"] == "AVAILABLE"
+        assert client.metadata()["model_spec"]["version"] == "1"
+        assert client.predict([np.zeros((1, 3))])[0].class_id == 0
+    with RestClient(server.url, "digits", version=9) as client, pytest.raises(ServerError) as caught:
+        client.predict([np.zeros((1, 3))])
+    assert (caught.value.status, caught.value.message) == (404, "Servable not found for request: Specific(digits, 9)")
+
+
+def test_non_finite_only_where_allowed(server: Server) -> None:
+    sequence = np.array([[0, np.nan, 1]])
+    with RestClient(server.url, "digits") as client:
+        with pytest.raises(InputError, match="sequence 0 has nan at step 0, channel 1"):
+            client.predict([sequence])
+        (prediction,) = client.predict([sequence], allow_non_finite=True)
+    assert (prediction.label, prediction.class_id) == ("", -1)
+    assert np.isnan(prediction.probabilities).all()
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        ([], "got no sequence"),
+        ([np.zeros(3)], r"sequence 0 has shape \(3,\)"),
+        ([np.zeros((1, 3)), np.zeros((0, 3))], r"sequence 1 has shape \(0, 3\)"),
+        ([np.zeros((1, 3)), np.zeros((1, 2))], "sequence 1 has 2 channels and sequence 0 has 3"),
+        ([np.zeros((1, 3)), [["a", "b", "c"]]], "sequence 1 holds <U1"),
+        ([[[1, 2], [3]]], "sequence 0 is ragged"),
+        ([np.array([[True]])], "sequence 0 holds bool"),
+        ([np.array([[1j]])], "sequence 0 holds complex128"),
+        ([np.array([[1e39]])], "sequence 0 has 1e[+]39 at step 0, channel 0; give finite numbers that fit"),
+        ([np.array([[None]])], "sequence 0 holds object"),
+    ],
+)
+def test_input_is_checked_before_anything_is_sent(sequences: list[object], message: str) -> None:
+    with scripted() as (url, requests), RestClient(url, "m") as client, pytest.raises(InputError, match=message):
+        client.predict(sequences)
+    assert requests == []
+
+
+def test_a_wrong_number_of_channels_is_the_servers_answer(server: Server) -> None:
+    with RestClient(server.url, "digits") as client:
+        with pytest.raises(ServerError) as caught:
+            client.predict([np.zeros((2, 5))])
+        assert caught.value.status == 400
+        assert client.predict([np.zeros((1, 3))])
+
+
+READY = (200, json.dumps({"model_version_status": [{"state": "AVAILABLE"}]}).encode())
+LOADING = (200, json.dumps({"model_version_status": [{"state": "LOADING"}]}).encode())
+BUSY = (503, b'{"error": "busy"}')
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls"),
+    [([BUSY, None, READY], 3), ([READY], 1), ([None, READY], 2)],
+)
+def test_lost_connections_and_503_are_tried_again(answers: list[object], calls: int) -> None:
+    with scripted(*answers) as (url, requests), RestClient(url, "a b/c") as client:
+        assert client.status() == [{"state": "AVAILABLE"}]
+    assert requests == ["/v1/models/a%20b%2Fc"] * calls
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "message", "calls"),
+    [
+        ([BUSY] * 3, ServerError, "the server answered 503: busy", 3),
+        ([None] * 3, Unreachable, "is the server up", 3),
+        ([(500, b'{"error": "no"}')], ServerError, "the server answered 500: no", 1),
+        ([(404, b"<html>")], ServerError, "no JSON object", 1),
+        ([(200, b"[]")], ServerError, "no JSON object", 1),
+    ],
+)
+def test_what_is_reported(answers: list[object], error: type[Exception], message: str, calls: int) -> None:
+    with scripted(*answers) as (url, requests), RestClient(url, "m") as client, pytest.raises(error, match=message):
+        client.status()
+    assert len(requests) == calls
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        None,
+        [[0.5]],
+        {"label": ["a"], "class_id": [0]},
+        {"label": ["a"], "class_id": [0, 1], "probabilities": [[1.0]]},
+        {"label": ["a"] * 2, "class_id": [0] * 2, "probabilities": [[1.0]] * 2},
+        {"label": ["a"], "class_id": [5], "probabilities": [[1.0]]},
+    ],
+)
+def test_outputs_of_another_model(outputs: object) -> None:
+    answer = (200, json.dumps({"outputs": outputs}).encode())
+    with scripted(answer) as (url, _), RestClient(url, "m") as client, pytest.raises(ServerError):
+        client.predict([np.zeros((1, 1))])
+
+
+def test_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted((404, b'{"error": "not yet"}'), LOADING, READY) as (url, requests), RestClient(url, "m") as client:
+        client.wait_until_ready(5)
+    assert len(requests) == 3
+    with RestClient("http://127.0.0.1:9", "m") as client, pytest.raises(Unreachable, match=r"not ready within 0\.01 s"):
+        client.wait_until_ready(0.01)
+
+
+def test_an_answer_that_does_not_come_is_not_asked_for_again() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        client = RestClient(f"http://127.0.0.1:{port}", "m", timeout=0.1)
+        with client, pytest.raises(Unreachable, match="timed out"):
+            client.status()
+
+
+@pytest.mark.parametrize("target", ["", "localhost:8501", "ftp://x", "http://", "http://x:port", "http://x:99999"])
+def test_targets(target: str) -> None:
+    with pytest.raises(TargetError, match="give one like"):
+        RestClient(target, "m")
+
+
+def test_the_client_needs_no_tensorflow() -> None:
+    program = "import sys, serving.client; print([m for m in sys.modules if m in ('tensorflow', 'keras', 'mlflow')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_predictions_compare() -> None:
+    assert Prediction("a", 0, (1.0,)) == Prediction("a", 0, (1.0,))

@@ -1,0 +1,224 @@
+"""The verbs `serve` and `predict`, as a process and through click."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from serving import commands
+from serving.client import RestClient
+from serving.errors import ServingError
+from serving.flags import REFUSED
+from serving.sequences import InputError
+from serving.server import Server
+
+RUN = [sys.executable, "-c", "from serving.commands import serve; serve()"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([*RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_as_a_process(saved_models: Path, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "3").symlink_to(saved_models / "one")
+    port = free_port()
+    started = time.monotonic()
+    with process(
+        f"--rest_api_port={port}", "--model_name", "digits", f"--model_base_path={tmp_path}",
+        "--tensorflow_session_parallelism=1", "--rest_api_num_threads=2",
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        ready = running.stdout.readline()
+        seconds = time.monotonic() - started
+        expected = rf"ready: http://127\.0\.0\.1:{port}/v1/models/digits \(version 3, \d+\.\d s\)\n"
+        assert re.fullmatch(expected, ready)
+        with RestClient(f"http://127.0.0.1:{port}", "digits") as client:
+            assert client.predict([[[1, 2, 3], [0.5, 0, -1]]])[0].label == "class_b"
+            memory = psutil.Process(running.pid).memory_info().rss
+            running.send_signal(number)
+            _, errors = running.communicate(timeout=10)
+    assert running.returncode == 0
+    assert "Traceback" not in errors
+    assert "C API" in errors
+    # Importing TensorFlow would take both over these limits; the machine of a test may be busy, so they are wide.
+    assert seconds < 8
+    assert memory < 500e6
+
+
+def test_a_busy_port_and_a_missing_model_end_with_1(saved_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "1").symlink_to(saved_models / "one")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = CliRunner().invoke(commands.serve, ["--model_base_path", str(tmp_path), "--rest_api_port", str(port)])
+    assert isinstance(result.exception, ServingError)
+    assert result.exception.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.exception.message
+    missing = ["--model_base_path", str(tmp_path / "none"), "--rest_api_port", str(free_port())]
+    result = CliRunner().invoke(commands.serve, missing)
+    assert isinstance(result.exception, ServingError)
+    assert "no version of model 'default'" in result.exception.message
+
+
+@pytest.mark.parametrize("flag", sorted(REFUSED))
+@pytest.mark.parametrize("form", ["--{}=true", "--{}"])
+def test_flags_that_are_refused_by_name(flag: str, form: str) -> None:
+    result = CliRunner().invoke(commands.serve, ["--model_base_path=x", form.format(flag)])
+    assert result.exit_code == 2
+    assert f"--{flag} is refused" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--model_base_path"),
+        (["--model_base_path=x", "--enable_everything=true"], "--enable_everything"),
+        (["--model_base_path=x", "--rest_api_port=0"], "REST is all that is served here"),
+        (["--model_base_path=x", "--rest_api_port=70000"], "70000"),
+        (["--model_base_path=x", "--rest_api_num_threads=0"], "0"),
+        (["--model_base_path=x", "--file_system_poll_wait_seconds=-1"], "-1"),
+        (["--model_base_path=x", "--saved_model_tags=,"], "at least one tag"),
+        (
+            ["--model_base_path=x", "--tensorflow_session_parallelism=1", "--tensorflow_inter_op_parallelism=1"],
+            "sets both",
+        ),
+    ],
+)
+def test_calls_of_serve_that_are_wrong(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(commands.serve, arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+def test_the_flags_and_defaults_are_tensorflow_servings() -> None:
+    defaults = {option.name: option.default for option in commands.serve.params}
+    assert defaults["model_name"] == "default"
+    assert defaults["rest_api_timeout_in_ms"] == 30_000
+    assert defaults["file_system_poll_wait_seconds"] == 1
+    assert defaults["max_num_load_retries"] == 5
+    assert defaults["load_retry_interval_micros"] == 60_000_000
+    assert defaults["saved_model_tags"] == "serve"
+    assert not set(defaults) & set(REFUSED)
+
+
+def test_importing_the_commands_is_cheap() -> None:
+    program = (
+        "import sys, serving.commands\n"
+        "print([m for m in ('numpy', 'tensorflow', 'http.server', 'serving.server', 'logging') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def predict(server: Server, *arguments: str, **extra: str) -> Result:
+    call = ["--target", server.url, "--model_name", "digits", *arguments]
+    return CliRunner().invoke(commands.predict, call, catch_exceptions=True, **extra)
+
+
+ONE = [[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]
+
+
+def test_predict_prints_a_table(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "several.npz"
+    np.savez(path, first=np.array(ONE), second=np.zeros((1, 3)))
+    result = predict(server, str(path))
+    assert result.exit_code == 0, result.exception
+    # The logits are 0 and 0.5 for the first, and equal for the second.
+    assert result.output == (
+        "row  length  label    probability\n"
+        "  0       2  class_b       0.6225\n"
+        "  1       1  class_a       0.5000\n"
+    )  # fmt: skip
+
+
+def test_predict_prints_json(server: Server) -> None:
+    result = predict(server, "--json", "--version", "1", "-", input=json.dumps([ONE, ONE[:1]]))
+    assert result.exit_code == 0, result.exception
+    rows = [json.loads(line) for line in result.output.splitlines()]
+    assert [(row["row"], row["length"], row["label"], row["class_id"]) for row in rows] == [
+        (0, 2, "class_b", 1),
+        (1, 1, "class_b", 1),
+    ]
+    assert [len(row["probabilities"]) for row in rows] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["one.npy", "batch.npy", "features.npz", "lengths.npz", "one.json", "batch.json"])
+def test_kinds_of_input(server: Server, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    batch = np.array([ONE, ONE], "float32")
+    lengths = [2, 2]
+    if kind == "one.npy":
+        np.save(path, batch[0])
+        lengths = [2]
+    elif kind == "batch.npy":
+        np.save(path, batch)
+    elif kind == "features.npz":
+        np.savez(path, features=batch, labels=np.array([0, 1]))
+    elif kind == "lengths.npz":
+        lengths = [2, 1]
+        np.savez(path, features=batch, lengths=np.array(lengths))
+    else:
+        path.write_text(json.dumps(ONE if kind == "one.json" else [ONE, ONE]))
+        lengths = [2] if kind == "one.json" else lengths
+    result = predict(server, "--json", str(path))
+    assert result.exit_code == 0, result.exception
+    assert [json.loads(line)["length"] for line in result.output.splitlines()] == lengths
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.npy", None, "cannot read"),
+        ("notes.txt", b"1 2 3", "give a .npy, .npz or .json file"),
+        ("broken.npy", b"not numpy", "not a valid .npy file"),
+        ("broken.npz", b"PK not a zip", "not a valid .npz file"),
+        ("broken.json", b"[1, 2", "is not JSON"),
+        ("number.json", b"3", "holds no list"),
+        ("flat.json", b"[1, 2]", "sequence 0 has shape ()"),
+        ("ragged.json", b"[[1, 2], [3]]", "sequence 0 is ragged"),
+        ("nan.json", b"[[1, NaN]]", "sequence 0 has nan at step 0, channel 1"),
+    ],
+)
+def test_input_that_cannot_be_read(
+    server: Server, tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = predict(server, str(tmp_path / name))
+    assert isinstance(result.exception, InputError)
+    assert result.exception.exit_code == 2
+    assert words in str(result.exception)
+
+
+def test_an_array_of_objects_is_not_unpickled(server: Server, tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    result = predict(server, str(tmp_path / "objects.npy"))
+    assert isinstance(result.exception, InputError)
+
+
+def test_lengths_that_do_not_fit(server: Server, tmp_path: Path) -> None:
+    for lengths in ([0], [3], [1, 1], [1.5]):
+        np.savez(tmp_path / "x.npz", features=np.array([ONE]), lengths=np.array(lengths))
+        assert isinstance(predict(server, str(tmp_path / "x.npz")).exception, InputError)
