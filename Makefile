@@ -21,13 +21,13 @@ imports: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 unit: .venv/.installed-dev
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The parts that need no TensorFlow, once more on Keras's other backends; torch where it is installed.
 backends: .venv/.installed-dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m any_backend
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n auto --dist loadfile -m any_backend
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
-	  KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend; \
+	  KERAS_BACKEND=torch $(BIN)/python -m pytest -n auto --dist loadfile -m any_backend; \
 	else echo "torch is not installed: its checks did not run ($(BIN)/pip install -c constraints.txt torch)"; fi
 
 format: .venv/.installed-dev

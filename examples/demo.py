@@ -27,6 +27,7 @@ ACTIVATIONS = ("tanh", "relu", "leaky_relu(0.1)")
 CONFIG = "japanese_vowels_lstm"
 NAME = "speakers"
 ROOT = Path("models")
+SEQUENCES = Path("mlruns/demo_sequences.npz")
 console = Console()
 
 
@@ -68,16 +69,13 @@ def main() -> int:
     console.print(f"the runs in MLflow's UI:\n  .venv/bin/mlflow ui --backend-store-uri {store}", soft_wrap=True)
     console.print(f"  then open {tracking.compare_url(stored)}\n", soft_wrap=True)
     console.print("the same folder behind the real TensorFlow Serving, same API:")
-    console.print(
-        f'  docker run --rm -p 8501:8501 -v "$PWD/{ROOT}/{NAME}:/models/{NAME}" -e MODEL_NAME={NAME} tensorflow/serving',
-        soft_wrap=True,
-        highlight=False,
-    )
+    mount = f'-v "$PWD/{ROOT}/{NAME}:/models/{NAME}" -e MODEL_NAME={NAME}'
+    console.print(f"  docker run --rm -p 8501:8501 {mount} tensorflow/serving", soft_wrap=True, highlight=False)
     return 0
 
 
 def command(arguments: str) -> None:
-    console.print(f"$ zoo {arguments}", style="bold", highlight=False)
+    console.print(f"$ zoo {arguments}", style="bold", highlight=False, soft_wrap=True)
 
 
 def train(activation: str) -> str:
@@ -126,8 +124,10 @@ def ask(port: int) -> None:
     picked = np.linspace(0, len(test) - 1, 6).astype(int)
     client = RestClient(f"http://127.0.0.1:{port}", NAME)
     client.wait_until_ready(60)
-    command(f"predict --target http://127.0.0.1:{port} --model_name {NAME} sequences.npz")
-    predictions = client.predict([test.sequences[index] for index in picked])
+    sequences = [test.sequences[index] for index in picked]
+    np.savez(SEQUENCES, *sequences)
+    command(f"predict --target http://127.0.0.1:{port} --model_name {NAME} {SEQUENCES}")
+    predictions = client.predict(sequences)
     shown = Table("test sequence", "steps", "label", "probability", "truth")
     for index, prediction in zip(picked, predictions, strict=True):
         truth = dataset.spec.classes[test.labels[index]]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Everything after export: the local server with TensorFlow Serving's API, and its client."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Diverged(RuntimeError):
-    """The run is recorded, but its loss left all bounds."""
+    """The run's loss left all bounds: it is recorded, but there is no model worth having."""
 
     exit_code = 1
 
@@ -223,6 +223,8 @@ def export_run(run_id: str, name: str, root: Path) -> Path:
     if not name or name in (".", "..") or any(symbol in name for symbol in "/\\:"):
         raise click.UsageError(f"--name {name!r}: a model's name is one folder, without / \\ or :")
     run = tracking.find(run_id)
+    if run.tags.get("outcome") == "diverged":
+        raise Diverged(f"run {run.run_id[:8]} is not exported, since it {run.tags.get('reason', 'diverged')}")
     model, task = tracking.load(run)
     card = {
         "name": name,

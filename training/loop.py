@@ -157,8 +157,9 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
     Returns:
         The `Result`; a run that diverges is a result too, not an exception.
     """
-    keras.utils.set_random_seed(config.seed)
     data = data or load_data(config)
+    # After the data: reading it may draw random numbers, the first time only.
+    keras.utils.set_random_seed(config.seed)
     model = build_model(config, data)
     section = config.dataset
     # The model's own fixed time axis crops just as a maximum length does, so both are reported as one.

@@ -42,7 +42,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(self._task, completed=epoch + 1, figures=figures)
         tenth = max(1, self._epochs // 10)
         if not self._console.is_terminal and (epoch + 1) % tenth == 0:
-            self._console.print(f"{self._title}: epoch {epoch + 1} of at most {self._epochs}, {figures}")
+            line = f"{self._title}: epoch {epoch + 1} of at most {self._epochs}, {figures}"
+            self._console.print(line, soft_wrap=True, highlight=False)
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._console.is_terminal:

@@ -20,6 +20,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars o
 
 import keras
 import mlflow
+from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
@@ -72,9 +73,12 @@ def tracking_uri() -> str:
 
 
 def _client() -> MlflowClient:
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        Path("mlruns").mkdir(exist_ok=True)
-    return MlflowClient(tracking_uri())
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return MlflowClient(tracking_uri())
+    Path("mlruns").mkdir(exist_ok=True)
+    # MLflow makes the tables of a new database when it is first opened; two processes that both do break it.
+    with FileLock("mlruns/.mlflow.db.lock"):
+        return MlflowClient(tracking_uri())
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

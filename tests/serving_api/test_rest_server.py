@@ -6,6 +6,8 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
+from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -104,6 +106,7 @@ def test_status_and_metadata(server: Server) -> None:
     }
     assert signatures["serving_default"]["method_name"] == "tensorflow/serving/predict"
     assert signatures["serving_default"]["defaults"] == {}
+    assert list(signatures["serving_default"]["outputs"]) == ["class_id", "label", "logits", "probabilities"]
 
 
 BIG = "9" * 30
@@ -225,6 +228,29 @@ def test_limits(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = raw(server, f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunk * 2)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert ask(server, "GET", "/v1/models/digits")[0] == 200
+
+
+def test_a_small_body_that_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_body, "MAX_BODY_BYTES", 10**6)
+    headers = Message()
+    headers["Content-Encoding"] = "gzip"
+    bomb = gzip.compress(bytes(50 * 10**6), 1)
+    tracemalloc.start()
+    with pytest.raises(http_body.ContentError):
+        http_body.decode_content(headers, bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 10**6
+
+
+def test_a_refused_client_gets_its_answer_although_it_goes_on_sending(server: Server) -> None:
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(HEAD + b"Content-Length: 999999999\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b" " * 100_000)
+            time.sleep(0.01)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_chunked_body(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -150,6 +151,14 @@ def test_a_broken_model(make, tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"this is no protocol buffer")
     with pytest.raises(ServingError):
         make(tmp_path)
+
+
+def test_a_model_whose_variables_are_cut_off(make, saved_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved_models / "one", tmp_path / "cut")
+    (data,) = (tmp_path / "cut" / "variables").glob("variables.data-*")
+    data.write_bytes(data.read_bytes()[:10])
+    with pytest.raises(ServingError):
+        make(tmp_path / "cut")
 
 
 def test_a_closed_model_refuses(make, saved_models: Path) -> None:

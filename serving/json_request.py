@@ -1,0 +1,137 @@
+"""The body of a predict request to feeds (TensorFlow Serving's util/json_tensor.cc)."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.errors import ServingError, invalid
+from serving.json_parse import echo, format_error, parse_object
+from serving.json_tensor import is_base64, to_array
+from serving.runtime import DEFAULT_SIGNATURE, Array, TensorSpec
+
+Inputs = Mapping[str, TensorSpec]
+
+
+class Format(enum.Enum):
+    """How a request lays out its tensors, and so how the answer does: the key of the answer."""
+
+    ROW = "predictions"
+    COLUMN = "outputs"
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A decoded predict request."""
+
+    signature_name: str
+    feeds: dict[str, Array]
+    format: Format
+
+
+def decode_predict(body: bytes, inputs_of: Callable[[str], Inputs]) -> PredictRequest:
+    """Decode the body of a predict request.
+
+    Args:
+        body: JSON with `instances` (rows) or `inputs` (columns), and maybe `signature_name`.
+        inputs_of: Gives the inputs of a signature by name, or raises; called once the body is known to be JSON.
+
+    Raises:
+        ServingError: With TensorFlow Serving's code and message.
+    """
+    document = parse_object(body)
+    try:
+        return _decode(document, inputs_of, only_numbers=not any(word in body for word in (b"true", b"false", b"null")))
+    except RecursionError as error:
+        raise invalid("JSON Value is nested too deeply; send tensors as plain nested lists") from error
+
+
+def _decode(document: dict[str, Any], inputs_of: Callable[[str], Inputs], *, only_numbers: bool) -> PredictRequest:
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
+    inputs = inputs_of(name or DEFAULT_SIGNATURE)
+    if not inputs:
+        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    if "instances" in document:
+        if "inputs" in document:
+            raise format_error(
+                document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+            )
+        rows = document["instances"]
+        if not isinstance(rows, list):
+            raise format_error(document, "Expecting 'instances' to be an list/array")
+        if not rows:
+            raise format_error(document, "No values in 'instances' array")
+        feeds = _rows(rows, inputs, only_numbers=only_numbers)
+        return PredictRequest(name or DEFAULT_SIGNATURE, feeds, Format.ROW)
+    if "inputs" in document:
+        feeds = _columns(document["inputs"], inputs, only_numbers=only_numbers)
+        return PredictRequest(name or DEFAULT_SIGNATURE, feeds, Format.COLUMN)
+    raise invalid("Missing 'inputs' or 'instances' key")
+
+
+def _columns(value: Any, inputs: Inputs, *, only_numbers: bool) -> dict[str, Array]:
+    if not isinstance(value, dict) or is_base64(value):
+        if len(inputs) > 1:
+            raise invalid(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        value = dict.fromkeys(inputs, value)
+    for name in inputs:
+        if name not in value:
+            raise invalid(f"Missing named input: {name} in 'inputs' object.")
+    return {name: to_array(value[name], spec.dtype, only_numbers=only_numbers) for name, spec in inputs.items()}
+
+
+def _rows(rows: list[Any], inputs: Inputs, *, only_numbers: bool) -> dict[str, Array]:
+    if len(inputs) > 1 and not isinstance(rows[0], dict):
+        raise invalid(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    named = _is_named(rows[0])
+    (first, *_) = inputs
+    collected: dict[str, list[Array]] = {}
+    for index, row in enumerate(rows):
+        if named and not _is_named(row):
+            raise invalid(f"Expecting object but got list at item {index} of input list")
+        if not named and _is_named(row):
+            raise invalid(f"Expecting value/list but got object at item {index} of input list")
+        for name, value in row.items() if named else [(first, row)]:
+            try:
+                _collect(collected, name, value, inputs, only_numbers=only_numbers)
+            except ServingError as error:
+                key = f" key: {name}" if named else ""
+                raise invalid(
+                    f"Failed to process element: {index}{key} of 'instances' list. Error: {error.described}"
+                ) from error
+        if named and set(row) != set(inputs):
+            raise invalid(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {echo(row)} keys must be equal "
+                f"to: {','.join(sorted(inputs))}"
+            )
+    return {name: np.stack(arrays) for name, arrays in collected.items()}
+
+
+def _is_named(row: Any) -> bool:
+    return isinstance(row, dict) and not is_base64(row)
+
+
+def _collect(collected: dict[str, list[Array]], name: str, value: Any, inputs: Inputs, *, only_numbers: bool) -> None:
+    if name not in inputs:
+        raise invalid(f"JSON object: does not have named input: {name}")
+    array = to_array(value, inputs[name].dtype, only_numbers=only_numbers)
+    arrays = collected.setdefault(name, [])
+    if arrays and arrays[0].size != array.size:
+        raise invalid(f"Expecting tensor size: {arrays[0].size} but got: {array.size}")
+    if arrays and arrays[0].shape != array.shape:
+        raise invalid(f"Expecting shape {_shape(arrays[0])} but got: {_shape(array)}")
+    arrays.append(array)
+
+
+def _shape(array: Array) -> str:
+    return f"[{','.join(map(str, array.shape))}]"

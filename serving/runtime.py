@@ -1,0 +1,194 @@
+"""Load one version of a SavedModel and run its signatures, by whichever way TensorFlow can be reached here."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.data_types import DataType, data_type
+from serving.errors import Code, ServingError, invalid
+
+logger = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is loaded.
+
+    Attributes:
+        tags: The tags of the graph to load.
+        intra_op_threads: Threads inside one operation; 0 lets TensorFlow choose. The first model loaded in a
+            process decides: TensorFlow keeps one thread pool for all.
+        inter_op_threads: Threads across operations, likewise.
+    """
+
+    tags: Sequence[str] = ("serve",)
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a signature.
+
+    Attributes:
+        name: The tensor's name in the graph, `operation:index`.
+        dtype: Its data type.
+        shape: Its dimensions, None where free; None for an unknown rank.
+    """
+
+    name: str
+    dtype: DataType
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The named inputs and outputs of one entry point."""
+
+    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    outputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """One loaded version. `run` may be called from many threads at once; it does not hold Python's lock."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]: ...
+
+    @property
+    def signature_def_map(self) -> Mapping[str, Any]:
+        """The `SignatureDef` message of every signature."""
+
+    def run(
+        self,
+        signature_name: str,
+        feeds: Mapping[str, Array],
+        output_filter: Sequence[str] | None = None,
+        *,
+        timeout_in_ms: int = 0,
+    ) -> dict[str, Array]:
+        """Run one signature.
+
+        Args:
+            signature_name: Which.
+            feeds: An array for every input; strings as an object array of bytes.
+            output_filter: The outputs wanted; None for all.
+            timeout_in_ms: How long the run may take; 0 for ever.
+
+        Returns:
+            An array for every output wanted.
+
+        Raises:
+            ServingError: The names do not fit the signature, or TensorFlow refused; its code is TensorFlow's.
+        """
+
+    def close(self) -> None:
+        """Free the model. No run may be in progress; closing twice does nothing."""
+
+
+def load(path: str | Path, options: Options | None = None) -> Model:
+    """Load the SavedModel in `path`.
+
+    Raises:
+        ServingError: There is no SavedModel there, or TensorFlow cannot load it.
+    """
+    # Each runtime costs much to import, and one of them is enough.
+    from serving import capi
+
+    options = options or Options()
+    try:
+        library = capi.library()
+    except capi.LibraryUnavailable as reason:
+        from serving.session_model import SessionModel
+
+        logger.info("loading %s with tf.compat.v1.Session, which is slower to start: %s", path, reason)
+        return SessionModel(Path(path), options)
+    from serving.capi_model import CapiModel
+
+    logger.info("loading %s with TensorFlow's C API", path)
+    return CapiModel(library, Path(path), options)
+
+
+def signature_defs(meta_graph: Any) -> dict[str, Any]:
+    """Copies of the `SignatureDef` messages of a `MetaGraphDef`; the messages themselves would keep its graph alive."""
+    return {
+        name: type(message).FromString(message.SerializeToString())
+        for name, message in meta_graph.signature_def.items()
+    }
+
+
+def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
+    """The signatures in `MetaGraphDef.signature_def`, as plain data."""
+    return {
+        name: Signature(
+            {alias: _spec(info) for alias, info in sorted(definition.inputs.items())},
+            {alias: _spec(info) for alias, info in sorted(definition.outputs.items())},
+        )
+        for name, definition in definitions.items()
+    }
+
+
+def _spec(info: Any) -> TensorSpec:
+    shape = info.tensor_shape
+    dimensions = None if shape.unknown_rank else tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
+    return TensorSpec(info.name, data_type(info.dtype), dimensions)
+
+
+def resolve(
+    signatures: Mapping[str, Signature],
+    signature_name: str,
+    feeds: Mapping[str, Array],
+    output_filter: Sequence[str] | None,
+) -> tuple[dict[str, Array], dict[str, TensorSpec]]:
+    """Check a call against the signature it names.
+
+    Returns:
+        The feeds with the type and memory order that the graph takes, and the outputs wanted.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION for an unknown signature; INVALID_ARGUMENT where names or types differ.
+    """
+    signature = signatures.get(signature_name)
+    if signature is None:
+        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
+    sent, required = set(feeds), set(signature.inputs)
+    if sent != required:
+        raise invalid(
+            f"input size does not match signature: {len(sent)}!={len(required)} len({{{_join(sent)}}}) != "
+            f"len({{{_join(required)}}}). Sent extra: {{{_join(sent - required)}}}. "
+            f"Missing but required: {{{_join(required - sent)}}}."
+        )
+    wanted = list(signature.outputs) if output_filter is None else list(output_filter)
+    for alias in wanted:
+        if alias not in signature.outputs:
+            known = _join(set(signature.outputs))
+            raise invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set {{{known}}}."
+            )
+    if len(set(wanted)) != len(wanted):
+        raise invalid(f"duplicate output tensor alias in {wanted}; name each output once")
+    checked = {alias: _feed(alias, value, signature.inputs[alias]) for alias, value in feeds.items()}
+    return checked, {alias: signature.outputs[alias] for alias in wanted}
+
+
+def _join(names: set[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def _feed(alias: str, value: Array, spec: TensorSpec) -> Array:
+    if spec.dtype.numpy is None:
+        raise ServingError(
+            Code.UNIMPLEMENTED, f"input {alias!r} is of type {spec.dtype.name}, which cannot be fed here"
+        )
+    if value.dtype != spec.dtype.numpy:
+        raise invalid(f"input {alias!r} must be of type {spec.dtype.name} but got an array of {value.dtype}")
+    # Unlike ascontiguousarray, this keeps a scalar a scalar.
+    return np.require(value, requirements="C")

@@ -1,0 +1,118 @@
+"""The training loop: seeded, honest about divergence, and shy of the test split."""
+
+import keras
+import numpy as np
+import pytest
+
+from training import datasets, loop
+from training.config import load
+from training.feeding import feed
+from training.pipeline import Batches
+
+QUICK = ["train.epochs=3", "model.units=8", "dataset.batch_size=32"]
+
+
+def quick(*overrides):
+    return load(overrides=[*QUICK, *overrides])
+
+
+def test_a_run_ends_with_the_weights_of_its_best_epoch():
+    result = loop.run(quick("dataset.name=digits_rows", "train.epochs=4", "optimizer.learning_rate=0.05"))
+    assert result.outcome == "finished"
+    losses = [row["validation/loss"] for row in result.history]
+    assert result.best_epoch == int(np.argmin(losses))
+    assert result.validation.loss == pytest.approx(min(losses), rel=1e-4)  # float32 there, float64 here
+    assert result.test.confusion.sum() == 359
+    assert np.trace(result.test.confusion) / 359 == pytest.approx(result.test.accuracy)
+    assert result.sequences_per_second > 0
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another():
+    first, again, other = (loop.run(quick(f"seed={seed}")) for seed in (1, 1, 2))
+    assert first.history == again.history
+    for left, right in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert first.history != other.history
+
+
+def test_the_test_split_is_read_once_and_after_training(monkeypatch):
+    events = []
+    dataset = datasets.get("japanese_vowels")
+    read = type(dataset).load
+    monkeypatch.setattr(type(dataset), "load", lambda self, split: events.append(split) or read(self, split))
+    trained = keras.callbacks.LambdaCallback(on_train_end=lambda logs: events.append("trained"))
+    loop.run(quick(), callbacks=[trained])
+    assert events == ["train", "trained", "test"]
+
+
+@pytest.mark.parametrize("cause", ["exploding", "nan"])
+def test_divergence_is_an_outcome_that_says_what_to_try(cause):
+    config = quick("optimizer.name=sgd", "optimizer.learning_rate=1e8", "optimizer.clipnorm=none")
+    poison = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: model_of(poison).layers[-1].bias.assign(np.full(9, np.nan))
+    )
+    callbacks = [poison] if cause == "nan" else []
+    result = loop.run(quick() if callbacks else config, callbacks=callbacks)
+    assert result.outcome == "diverged"
+    assert "optimizer.clipnorm" in result.reason
+    assert ("nan" in result.reason) == (cause == "nan")
+    assert (result.validation, result.test, result.best_epoch) == (None, None, None)
+    assert len(result.history) == 1
+
+
+def model_of(callback):
+    return callback.model
+
+
+def test_a_fixed_time_axis_crops_and_says_how_much():
+    result = loop.run(quick("model.name=cnn_lstm_parallel", "model.steps=10", "model.filters=2", "train.epochs=1"))
+    lengths = loop.load_data(quick()).train.lengths
+    assert result.cropped_share == pytest.approx(1 - np.minimum(lengths, 10).sum() / lengths.sum())
+    assert result.cropped_share > 0.1
+
+
+def test_every_bucket_is_fed_whatever_comes_first():
+    examples = loop.load_data(quick()).train
+    batches = Batches(examples, 16, seed=0)
+    fed = [(inputs["features"].shape[1], len(labels)) for inputs, labels in feed(batches)]
+    assert {steps for steps, _ in fed} == set(batches.boundaries)
+    assert sum(count for _, count in fed) == len(examples)
+
+
+def test_each_epoch_has_its_own_order():
+    orders = []
+    config = quick()
+    data = loop.load_data(config)
+    seen = keras.callbacks.LambdaCallback()
+    inner = loop.Batches.__getitem__
+
+    def watched(self, index):
+        item = inner(self, index)
+        if self._shuffle:
+            orders.append((self.epoch, item[1].tolist()))
+        return item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Batches, "__getitem__", watched)
+        loop.run(config, callbacks=[seen], data=data)
+    by_epoch = [[labels for epoch, labels in orders if epoch == wanted] for wanted in range(3)]
+    expected = []
+    for epoch in range(3):
+        batches = Batches(data.train, 32, seed=0)
+        batches.epoch = epoch
+        expected.append([batches[index][1].tolist() for index in range(len(batches))])
+    assert by_epoch == expected
+    assert by_epoch[0] != by_epoch[1]
+
+
+def test_scores_are_those_of_numpy():
+    data = loop.load_data(quick())
+    model = loop.build_model(quick(), data)
+    scores = loop.evaluate(model, data.validation, batch_size=7)
+    right, losses = 0, []
+    for sequence, label in zip(data.validation.sequences, data.validation.labels, strict=True):
+        logits = np.float64(model({"features": sequence[None], "lengths": np.int32([len(sequence)])}))[0]
+        losses.append(np.log(np.exp(logits).sum()) - logits[label])
+        right += logits.argmax() == label
+    assert scores.accuracy == pytest.approx(right / len(data.validation))
+    assert scores.loss == pytest.approx(np.mean(losses), abs=1e-5)  # float32 logits in another batch shape
