@@ -85,6 +85,7 @@ def _print(report: dict[str, Any]) -> None:
 
     console = Console()
     table = Table("package", "version", "for", "how to get it", title=f"Python {report['python']}")
+    table.columns[-1].no_wrap = True  # a command that is cut in two cannot be copied
     for package, entry in report["packages"].items():
         extra = entry["extra"]
         remedy = (

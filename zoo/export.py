@@ -97,6 +97,16 @@ def _write(model: keras.Model, classes: Sequence[str], path: Path) -> None:
     names = tf.constant(list(classes))
 
     def padded(features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        # A server feeds whatever shape it is sent; without these, some wrong ones would broadcast to an answer.
+        features = tf.ensure_shape(features, (None, None, channels))
+        one_a_row = tf.debugging.assert_equal(
+            tf.shape(lengths), tf.shape(features)[:1], message="lengths must have one value a row of features"
+        )
+        a_step = tf.debugging.assert_positive(
+            tf.shape(features)[1], message="features must have at least one time step"
+        )
+        with tf.control_dependencies([one_a_row, a_step]):
+            features, lengths = tf.identity(features), tf.identity(lengths)
         steps = tf.shape(features)[1]
         valid = tf.sequence_mask(lengths, steps)[:, :, tf.newaxis]
         # What stands in the padding must not matter, whatever it is.
