@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,15 +228,26 @@ def _in_order(examples: Examples, batch_size: int, max_length: int | None) -> Ba
     return Batches(examples, batch_size, seed=0, shuffle=False, max_length=max_length)
 
 
-def _history(columns: dict[str, list[float]]) -> list[dict[str, float]]:
-    names = {
-        "loss": "train/loss",
-        "accuracy": "train/accuracy",
-        "val_loss": "validation/loss",
-        "val_accuracy": "validation/accuracy",
-    }
-    epochs = len(columns.get("loss", []))
-    return [
-        {names[key]: float(values[epoch]) for key, values in columns.items() if epoch < len(values)}
-        for epoch in range(epochs)
-    ]
+# Keras's names and ours, in the order in which the MLflow UI should offer them
+METRICS = {
+    "val_loss": "validation/loss",
+    "val_accuracy": "validation/accuracy",
+    "loss": "train/loss",
+    "accuracy": "train/accuracy",
+}
+
+
+def metric_names(logs: Mapping[str, float]) -> dict[str, float]:
+    """Keras's logs of an epoch under the names that this project uses.
+
+    Example:
+    >>> metric_names({"loss": 2, "val_loss": 1})
+    {'validation/loss': 1.0, 'train/loss': 2.0}
+    """
+    return {name: float(logs[key]) for key, name in METRICS.items() if key in logs}
+
+
+def _history(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    epochs = len(columns.get("loss", ()))
+    rows = ({key: values[epoch] for key, values in columns.items() if epoch < len(values)} for epoch in range(epochs))
+    return [metric_names(row) for row in rows]

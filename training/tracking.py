@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 
 from training import environment, pictures
 from training.config import Config
-from training.loop import Data, Result, Scores
+from training.loop import Data, Result, Scores, metric_names
 
 TASK_FILE = "task.json"
 MODEL_FILE = "model.keras"
@@ -105,13 +105,7 @@ class Recorder(keras.callbacks.Callback):
         self.client, self.run_id, self.name = client, run_id, name
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        names = {
-            "loss": "train/loss",
-            "accuracy": "train/accuracy",
-            "val_loss": "validation/loss",
-            "val_accuracy": "validation/accuracy",
-        }
-        self.metrics({names[key]: float(value) for key, value in (logs or {}).items() if key in names}, epoch)
+        self.metrics(metric_names(logs or {}), epoch)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log `values` at `step`."""
