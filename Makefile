@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both make .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test lint types imports unit backends format clean
 

@@ -122,12 +122,12 @@ def ask(port: int) -> None:
     dataset = get("japanese_vowels")
     test = dataset.load("test")
     picked = np.linspace(0, len(test) - 1, 6).astype(int)
-    client = RestClient(f"http://127.0.0.1:{port}", NAME)
-    client.wait_until_ready(60)
     sequences = [test.sequences[index] for index in picked]
     np.savez(SEQUENCES, *sequences)
     command(f"predict --target http://127.0.0.1:{port} --model_name {NAME} {SEQUENCES}")
-    predictions = client.predict(sequences)
+    with RestClient(f"http://127.0.0.1:{port}", NAME) as client:
+        client.wait_until_ready(60)
+        predictions = client.predict(sequences)
     shown = Table("test sequence", "steps", "label", "probability", "truth")
     for index, prediction in zip(picked, predictions, strict=True):
         truth = dataset.spec.classes[test.labels[index]]

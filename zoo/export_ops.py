@@ -5,14 +5,14 @@ from pathlib import Path
 # Frozen from the graphs of every model and activation of the zoo; an addition is a decision, not a side effect.
 ALLOWED = frozenset(
     """
-    Abs AddV2 All ArgMax Assert AssignVariableOp BiasAdd Cast ConcatV2 Const Conv2D DisableCopyOnRead Elu
-    EnsureShape Equal Erfc Exp ExpandDims Expm1 Fill GatherV2 Greater GreaterEqual Identity IdentityN IsFinite
-    LeakyRelu Less LessEqual LogicalAnd MatMul MaxPool Maximum MergeV2Checkpoints Minimum Mul Neg NoOp Pack Pad
-    Placeholder Range ReadVariableOp RealDiv Relu Relu6 Reshape RestoreV2 ReverseV2 SaveV2 Select SelectV2 Selu
-    Shape ShardedFilename Sigmoid Softmax Softplus Softsign Split Sqrt Square Squeeze StatefulPartitionedCall
-    StaticRegexFullMatch StridedSlice StringJoin Sub Sum Tanh TensorListFromTensor TensorListGetItem
-    TensorListReserve TensorListSetItem TensorListStack Tile Transpose VarHandleOp VarIsInitializedOp While
-    ZerosLike
+    Abs AddV2 All ArgMax Assert AssignVariableOp BatchToSpaceND BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
+    DisableCopyOnRead Elu EnsureShape Equal Erfc Exp ExpandDims Expm1 Fill FloorMod GatherV2 Greater GreaterEqual
+    Identity IdentityN IsFinite LeakyRelu Less LessEqual LogicalAnd MatMul MaxPool Maximum MergeV2Checkpoints
+    Minimum Mul Neg NoOp Pack Pad Placeholder Range ReadVariableOp RealDiv Relu Relu6 Reshape RestoreV2 ReverseV2
+    Rsqrt SaveV2 Select SelectV2 Selu Shape ShardedFilename Sigmoid Softmax Softplus Softsign SpaceToBatchND Split
+    Sqrt Square Squeeze StatefulPartitionedCall StaticRegexFullMatch StridedSlice StringJoin Sub Sum Tanh
+    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile Transpose
+    VarHandleOp VarIsInitializedOp While ZerosLike
     """.split()  # noqa: SIM905  (a block of names is read at a glance, 70 quoted strings are not)
 )
 

@@ -1,5 +1,6 @@
 """Export: the same answers, from a process that knows nothing of this project."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ FORMS = [
     ("lstm", {"activation": "rrelu", "candidate_activation": "prelu"}),
     ("cnn_lstm", {"causal": True}),
 ]
+SMALL = {"conv_lstm": {"filters": 3}, "fcn": {"filters": 4}, "tcn": {"filters": 4}}
 LENGTHS = np.array([50, 3, 1, 20], "int32")
 
 
@@ -36,14 +38,16 @@ def exported(tmp_path_factory):
     """One model of each form: name -> (Keras model, folder)."""
     made = {}
     for name, arguments in FORMS:
-        model = build(name, TASK, units=5, **arguments)
+        model = build(name, TASK, **(SMALL.get(name, {"units": 5}) | arguments))
         made[f"{name} {arguments}"] = (model, export(model, CLASSES, tmp_path_factory.mktemp(name) / "served"))
     return made
 
 
+load = functools.cache(tf.saved_model.load)
+
+
 def signature(path, name="serving_padded"):
-    loaded = tf.saved_model.load(str(path))
-    function = loaded.signatures[name]
+    function = load(str(path)).signatures[name]
     return lambda **feeds: {k: v.numpy() for k, v in function(**{k: tf.constant(v) for k, v in feeds.items()}).items()}
 
 
@@ -108,19 +112,21 @@ def test_outputs_have_the_promised_types(exported):
         assert types == {"logits": "f4", "probabilities": "f4", "class_id": "i8", "label": object}
 
 
-def test_half_precision_models_serve_float32(tmp_path):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    model = build("cnn_lstm", TASK, units=5)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["cnn_lstm", "cnn_lstm_parallel"])
+def test_half_precision_models_serve_float32(policy, name, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    model = build(name, TASK, units=5)
     found = signature(export(model, CLASSES, tmp_path))(features=features(), lengths=LENGTHS)
     assert found["probabilities"].dtype == np.float32
     assert np.isfinite(found["probabilities"]).all()
 
 
-@pytest.mark.parametrize("use", ["activation", "recurrent_activation"])
-@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "linear"])
-def test_every_activation_uses_stock_operations_only(activation, use, tmp_path):
-    model = build("lstm", TASK, units=2, **{use: activation})
-    assert refused_operations(export(model, CLASSES, tmp_path)) == []
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_uses_stock_operations_only(activation, tmp_path):
+    model = build("lstm", TASK, units=2, activation=activation, recurrent_activation=activation)
+    export_module._write(model, CLASSES, tmp_path / "written")  # some such gates diverge, which export would refuse
+    assert refused_operations(tmp_path / "written") == []
 
 
 def test_the_list_holds_nothing_that_a_server_refuses():

@@ -14,11 +14,21 @@ SMALL = {
     "lstm": {"units": 5},
     "cnn_lstm": {"units": 5, "filters": 4},
     "cnn_lstm_parallel": {"units": 5, "filters": 4, "dense_units": 6, "steps": 12},
+    "conv_lstm": {"filters": 3},
+    "deep_conv_lstm": {"filters": 4, "units": 16, "dropout": 0.1},
+    "lstm_fcn": {"units": 3, "filters": 4},
+    "mlstm_fcn": {"units": 3, "filters": 4, "squeeze_ratio": 2},
+    "irnn": {"units": 8},
+    "gru": {"units": 5},
+    "fcn": {"filters": 4},
+    "tcn": {"filters": 6, "levels": 2},
 }
 FORMS = [(name, {}) for name in MODELS] + [
     ("lstm", {"layers": 2, "bidirectional": True, "dropout": 0.1}),
     ("lstm", {"activation": "leaky_relu(0.33)", "forget_gate_activation": "hard_sigmoid"}),
     ("cnn_lstm", {"causal": True, "convolutions": 3}),
+    ("lstm_fcn", {"steps": 12}),
+    ("gru", {"layers": 2, "bidirectional": True}),
 ]
 LENGTHS = np.array([16, 1, 7, 12, 2], "int32")
 

@@ -44,6 +44,7 @@ def served(tmp_path_factory):
         yield SimpleNamespace(folder=folder, result=result, version=version, model=model, target=target, client=client)
     finally:
         process.terminate()
+        client.close()
         assert process.wait(30) == 0
 
 

@@ -77,6 +77,7 @@ def test_offline_is_said_within_two_seconds(kind: str, manual: Path, request: py
 def test_an_unknown_host_is_offline(manual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def looks_up_forever(*arguments: object, **options: object) -> None:
         time.sleep(4)
+        raise socket.gaierror("looked up for long enough")  # what the thread left behind gets, as from a real one
 
     monkeypatch.setattr(socket, "getaddrinfo", looks_up_forever)
     start = time.monotonic()

@@ -27,9 +27,16 @@ class SequenceMask(keras.layers.Layer):
     [[True, False, False], [True, True, True]]
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True  # a mask that Keras attached on the way is superseded by the one given
+
     def call(self, features: Tensor, lengths: Tensor) -> Tensor:
         steps = ops.arange(ops.shape(features)[1], dtype="int32")
         return ops.expand_dims(steps, 0) < ops.expand_dims(ops.cast(lengths, "int32"), 1)
+
+    def compute_mask(self, *_: Any, **__: Any) -> None:
+        return None  # this is a mask
 
     def compute_output_spec(self, features: Any, lengths: Any) -> Any:
         return keras.KerasTensor(features.shape[:2], dtype="bool")
@@ -52,9 +59,16 @@ class ZeroPadding(keras.layers.Layer):
     [1.0, 0.0]
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True  # a mask that Keras attached on the way is superseded by the one given
+
     def call(self, features: Tensor, mask: Tensor) -> Tensor:
         # where, not a product: NaN or infinity in the padding must not reach the result.
         return ops.where(ops.expand_dims(mask, -1), features, ops.zeros_like(features))
+
+    def compute_mask(self, *_: Any, **__: Any) -> None:
+        return None  # what is zero needs no mask, and the convolutions that follow could not carry one
 
     def compute_output_spec(self, features: Any, mask: Any) -> Any:
         return keras.KerasTensor(features.shape, dtype=self.compute_dtype)
@@ -86,6 +100,7 @@ class FixedLength(keras.layers.Layer):
 
     def __init__(self, steps: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         if isinstance(steps, bool) or not isinstance(steps, int) or steps <= 0:
             raise ValueError(f"`steps` must be a positive integer, received {steps!r}.")
         self.steps = steps
@@ -95,8 +110,44 @@ class FixedLength(keras.layers.Layer):
         tail = ops.zeros((batch, self.steps, channels), dtype=features.dtype)
         return ops.concatenate([features, tail], axis=1)[:, : self.steps, :]
 
+    def compute_mask(self, *_: Any, **__: Any) -> None:
+        return None  # the time axis has changed
+
     def compute_output_spec(self, features: Any) -> Any:
         return keras.KerasTensor((features.shape[0], self.steps, features.shape[-1]), dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "steps": self.steps}
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class LastStep(keras.layers.Layer):
+    """The last valid step of right-padded sequences.
+
+    Call arguments:
+        features: (batch, steps, channels).
+        lengths: Int (batch,), each in [1, steps].
+
+    Returns:
+        (batch, channels).
+
+    Example:
+    >>> import numpy as np
+    >>> LastStep()(np.array([[[1.0], [2.0]], [[3.0], [4.0]]], "float32"), np.array([1, 2])).numpy().ravel().tolist()
+    [1.0, 4.0]
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True  # a mask that Keras attached on the way is superseded by the one given
+
+    def call(self, features: Tensor, lengths: Tensor) -> Tensor:
+        # A length outside the array is the caller's mistake, but must not read outside it either.
+        last = ops.clip(ops.cast(lengths, "int32") - 1, 0, ops.shape(features)[1] - 1)
+        return ops.squeeze(ops.take_along_axis(features, last[:, None, None], axis=1), axis=1)
+
+    def compute_mask(self, *_: Any, **__: Any) -> None:
+        return None  # there is no time axis left
+
+    def compute_output_spec(self, features: Any, lengths: Any) -> Any:
+        return keras.KerasTensor((features.shape[0], features.shape[-1]), dtype=self.compute_dtype)

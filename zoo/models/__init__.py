@@ -8,7 +8,7 @@ A builder takes a `SequenceTask` and keyword arguments of its own and returns a 
 (None, 9)
 >>> build("lstn", task)
 Traceback (most recent call last):
-ValueError: unknown model 'lstn'; did you mean 'lstm' or 'cnn_lstm'? Valid: cnn_lstm, cnn_lstm_parallel, lstm
+ValueError: unknown model 'lstn'; did you mean 'lstm' or 'cnn_lstm'? Valid: ...
 """
 
 from collections.abc import Callable
@@ -19,14 +19,29 @@ import keras
 from zoo.layers import FixedLength
 from zoo.models.cnn_lstm import cnn_lstm
 from zoo.models.cnn_lstm_parallel import cnn_lstm_parallel
+from zoo.models.conv_lstm import conv_lstm
+from zoo.models.deep_conv_lstm import deep_conv_lstm
+from zoo.models.fcn import fcn
+from zoo.models.gru import gru
 from zoo.models.inputs import SequenceTask as SequenceTask
+from zoo.models.irnn import irnn
 from zoo.models.lstm import lstm
+from zoo.models.lstm_fcn import lstm_fcn, mlstm_fcn
+from zoo.models.tcn import tcn
 from zoo.suggest import unknown
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "lstm": lstm,
     "cnn_lstm": cnn_lstm,
     "cnn_lstm_parallel": cnn_lstm_parallel,
+    "conv_lstm": conv_lstm,
+    "deep_conv_lstm": deep_conv_lstm,
+    "lstm_fcn": lstm_fcn,
+    "mlstm_fcn": mlstm_fcn,
+    "irnn": irnn,
+    "gru": gru,
+    "fcn": fcn,
+    "tcn": tcn,
 }
 
 

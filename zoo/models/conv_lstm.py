@@ -1,0 +1,61 @@
+"""`conv_lstm`: an LSTM whose products with input and state are convolutions over the channels."""
+
+import keras
+from keras import ops
+
+from zoo import activations
+from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+
+
+def conv_lstm(
+    task: SequenceTask,
+    *,
+    filters: int = 16,
+    kernel_size: int = 3,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    dropout: float = 0.0,
+    head_dropout: float = 0.3,
+) -> keras.Model:
+    """`keras.layers.ConvLSTM1D` over neighbouring channels, for channels that lie in an order, such as mel bands.
+
+    Args:
+        task: Channels, classes and input statistics.
+        filters: Filters of every gate.
+        kernel_size: Neighbouring channels that each filter sees.
+        activation: Candidate and hidden activation; an elementwise one without learned or random slopes.
+        recurrent_activation: Activation of the gates, likewise.
+        dropout: Share of the inputs dropped.
+        head_dropout: Share of the head's inputs dropped.
+
+    Returns:
+        A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
+        (batch, classes).
+
+    Raises:
+        ValueError: A layer refuses its arguments.
+
+    Example:
+    >>> model = conv_lstm(SequenceTask(channels=8, classes=2), filters=4)
+    >>> model.get_layer("conv_lstm").output.shape
+    (None, 8, 4)
+
+    References:
+        Shi et al. (2015), "Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
+        https://arxiv.org/abs/1506.04214.
+    """
+    # === Layers ===
+    recurrent = keras.layers.ConvLSTM1D(
+        filters,
+        kernel_size,
+        padding="same",
+        activation=activations.get(activation),
+        recurrent_activation=activations.get(recurrent_activation),
+        dropout=dropout,
+        name="conv_lstm",
+    )
+    # === Functional model ===
+    inputs = sequence_inputs(task)
+    x = recurrent(ops.expand_dims(inputs.normalized, -1), mask=inputs.mask)
+    x = keras.layers.Flatten(name="flatten")(x)
+    return inputs.model(classification_head(x, task, head_dropout), name="conv_lstm")

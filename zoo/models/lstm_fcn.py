@@ -1,0 +1,150 @@
+"""`lstm_fcn` and `mlstm_fcn`: an LSTM beside the fully convolutional network."""
+
+from typing import Any
+
+import keras
+
+from zoo.layers import LSTM, FixedLength, SequenceMask, ZeroPadding
+from zoo.models.blocks import fully_convolutional
+from zoo.models.inputs import SequenceInputs, SequenceTask, classification_head, sequence_inputs
+
+
+def lstm_fcn(
+    task: SequenceTask,
+    *,
+    units: int = 8,
+    filters: int = 128,
+    steps: int | None = None,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    branch_dropout: float = 0.8,
+    engine: str = "auto",
+) -> keras.Model:
+    """An LSTM branch with dropout beside a fully convolutional branch, concatenated.
+
+    The published network turns its input on its side for the LSTM ("dimension shuffle"): one LSTM step a channel, the
+    whole series of that channel as the step's values. That needs a fixed number of steps. With `steps` this is
+    what happens, sequences being padded or cropped; without, the LSTM reads the sequence in time and any length goes
+    in.
+
+    Args:
+        task: Channels, classes and input statistics.
+        units: Width of the LSTM.
+        filters: Filters of the first and third convolution block; the second has twice as many.
+        steps: Length of the time axis for the dimension shuffle, or `None` to read in time.
+        activation: Candidate and hidden activation of the LSTM.
+        recurrent_activation: Activation of its gates.
+        branch_dropout: Share of the LSTM branch's output dropped; 0.8 as published.
+        engine: Which code runs the recurrence.
+
+    Returns:
+        A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
+        (batch, classes).
+
+    Raises:
+        ValueError: A layer refuses its arguments.
+
+    Example:
+    >>> model = lstm_fcn(SequenceTask(channels=1, classes=2), steps=150)
+    >>> model.get_layer("lstm").cell.kernel.shape  # a step is a whole channel of 150 values
+    TensorShape([150, 32])
+
+    References:
+        Karim, Majumdar, Darabi and Chen (2018), "LSTM Fully Convolutional Networks for Time Series Classification",
+        https://doi.org/10.1109/ACCESS.2017.2779939.
+    """
+    return _build(
+        task, "lstm_fcn", None, units, filters, steps, activation, recurrent_activation, branch_dropout, engine
+    )
+
+
+def mlstm_fcn(
+    task: SequenceTask,
+    *,
+    units: int = 8,
+    filters: int = 128,
+    squeeze_ratio: int = 16,
+    steps: int | None = None,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    branch_dropout: float = 0.8,
+    engine: str = "auto",
+) -> keras.Model:
+    """`lstm_fcn` with squeeze-and-excite gates after the first two convolution blocks, for many channels.
+
+    Args:
+        task: Channels, classes and input statistics.
+        units: Width of the LSTM.
+        filters: Filters of the first and third convolution block; the second has twice as many.
+        squeeze_ratio: How much narrower the squeezed layer is; 16 as published.
+        steps: Length of the time axis for the dimension shuffle, or `None` to read in time.
+        activation: Candidate and hidden activation of the LSTM.
+        recurrent_activation: Activation of its gates.
+        branch_dropout: Share of the LSTM branch's output dropped; 0.8 as published.
+        engine: Which code runs the recurrence.
+
+    Returns:
+        A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
+        (batch, classes).
+
+    Raises:
+        ValueError: A layer refuses its arguments.
+
+    Example:
+    >>> model = mlstm_fcn(SequenceTask(channels=12, classes=9))
+    >>> model.get_layer("squeeze_excite_2_reduce").kernel.shape
+    TensorShape([256, 16])
+
+    References:
+        Karim, Majumdar, Darabi and Harford (2019), "Multivariate LSTM-FCNs for time series classification",
+        https://doi.org/10.1016/j.neunet.2019.04.014.
+    """
+    if squeeze_ratio < 1:
+        raise ValueError(f"`squeeze_ratio` must be at least 1, received {squeeze_ratio}")
+    return _build(
+        task,
+        "mlstm_fcn",
+        squeeze_ratio,
+        units,
+        filters,
+        steps,
+        activation,
+        recurrent_activation,
+        branch_dropout,
+        engine,
+    )
+
+
+def _build(
+    task: SequenceTask,
+    name: str,
+    squeeze_ratio: int | None,
+    units: int,
+    filters: int,
+    steps: int | None,
+    activation: str,
+    recurrent_activation: str,
+    branch_dropout: float,
+    engine: str,
+) -> keras.Model:
+    # === Layers ===
+    recurrent = LSTM(
+        units, activation=activation, recurrent_activation=recurrent_activation, engine=engine, name="lstm"
+    )
+    # === Functional model ===
+    inputs = sequence_inputs(task)
+    x, mask, side = _time_axis(inputs, steps)
+    branch = recurrent(x, mask=mask) if side is None else recurrent(side)
+    branch = keras.layers.Dropout(branch_dropout, name="branch_dropout")(branch)
+    convolved = fully_convolutional(x, mask, (filters, 2 * filters, filters), squeeze_ratio)
+    both = keras.layers.Concatenate(name="both")([branch, convolved])
+    return inputs.model(classification_head(both, task), name=name)
+
+
+def _time_axis(inputs: SequenceInputs, steps: int | None) -> tuple[Any, Any, Any]:
+    """What the convolutions read, its mask, and the input turned on its side where the time axis is fixed."""
+    if steps is None:
+        return inputs.normalized, inputs.mask, None
+    padded = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)
+    x = FixedLength(steps, name="fixed_length")(padded)
+    return x, SequenceMask(name="fixed_mask")(x, inputs.lengths), keras.layers.Permute((2, 1), name="shuffle")(x)
