@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from zoo import activations
+from zoo.layers import LastStep, ZeroPadding
 from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
 
 
@@ -38,7 +39,7 @@ def conv_lstm(
     Example:
     >>> model = conv_lstm(SequenceTask(channels=8, classes=2), filters=4)
     >>> model.get_layer("conv_lstm").output.shape
-    (None, 8, 4)
+    (None, None, 8, 4)
 
     References:
         Shi et al. (2015), "Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
@@ -52,10 +53,13 @@ def conv_lstm(
         activation=activations.get(activation),
         recurrent_activation=activations.get(recurrent_activation),
         dropout=dropout,
+        return_sequences=True,
         name="conv_lstm",
     )
     # === Functional model ===
     inputs = sequence_inputs(task)
-    x = recurrent(ops.expand_dims(inputs.normalized, -1), mask=inputs.mask)
-    x = keras.layers.Flatten(name="flatten")(x)
+    x = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)
+    # The last valid step by length, not by mask: Keras's loop on JAX cannot mask a state of this rank.
+    x = keras.layers.Reshape((-1, task.channels * filters), name="rows")(recurrent(ops.expand_dims(x, -1)))
+    x = LastStep(name="last_step")(x, inputs.lengths)
     return inputs.model(classification_head(x, task, head_dropout), name="conv_lstm")
