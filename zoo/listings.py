@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,9 +39,22 @@ def _arguments(build: Any) -> dict[str, Any]:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def activations(as_json: bool) -> None:
-    """List the activations and their properties, at their default parameters."""
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    is_flag=False,
+    flag_value=Path("mlruns/activations.png"),
+    help="Draw each function and its derivative into this PNG (without a path: mlruns/activations.png).",
+)
+def activations(as_json: bool, plot: Path | None) -> None:
+    """List the activations and their properties, at their default parameters, or draw them."""
     import_keras()
+    if plot is not None:
+        from zoo.gallery import plot as draw
+
+        draw(plot)
+        click.echo(plot)
+        return
     from rich.console import Console
     from rich.table import Table
 

@@ -165,7 +165,7 @@ def test_padding_and_truncation_give_the_same():
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        LSTM(**arguments)
+        LSTM(**arguments)(X)
 
 
 def test_the_engine_is_logged_once_and_kept(caplog):

@@ -32,11 +32,11 @@ ORACLE = {
 }
 
 
-def lstm(x, kernel, recurrent_kernel, bias, functions, mask=None, h=None, c=None):
+def lstm(x, kernel, recurrent_kernel, bias, functions, mask=None, h=None, c=None, cell_clip=None):
     """Every hidden state of an LSTM, (batch, steps, units).
 
     i, f, g, o are the four blocks of columns in that order; a masked step repeats the output of the one before (zeros
-    at first) and leaves both states as they were.
+    at first) and leaves both states as they were. `cell_clip` bounds the new cell state; NumPy's clip keeps a NaN.
     """
     units = recurrent_kernel.shape[0]
     h = np.zeros((len(x), units)) if h is None else h
@@ -48,6 +48,7 @@ def lstm(x, kernel, recurrent_kernel, bias, functions, mask=None, h=None, c=None
         i, f = input_gate(z[:, :units]), forget_gate(z[:, units : 2 * units])
         g, o = candidate(z[:, 2 * units : 3 * units]), output_gate(z[:, 3 * units :])
         new_c = f * c + i * g
+        new_c = new_c if cell_clip is None else np.clip(new_c, -cell_clip, cell_clip)
         new_h = o * hidden(new_c)
         keep = np.ones((len(x), 1), bool) if mask is None else mask[:, t : t + 1]
         h, c, output = np.where(keep, new_h, h), np.where(keep, new_c, c), np.where(keep, new_h, output)

@@ -18,22 +18,37 @@ class GateFunctions(NamedTuple):
     hidden: Callable[[Tensor], Tensor]
 
 
-def lstm_step(preactivations: tuple[Tensor, ...], cell: Tensor, functions: GateFunctions) -> tuple[Tensor, Tensor]:
+def clip_cell(cell: Tensor, bound: float) -> Tensor:
+    """`cell` held in [-bound, bound]: slope 1 inside, 0 outside, and a NaN stays a NaN.
+
+    Example:
+    >>> [float(c) for c in clip_cell(ops.array([-3.0, 0.5, float("inf"), float("nan")]), 2.0)]
+    [-2.0, 0.5, 2.0, nan]
+    """
+    # Two comparisons, not minimum and maximum, of which some kernels return the bound when the other is NaN.
+    limit = ops.full_like(cell, bound)
+    return ops.where(cell > limit, limit, ops.where(cell < -limit, -limit, cell))
+
+
+def lstm_step(
+    preactivations: tuple[Tensor, ...], cell: Tensor, functions: GateFunctions, cell_clip: float | None = None
+) -> tuple[Tensor, Tensor]:
     """One step of the LSTM, from what the gates receive to the new states.
 
         i = input_gate(z_i)
         f = forget_gate(z_f)
         g = candidate(z_c)
         o = output_gate(z_o)
-        c' = f * c + i * g
+        c' = clip(f * c + i * g, -cell_clip, cell_clip)    (not clipped without `cell_clip`)
         h' = o * hidden(c')
 
-    Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000).
+    Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000) and the clipping of Sak et al. (2014).
 
     Args:
         preactivations: z_i, z_f, z_c, z_o in Keras's order, each (batch, units): input, recurrence and bias summed.
         cell: The cell state c before the step, (batch, units).
         functions: The five activations.
+        cell_clip: Bound of the new cell state, or `None` for none.
 
     Returns:
         The hidden state h' and the cell state c' after the step, each (batch, units).
@@ -51,6 +66,8 @@ def lstm_step(preactivations: tuple[Tensor, ...], cell: Tensor, functions: GateF
     g = functions.candidate(z_c)
     o = functions.output_gate(z_o)
     cell = f * cell + i * g
+    if cell_clip is not None:
+        cell = clip_cell(cell, cell_clip)
     return o * functions.hidden(cell), cell
 
 

@@ -1,15 +1,19 @@
 """The LSTM layer: a drop-in for `keras.layers.LSTM` with an activation of its own for every gate."""
 
 import logging
+import warnings
 from typing import Any
 
 import keras
 
 from zoo import kernels
+from zoo.activations import Activation
 from zoo.kernels.reference import Tensor
 from zoo.layers.lstm_cell import LSTMCell
 
 logger = logging.getLogger(__name__)
+
+LONG = 100  # steps from which an unbounded candidate is warned of
 
 
 def _of_cell(name: str) -> property:
@@ -26,7 +30,7 @@ class LSTM(keras.layers.RNN):
         f = forget_gate_activation(x_t @ W_f + h @ U_f + b_f)
         g = candidate_activation(x_t @ W_c + h @ U_c + b_c)
         o = output_gate_activation(x_t @ W_o + h @ U_o + b_o)
-        c = f * c + i * g
+        c = clip(f * c + i * g, -cell_clip, cell_clip)    (not clipped without `cell_clip`)
         h = o * hidden_activation(c)
 
     With Keras's arguments this is `keras.layers.LSTM`: same defaults, same weights in the same order (i, f, c, o),
@@ -42,9 +46,11 @@ class LSTM(keras.layers.RNN):
         candidate_activation: Activation of g.
         output_gate_activation: Activation of o.
         hidden_activation: Activation applied to `c` before the output gate scales it.
+        cell_clip: Bound of `c`, a positive number, or `None` (the default) for none. The gradient is 0 where it cuts.
         engine: Which code runs the recurrence: a name in `zoo.kernels.ENGINES`, which is obeyed or refused, or
             "auto". `resolved_engine` says which one runs.
-        use_cudnn: As Keras's, "auto" or `False`; `True` is refused, since no engine here uses cuDNN.
+        use_cudnn: As Keras's, "auto" or `False`; `True` is refused when the layer is called, as Keras does where it
+            has no cuDNN, since no engine here uses it.
         **kwargs: Every other argument of `keras.layers.LSTM`, with its default: `use_bias`, initializers,
             regularizers, constraints, `unit_forget_bias`, `dropout`, `recurrent_dropout`, `seed`,
             `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, ...
@@ -60,7 +66,12 @@ class LSTM(keras.layers.RNN):
         `return_state` a list: that tensor, the last `h`, the last `c`.
 
     Raises:
-        ValueError: `units`, a dropout rate, an activation or `engine` is not valid; the message names it.
+        ValueError: `units`, a dropout rate, an activation, `cell_clip`, `use_cudnn` or `engine` is not valid; the
+            message names it.
+
+    Warns:
+        UserWarning: Once a layer, when the sequences are known to have more than 100 steps, `candidate_activation` is
+            an unbounded function of the table and there is no `cell_clip`: `c` is then a sum without a bound.
 
     Example:
     >>> import numpy as np
@@ -107,15 +118,13 @@ class LSTM(keras.layers.RNN):
         candidate_activation: Any = None,
         output_gate_activation: Any = None,
         hidden_activation: Any = None,
+        cell_clip: float | None = None,
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
         kernels.resolve(engine)  # refuse an unknown engine before anything is built
-        if use_cudnn not in ("auto", False):
-            raise ValueError(
-                f"`use_cudnn` must be 'auto' or False, received {use_cudnn!r}: no engine of this layer uses cuDNN; "
-                "choose with `engine`, or use keras.layers.LSTM."
-            )
+        if use_cudnn not in ("auto", True, False):
+            raise ValueError(f"`use_cudnn` must be 'auto' or False, received {use_cudnn!r}.")
         cell = LSTMCell(
             units,
             activation=activation,
@@ -125,6 +134,7 @@ class LSTM(keras.layers.RNN):
             candidate_activation=candidate_activation,
             output_gate_activation=output_gate_activation,
             hidden_activation=hidden_activation,
+            cell_clip=cell_clip,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
             recurrent_initializer=recurrent_initializer,
@@ -158,13 +168,38 @@ class LSTM(keras.layers.RNN):
         self.use_cudnn = use_cudnn
         self.engine = engine
         self._logged_engine: str | None = None
+        self._warned = False
 
     @property
     def resolved_engine(self) -> str:
         """The engine that runs, whatever `engine` asked for."""
         return kernels.resolve(self.engine)
 
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        super().build(sequences_shape, initial_state_shape)
+        self._warn_of_growth(sequences_shape[1])
+
+    def _warn_of_growth(self, steps: int | None) -> None:
+        candidate = self.gate_activations["candidate"]
+        unbounded = isinstance(candidate, Activation) and not candidate.bounded
+        if self._warned or not unbounded or self.cell_clip is not None or steps is None or steps <= LONG:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{self.name}: the candidate activation {str(candidate)!r} is unbounded and the sequences have {steps} "
+            "steps, so the cell state can grow until it overflows. Pass cell_clip=..., or a bounded "
+            "candidate_activation such as 'relu6' or 'hard_tanh'.",
+            UserWarning,
+            stacklevel=2,
+        )
+
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        if self.use_cudnn is True:
+            raise ValueError(
+                f"{self.name}: use_cudnn=True was asked for, and no engine of this layer uses cuDNN; pass 'auto' or "
+                "False and choose with `engine`, or use keras.layers.LSTM."
+            )
+        self._warn_of_growth(sequences.shape[1])
         self.cell.draws = bool(training)
         try:
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
@@ -183,6 +218,7 @@ class LSTM(keras.layers.RNN):
     activation = _of_cell("activation")
     recurrent_activation = _of_cell("recurrent_activation")
     gate_activations = _of_cell("gate_activations")
+    cell_clip = _of_cell("cell_clip")
     use_bias = _of_cell("use_bias")
     unit_forget_bias = _of_cell("unit_forget_bias")
     kernel_initializer = _of_cell("kernel_initializer")

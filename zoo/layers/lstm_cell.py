@@ -10,6 +10,7 @@ from keras import ops
 from zoo import activations
 from zoo.activations import Activation, LayerActivation
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
+from zoo.layers.activation_layers import RReLU
 
 GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
 
@@ -24,7 +25,7 @@ class LSTMCell(keras.layers.LSTMCell):
         f = forget_gate_activation(x @ W_f + h @ U_f + b_f)
         g = candidate_activation(x @ W_c + h @ U_c + b_c)
         o = output_gate_activation(x @ W_o + h @ U_o + b_o)
-        c' = f * c + i * g
+        c' = clip(f * c + i * g, -cell_clip, cell_clip)    (not clipped without `cell_clip`)
         h' = o * hidden_activation(c')
 
     The weights `kernel` (channels, 4 * units), `recurrent_kernel` (units, 4 * units) and `bias` (4 * units) hold the
@@ -40,6 +41,8 @@ class LSTMCell(keras.layers.LSTMCell):
         candidate_activation: Activation of g, or `None`.
         output_gate_activation: Activation of o, or `None`.
         hidden_activation: Activation of the new cell state, or `None`.
+        cell_clip: Bound of the new cell state, a positive number, or `None` (the default) for none. The gradient
+            is 0 where it cuts; a NaN stays a NaN.
         **kwargs: Every other argument of `keras.layers.LSTMCell`.
 
     Call arguments:
@@ -51,7 +54,8 @@ class LSTMCell(keras.layers.LSTMCell):
         `h'` and `[h', c']`.
 
     Raises:
-        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1], or an activation is unknown.
+        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1], an activation is unknown, or
+            `cell_clip` is not a positive finite number.
 
     Example:
     >>> import numpy as np
@@ -62,7 +66,8 @@ class LSTMCell(keras.layers.LSTMCell):
 
     References:
         Hochreiter and Schmidhuber (1997), "Long Short-Term Memory"; Gers, Schmidhuber and Cummins (2000), "Learning
-        to Forget"; Jozefowicz, Zaremba and Sutskever (2015) for the forget bias of 1.
+        to Forget"; Jozefowicz, Zaremba and Sutskever (2015) for the forget bias of 1; Sak, Senior and Beaufays (2014),
+        https://arxiv.org/abs/1402.1128, for clipping the cell state (they: to [-50, 50]).
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class LSTMCell(keras.layers.LSTMCell):
         candidate_activation: Any = None,
         output_gate_activation: Any = None,
         hidden_activation: Any = None,
+        cell_clip: float | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(units, bool) or not hasattr(units, "__index__") or units <= 0:
@@ -85,6 +91,7 @@ class LSTMCell(keras.layers.LSTMCell):
         for name in ("dropout", "recurrent_dropout"):
             if not 0 <= kwargs.get(name, 0.0) <= 1:
                 raise ValueError(f"`{name}` is the share of units dropped, in [0, 1]; received {kwargs[name]!r}.")
+        clip = _positive_or_none(cell_clip)
         activation, recurrent_activation = activations.get(activation), activations.get(recurrent_activation)
         super().__init__(int(units), "linear", "linear", *args, **kwargs)
         # Set here, not through Keras: it would track a layer given as an activation as one more sublayer.
@@ -101,7 +108,8 @@ class LSTMCell(keras.layers.LSTMCell):
         self.gate_activations = {gate: inherited[gate] if a is None else a for gate, a in self._given.items()}
         for gate, chosen in self.gate_activations.items():
             if isinstance(chosen, LayerActivation):  # one layer a gate: learned slopes are never shared
-                setattr(self, f"{gate}_layer", chosen.make())
+                setattr(self, f"{gate}_layer", _held_for_a_sequence(chosen.make()))
+        self.cell_clip = clip
         self._random_slopes: dict[str, Tensor] | None = None
         self.draws = True
 
@@ -179,7 +187,7 @@ class LSTMCell(keras.layers.LSTMCell):
         if training:
             self.get_dropout_mask(inputs)  # a cell called outside a layer still needs its draws
         split = self._split_preactivations if self.implementation == 1 else self._fused_preactivations
-        hidden, cell = lstm_step(split(inputs, hidden, training), cell, self.functions(training))
+        hidden, cell = lstm_step(split(inputs, hidden, training), cell, self.functions(training), self.cell_clip)
         return hidden, [hidden, cell]
 
     def _fused_preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> tuple[Tensor, ...]:
@@ -213,6 +221,23 @@ class LSTMCell(keras.layers.LSTMCell):
         config["recurrent_activation"] = activations.serialize(self.recurrent_activation)
         for gate, activation in self._given.items():
             config[f"{gate}_activation"] = None if activation is None else activations.serialize(activation)
+        config["cell_clip"] = self.cell_clip
         if math.isclose(self.recurrent_dropout, 0.0):
             config["implementation"] = self.implementation
         return config
+
+
+def _held_for_a_sequence(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if isinstance(layer, RReLU):  # inside the loop over time it would draw a slope for every step
+        name = f"rrelu({layer.lower}, {layer.upper})"
+        raise ValueError(f"an RReLU layer cannot be the activation of a gate; write the name {name!r} instead.")
+    return layer
+
+
+def _positive_or_none(cell_clip: Any) -> float | None:
+    if cell_clip is None:
+        return None
+    number = isinstance(cell_clip, int | float) and not isinstance(cell_clip, bool)
+    if not number or not math.isfinite(cell_clip) or cell_clip <= 0:
+        raise ValueError(f"`cell_clip` must be a positive finite number, or None for no clipping; got {cell_clip!r}.")
+    return float(cell_clip)

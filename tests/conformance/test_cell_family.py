@@ -1,0 +1,263 @@
+"""What every cell of the LSTM family promises: one dict, walked by every test."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from zoo import layers
+from zoo.initializers import ChronoBias, IdentityRecurrent
+from zoo.layers.variant_lstm import VARIANTS
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 7, 3)).astype("float32")
+MASK = np.arange(7) < np.array([[7], [3], [1], [0], [5], [7]])
+FIVE = {
+    "input_gate_activation": "hard_sigmoid",
+    "candidate_activation": "prelu",
+    "output_gate_activation": "elliott",
+    "hidden_activation": keras.layers.PReLU(),
+}
+
+
+def in_rnn(make):
+    return lambda **arguments: keras.layers.RNN(make(), **arguments)
+
+
+CELLS = {
+    "layer norm": lambda: layers.LayerNormLSTMCell(5),
+    "layer norm, five activations": lambda: layers.LayerNormLSTMCell(5, forget_gate_activation="relu6", **FIVE),
+    "layer norm, random slopes": lambda: layers.LayerNormLSTMCell(5, candidate_activation="rrelu"),
+    "peephole": lambda: layers.PeepholeLSTMCell(5, forget_gate_activation="hard_sigmoid", **FIVE),
+    "coupled": lambda: layers.CoupledLSTMCell(5, **FIVE),
+    "projection": lambda: layers.ProjectionLSTMCell(7, 5, forget_gate_activation="hard_sigmoid"),
+    **{name: functools.partial(layers.VariantLSTMCell, name, 5) for name in VARIANTS},
+    "zoneout of ours": lambda: layers.ZoneoutCell(layers.LSTMCell(5, "prelu", dropout=0.1), 0.1, 0.2),
+    "zoneout of Keras's GRU": lambda: layers.ZoneoutCell(keras.layers.GRUCell(5), 0.1),
+    "zoneout of a projection": lambda: layers.ZoneoutCell(layers.ProjectionLSTMCell(7, 5), 0.1, 0.2),
+}
+LAYERS = {
+    **{name: in_rnn(make) for name, make in CELLS.items()},
+    "stacked": lambda **arguments: keras.layers.RNN(
+        [layers.LayerNormLSTMCell(4), layers.ZoneoutCell(layers.ProjectionLSTMCell(6, 3), 0.1, 0.1)], **arguments
+    ),
+    "batch norm": functools.partial(layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9),
+    "batch norm, five activations": functools.partial(
+        layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9, forget_gate_activation="relu6", **FIVE
+    ),
+}
+every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+every_cell = pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
+
+
+def model_of(layer):
+    features, mask = keras.Input((None, 3)), keras.Input((None,), dtype="bool")
+    return keras.Model([features, mask], layer(features, mask=mask))
+
+
+def answers(model, x=X, mask=MASK):
+    return ops.convert_to_numpy(model([x, mask]))
+
+
+def nudge(model):
+    """Weights that no initialiser would give, so that a weight that was not restored shows."""
+    for w in model.weights:
+        if w.dtype == "float32":
+            w.assign(ops.convert_to_numpy(w) + RNG.uniform(0, 0.2, size=w.shape))
+    return model
+
+
+@every_layer
+@pytest.mark.parametrize("wrap", [lambda layer: layer, keras.layers.Bidirectional], ids=["plain", "bidirectional"])
+def test_survives_saving_weights_and_cloning(make, wrap, tmp_path):
+    model = nudge(model_of(wrap(make())))
+    expected = answers(model)
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(answers(keras.models.load_model(tmp_path / "m.keras")), expected)
+    model.save_weights(tmp_path / "m.weights.h5")
+    never_called = model_of(wrap(make()))
+    never_called.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_array_equal(answers(never_called), expected)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(answers(clone), expected)
+
+
+@every_layer
+def test_configuration_comes_back_whole(make):
+    layer = make(return_sequences=True, go_backwards=True, name="mine", dtype="bfloat16")
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+@every_layer
+def test_a_padded_row_gives_what_it_gives_alone(make):
+    layer = make()
+    whole = ops.convert_to_numpy(layer(X, mask=ops.convert_to_tensor(MASK)))
+    for row, length in enumerate(MASK.sum(1)):
+        if length:
+            alone = ops.convert_to_numpy(layer(X[row : row + 1, :length]))
+            np.testing.assert_allclose(whole[row], alone[0], atol=1e-5)  # another batch size, another matmul
+        else:
+            np.testing.assert_array_equal(whole[row], 0)
+
+
+@every_layer
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(make, policy):
+    keras.config.set_dtype_policy(policy)
+    layer = make()
+    for training in (True, False):
+        out = layer(X, mask=ops.convert_to_tensor(MASK), training=training)
+        assert keras.backend.standardize_dtype(out.dtype) == policy.removeprefix("mixed_")
+        assert np.isfinite(ops.convert_to_numpy(ops.cast(out, "float32"))).all()
+    assert all(w.dtype == "float32" for w in layer.trainable_weights)
+
+
+# Not batch norm: the first step of a continued sequence has the statistics of a first step.
+@pytest.mark.parametrize("make", [LAYERS[name] for name in ("layer norm", "FGR", "zoneout of ours", "stacked")])
+def test_stateful_layers_go_on_where_they_stopped(make):
+    plain, stateful = make(return_sequences=True), make(return_sequences=True, stateful=True)
+    stateful.build((6, 3, 3))
+    whole = ops.convert_to_numpy(plain(X[:, :6]))
+    stateful.set_weights([*plain.get_weights(), *stateful.get_weights()[len(plain.get_weights()) :]])
+    parts = [ops.convert_to_numpy(stateful(X[:, :3])), ops.convert_to_numpy(stateful(X[:, 3:6]))]
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-6)  # another number of steps in one matmul
+
+
+def traced_operations(function):
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    return {node.op for node in nodes}
+
+
+@every_layer
+def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
+    import tensorflow as tf
+
+    from zoo.export_ops import ALLOWED
+
+    model = model_of(make())
+    model([X, MASK], training=True)  # what training left behind must not reach the graph
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 3)), tf.TensorSpec((None, None), tf.bool)])
+    def serve(x, mask):
+        return model([x, mask], training=False)
+
+    found = traced_operations(serve.get_concrete_function())
+    assert {"While", "MatMul"} <= found  # the list is of the whole graph, the loop's body included
+    assert not {op for op in found if "Random" in op or "Assign" in op or "PyFunc" in op}
+    assert found <= ALLOWED, "an operation that a server may lack"
+    for batch, steps in [(6, 7), (1, 1), (2, 5)]:
+        expected = answers(model, X[:batch, :steps], MASK[:batch, :steps])
+        np.testing.assert_allclose(serve(X[:batch, :steps], MASK[:batch, :steps]), expected, atol=1e-5)
+
+
+@every_layer
+def test_learns_which_sequences_sum_to_more_than_zero(make):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(256, 4, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((4, 3)), make(), keras.layers.Dense(1)])
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.03), loss, jit_compile=False)  # compiling takes longer than it saves
+    wanted = x.sum((1, 2)) > 0
+    losses = model.fit(x, wanted, epochs=6, batch_size=32, verbose=0).history["loss"]
+    assert losses[-1] < 0.75 * losses[0]
+    right = (ops.convert_to_numpy(model(x))[:, 0] > 0) == wanted  # with what inference uses
+    assert right.mean() > 0.7
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["layer norm, random slopes", "zoneout of ours", "stacked", "batch norm"])
+def test_what_draws_or_keeps_statistics_trains_on_every_backend(name):
+    layer = LAYERS[name]()
+    model = keras.Sequential([keras.Input((4, 3)), layer, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    x = RNG.normal(size=(128, 4, 3)).astype("float32")
+    losses = model.fit(x, x.sum((1, 2)), epochs=5, batch_size=32, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    if name == "batch norm":
+        assert int(layer.cell.steps_seen) == 4
+        assert ops.convert_to_numpy(layer.cell.moving_mean["cell"])[:4].all()
+
+
+@every_cell
+def test_activations_are_per_gate_and_refused_where_there_is_no_gate(make):
+    cell = make()
+    if isinstance(cell, layers.ZoneoutCell):
+        return
+    config = {**cell.get_config(), "name": "mine"}
+    for gate in ("input_gate", "forget_gate", "candidate", "output_gate", "hidden"):
+        argument = f"{gate}_activation"
+        changed = {**config, argument: "relu"}
+        if gate in cell.gates:
+            assert str(type(cell)(**changed).gate_activations[gate]) == "relu"
+        else:
+            with pytest.raises(ValueError, match=rf"mine has no activation for {gate}: received .*relu"):
+                type(cell)(**changed)
+
+
+def test_learned_slopes_learn_and_each_gate_has_its_own():
+    layer = keras.layers.RNN(layers.CoupledLSTMCell(5, "prelu", **{**FIVE, "hidden_activation": "prelu(0.5)"}))
+    layer.build((None, 7, 3))
+    slopes = {w.name: w for w in layer.trainable_weights if w.name.endswith("slope")}
+    assert sorted(slopes) == ["candidate_slope", "hidden_slope"]
+    before = {name: ops.convert_to_numpy(w) for name, w in slopes.items()}
+    assert before["hidden_slope"].tolist() == [0.5] * 5
+    model = keras.Sequential([keras.Input((7, 3)), layer, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(X, X.sum((1, 2)), verbose=0)
+    assert all((ops.convert_to_numpy(slopes[name]) != before[name]).any() for name in slopes)
+
+
+def test_weights_take_initializers_regularizers_and_constraints():
+    cell = layers.PeepholeLSTMCell(
+        2,
+        bias_initializer=ChronoBias(20, seed=1),
+        unit_forget_bias=False,
+        recurrent_initializer=IdentityRecurrent(0.5),
+        kernel_regularizer="l2",
+        bias_constraint="non_neg",
+    )
+    layer = keras.layers.RNN(cell)
+    layer.build((None, None, 3))
+    bias = ops.convert_to_numpy(cell.bias)
+    np.testing.assert_array_equal(bias[:2], -bias[2:4])
+    assert ops.convert_to_numpy(cell.recurrent_kernel)[0, ::2].tolist() == [0.5] * 4
+    assert len(layer.losses) == 1
+    assert cell.bias.constraint is not None
+    default = layers.VariantLSTMCell("NIG", 2)
+    default.build((None, 3))
+    assert ops.convert_to_numpy(default.bias).tolist() == [1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.LayerNormLSTMCell(0), "`units` must be a positive integer, received 0"),
+        (lambda: layers.PeepholeLSTMCell(2.5), "`units` must be a positive integer, received 2.5"),
+        (lambda: layers.CoupledLSTMCell(2, "reul"), "did you mean 'relu'"),
+        (lambda: layers.CoupledLSTMCell(2, forget_gate_activation="relu"), "no activation for forget_gate"),
+        (lambda: layers.ProjectionLSTMCell(2, -1), "`projection` must be a positive integer, received -1"),
+        (lambda: layers.LayerNormLSTMCell(2, epsilon=0.0), "`epsilon` must be a positive number"),
+        (lambda: layers.VariantLSTMCell("NGI", 2), "unknown LSTM variant 'NGI'; did you mean .*'NIG'"),
+        (lambda: layers.VariantLSTMCell("NOAF", 2, hidden_activation="relu"), "no activation for hidden"),
+        (lambda: layers.BatchNormLSTM(2, max_steps=0), "`max_steps` must be a positive integer, received 0"),
+        (lambda: layers.BatchNormLSTM(2, max_steps=3, momentum=1), r"`momentum` .* \[0, 1\), received 1"),
+        (lambda: layers.BatchNormLSTM(2, max_steps=3, epsilon=-1), "`epsilon` must be a small positive number"),
+        (lambda: layers.BatchNormLSTM(2, max_steps=3, unroll=True), "unroll"),
+        (lambda: layers.ZoneoutCell(keras.layers.LSTMCell(2), 1.5), r"`zoneout_h` .* \[0, 1\]; received 1.5"),
+        (lambda: layers.ZoneoutCell(keras.layers.GRUCell(2), 0.1, 0.1), "`zoneout_c` acts on the second state"),
+        (lambda: layers.ZoneoutCell(keras.layers.StackedRNNCells([keras.layers.GRUCell(2)] * 2)), None),
+        (lambda: layers.ZoneoutCell(keras.layers.Dense(2)), "must be a recurrent cell"),
+        (
+            lambda: layers.LayerNormLSTMCell(2, bias_initializer=ChronoBias(9)),
+            "pass unit_forget_bias=False",
+        ),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(ValueError, match=message or "wrap each cell of a stack"):
+        make()

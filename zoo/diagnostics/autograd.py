@@ -1,0 +1,61 @@
+"""The gradient of a scalar function, by whichever framework Keras runs on."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from numpy.typing import NDArray
+
+from zoo.diagnostics.recording import to_numpy
+
+Tensor = Any
+Objective = Callable[[Sequence[Tensor]], Tensor]
+
+
+def gradients(objective: Objective, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """The gradient of `objective(tensors)`, a scalar, with respect to each of its tensors at `values`.
+
+    Raises:
+        NotImplementedError: Keras runs on a backend that has no gradients or is not known here.
+
+    Example:
+    >>> import numpy as np
+    >>> gradients(lambda tensors: keras.ops.sum(tensors[0] ** 2), [np.array([3.0], "float32")])
+    [array([6.], dtype=float32)]
+    """
+    tensors = [keras.ops.convert_to_tensor(value) for value in values]
+    backend = keras.backend.backend()
+    if backend not in _GRADIENTS:
+        raise NotImplementedError(
+            f"this diagnosis needs gradients, which Keras's {backend!r} backend does not give here; "
+            f"set KERAS_BACKEND to one of {', '.join(_GRADIENTS)}"
+        )
+    return [to_numpy(gradient) for gradient in _GRADIENTS[backend](objective, tensors)]
+
+
+def _tensorflow(objective: Objective, tensors: list[Tensor]) -> list[Tensor]:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = objective(tensors)
+    found = tape.gradient(value, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(gradient) for gradient in found]  # an embedding's gradient is sparse
+
+
+def _torch(objective: Objective, tensors: list[Tensor]) -> list[Tensor]:
+    import torch
+
+    leaves = [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
+    found = torch.autograd.grad(objective(leaves), leaves, allow_unused=True)
+    pairs = zip(found, leaves, strict=True)
+    return [torch.zeros_like(leaf) if gradient is None else gradient for gradient, leaf in pairs]
+
+
+def _jax(objective: Objective, tensors: list[Tensor]) -> list[Tensor]:
+    import jax
+
+    return list(jax.grad(objective)(tensors))
+
+
+_GRADIENTS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

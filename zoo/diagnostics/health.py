@@ -1,0 +1,164 @@
+"""A callback that examines a model while it trains and ends with findings."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from zoo.diagnostics.flow import GradientFlow, gradient_flow
+from zoo.diagnostics.gates import GateReport, gates_of
+from zoo.diagnostics.non_finite import NonFinite, non_finite_of
+from zoo.diagnostics.recording import record
+
+SHARE, FREE = 0.03, 1.0  # share of the training time, and seconds, that examinations may cost
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """One examination.
+
+    Attributes:
+        epoch: Epochs finished before it.
+        batch: Batches seen before it, in all.
+        gates: What the gates do on the probe.
+        non_finite: The first value on the probe that is not finite, or `None`.
+        flow: The gradient flow, where the callback was given targets and everything is finite.
+    """
+
+    epoch: int
+    batch: int
+    gates: GateReport
+    non_finite: NonFinite | None
+    flow: GradientFlow | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was wrong, as last seen.
+
+    Attributes:
+        epoch: Epochs finished before it was seen.
+        batch: Batches seen before, in all.
+        subject: What it is about, "lstm_2: cell state".
+        advice: One sentence with numbers and a remedy.
+    """
+
+    epoch: int
+    batch: int
+    subject: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"after {self.epoch} epochs ({self.batch} batches): {self.advice}"
+
+
+class Health(keras.callbacks.Callback):
+    """Examine the gates, the cell state and, with targets, the gradient flow on a probe batch while a model trains.
+
+    It looks before the first batch, after batches 1, 2, 4, 8, ... (a ReLU LSTM can run away within one epoch) and at
+    the end of epochs, as long as looking costs less than 3 % of the time so far or 1 second in all, whichever is
+    more. Training is the same with and without it: nothing is assigned and no random number is drawn.
+
+    Args:
+        inputs: The probe: a batch as the model takes it. 16 rows are enough.
+        targets: Targets of the probe; with them the gradient flow is measured under the model's own loss.
+        every: Look at the end of every so many epochs and before the first batch, whatever it costs; `None` keeps
+            to the cost above.
+
+    Attributes:
+        history: One `Checkup` a look.
+        seconds: What looking has cost.
+
+    Raises:
+        ValueError: `every` is not a positive int.
+
+    Example:
+    >>> import numpy as np
+    >>> from zoo.layers import LSTM
+    >>> model = keras.Sequential([keras.Input((5, 1)), LSTM(3, name="lstm"), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.ones((8, 5, 1), "float32"), np.ones((8, 1), "float32")
+    >>> health = Health(x[:4])
+    >>> _ = model.fit(x, y, epochs=1, verbose=0, callbacks=[health])
+    >>> health.findings
+    ()
+    """
+
+    def __init__(self, inputs: Any, targets: Any = None, *, every: int | None = None) -> None:
+        super().__init__()
+        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+            raise ValueError(f"`every` must be a positive number of epochs, or None to let cost decide; got {every!r}")
+        self.inputs, self.targets, self.every = inputs, targets, every
+        self.history: list[Checkup] = []
+        self.seconds = 0.0
+        self._started = 0.0
+        self._last_cost = 0.0
+        self._epoch = self._batch = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._started = time.perf_counter()
+        self._look()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._batch += 1
+        if self.every is None and self._batch & (self._batch - 1) == 0 and self._affordable():
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()  # within an epoch the variables are empty until asked for
+            self._look()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._epoch += 1
+        if self._epoch % self.every == 0 if self.every else self._affordable():
+            self._look()
+
+    def _affordable(self) -> bool:
+        allowed = max(FREE, SHARE * (time.perf_counter() - self._started))
+        # The first look warms the framework up, so its cost says nothing about the next.
+        expected = self._last_cost if len(self.history) > 1 else 0.0
+        return self.seconds + expected < allowed
+
+    def _look(self) -> None:
+        if self.history and self.history[-1].non_finite and self.history[-1].non_finite.origin == "weight":
+            return  # destroyed weights do not come back, and everything after them is NaN
+        started = time.perf_counter()
+        recording = record(self.model, self.inputs)
+        gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
+        flow = None
+        if self.targets is not None and bad is None:
+            flow = gradient_flow(self.model, self.inputs, self.targets, self.model.loss)
+        self.history.append(Checkup(self._epoch, self._batch, gates, bad, flow))
+        self._last_cost = time.perf_counter() - started
+        self.seconds += self._last_cost
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that was wrong at some time, each as last seen, in the order in which it was first seen."""
+        found: dict[str, Finding] = {}
+        for checkup in self.history:
+            for subject, advice in _sentences(checkup).items():
+                found[subject] = Finding(checkup.epoch, checkup.batch, subject, advice)
+        return tuple(found.values())
+
+    def __str__(self) -> str:
+        head = f"{len(self.history)} checkups in {self.seconds:.2f} s, {len(self.findings)} findings"
+        return "\n".join([head, *map(str, self.findings)])
+
+
+def _sentences(checkup: Checkup) -> dict[str, str]:
+    bad = checkup.non_finite
+    if bad is not None and bad.origin == "weight":
+        return {"weights": str(bad)}  # what destroyed weights compute says nothing
+    found = {"first non-finite value": str(bad)} if bad else {}
+    for layer in checkup.gates.layers:
+        # After an overflow the gates are full of NaN; that says no more than where it began.
+        telling = {subject: layer.findings[subject] for subject in layer.findings if not bad or subject == "cell state"}
+        found |= {f"{layer.layer}: {subject}": advice for subject, advice in telling.items()}
+    if checkup.flow is not None:
+        wrong = [
+            name
+            for name, verdict in zip(checkup.flow.layers, checkup.flow.verdicts, strict=True)
+            if verdict != "healthy"
+        ]
+        found |= {f"{name}: gradient": advice for name, advice in zip(wrong, checkup.flow.advice, strict=True)}
+    return found

@@ -1,0 +1,102 @@
+"""Spectral radius and norm of the recurrent weights, gate by gate."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.activations import Activation
+from zoo.diagnostics.recording import to_numpy
+from zoo.diagnostics.walk import require_built
+
+
+@dataclass(frozen=True)
+class GateSpectrum:
+    """The block of the recurrent kernel that feeds one gate.
+
+    Attributes:
+        layer: Name of the layer.
+        gate: "input_gate", "forget_gate", "candidate" or "output_gate".
+        radius: Largest absolute eigenvalue: what h is multiplied by per step in the long run, were the block alone.
+        norm: Largest singular value: the most that one step can stretch h.
+        unbounded: Whether the gate's activation lets large values through.
+    """
+
+    layer: str
+    gate: str
+    radius: float
+    norm: float
+    unbounded: bool
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The spectra of every gate of a layer, of both directions where it has two."""
+
+    gates: tuple[GateSpectrum, ...]
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """A sentence for every gate whose recurrence can grow without bound; NaN and infinite weights are named."""
+        sentences = []
+        for gate in self.gates:
+            if not np.isfinite(gate.radius):
+                sentences.append(
+                    f"the recurrent kernel of {gate.layer} holds values that are not finite in its {gate.gate} block: "
+                    "training has diverged; go back to the last good weights"
+                )
+            elif gate.unbounded and gate.radius > 1:
+                sentences.append(
+                    f"the {gate.gate} of {gate.layer} is unbounded and its recurrent weights have spectral radius "
+                    f"{gate.radius:.3g} > 1, so the state can grow with every step: bound the activation (relu6, "
+                    f"hard_tanh) or scale these weights by {0.9 / gate.radius:.2g}"
+                )
+        return tuple(sentences)
+
+    def __str__(self) -> str:
+        rows = [f"{'layer':<24} {'gate':<12} {'radius':>8} {'norm':>8}"]
+        rows += [f"{g.layer:<24} {g.gate:<12} {g.radius:8.3f} {g.norm:8.3f}" for g in self.gates]
+        return "\n".join([*rows, *self.advice])
+
+
+def spectral_radius(layer: keras.layers.Layer) -> Spectrum:
+    """Measure the recurrent kernel of an LSTM, one square block (units, units) a gate.
+
+    Args:
+        layer: A built `LSTM` of the zoo or of Keras, or a `Bidirectional` of one.
+
+    Raises:
+        TypeError: `layer` has no recurrent kernel of four blocks.
+        ValueError: `layer` is not built.
+
+    Example:
+    >>> from zoo.layers import LSTM
+    >>> layer = LSTM(3, recurrent_initializer=keras.initializers.Identity(0.5), name="lstm")
+    >>> layer.build((None, None, 2))
+    >>> [round(gate.radius, 3) for gate in spectral_radius(layer).gates]
+    [0.5, 0.0, 0.0, 0.0]
+    """
+    if isinstance(layer, keras.layers.Bidirectional):
+        parts = (layer.forward_layer, layer.backward_layer)
+        return Spectrum(tuple(gate for part in parts for gate in spectral_radius(part).gates))
+    if not isinstance(getattr(layer, "cell", None), keras.layers.LSTMCell):
+        raise TypeError(
+            f"spectral_radius received {type(layer).__name__} {layer.name!r}; expected an LSTM or a Bidirectional "
+            "of one: pass model.get_layer(...)"
+        )
+    require_built(layer)
+    kernel = to_numpy(layer.cell.recurrent_kernel).astype("float64")
+    names = ("input_gate", "forget_gate", "candidate", "output_gate")
+    return Spectrum(
+        tuple(_measure(layer, name, block) for name, block in zip(names, np.split(kernel, 4, 1), strict=True))
+    )
+
+
+def _measure(layer: Any, gate: str, block: Any) -> GateSpectrum:
+    own = getattr(layer.cell, "gate_activations", {}).get(gate)
+    unbounded = isinstance(own, Activation) and not own.bounded
+    if not np.isfinite(block).all():
+        return GateSpectrum(layer.name, gate, float("nan"), float("nan"), unbounded)
+    radius = float(np.abs(np.linalg.eigvals(block)).max())
+    return GateSpectrum(layer.name, gate, radius, float(np.linalg.norm(block, 2)), unbounded)

@@ -1,0 +1,93 @@
+"""The layers of a model that compute something, by readable names, and a way to watch or replace their calls."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+
+from zoo.layers import LSTM, LSTMCell
+
+
+def leaf_layers(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
+    """The layers inside `model` that hold no other layers that this package looks into, by path.
+
+    It looks into models and into `Bidirectional`; any other layer is one piece.
+
+    Example:
+    >>> two_ways = keras.layers.Bidirectional(LSTM(2, name="lstm"), name="two_ways")
+    >>> list(leaf_layers(keras.Sequential([keras.Input((None, 1)), two_ways, keras.layers.Dense(1, name="head")])))
+    ['two_ways/forward_lstm', 'two_ways/backward_lstm', 'head']
+    """
+    found: dict[str, keras.layers.Layer] = {}
+    for path, layer in _leaves(model, ()):
+        if not any(layer is known for known in found.values()):  # a layer shared by two branches is one layer
+            found["/".join(path)] = layer
+    return found
+
+
+def _leaves(layer: keras.layers.Layer, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(layer, keras.layers.Bidirectional):
+        inside = [layer.forward_layer, layer.backward_layer]
+    elif isinstance(layer, keras.Model):
+        inside = [inner for inner in layer.layers if not isinstance(inner, keras.layers.InputLayer)]
+    else:
+        inside = []
+    for inner in inside:
+        yield from _leaves(inner, (*path, inner.name))
+    if not inside:
+        yield path or (layer.name,), layer
+
+
+def is_zoo_lstm(layer: keras.layers.Layer) -> bool:
+    """Whether `layer` computes the recurrence that `zoo.layers.LSTM` documents, and so can be run again by hand.
+
+    A subclass whose cell has a step of its own is not.
+    """
+    return isinstance(layer, LSTM) and type(layer.cell).call is LSTMCell.call
+
+
+def require_built(model: keras.layers.Layer) -> None:
+    """Raise `ValueError` where `model` has no weights yet."""
+    if not model.built:
+        raise ValueError(
+            f"{model.name} is not built, so it has no weights to look at; expected a built layer or model: "
+            "call it once on a batch, or give its input shape to build()"
+        )
+
+
+def tensors(inputs: Any) -> Any:
+    """The same structure with tensors for arrays."""
+    return keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
+
+
+@contextlib.contextmanager
+def intercepted(
+    layers: Iterable[keras.layers.Layer], replacement: Callable[[keras.layers.Layer, Any, dict[str, Any]], Any]
+) -> Iterator[None]:
+    """Within the block, `layer.call(...)` is `replacement(layer, original_call, arguments)`.
+
+    Keras has no hook for what a layer inside a model receives; an attribute of the instance stands before the method
+    of its class, and taking it away again leaves the layer as it was.
+    """
+    chosen = list(layers)
+    try:
+        for layer in chosen:
+            vars(layer)["call"] = _replaced(layer, layer.call, replacement)
+        yield
+    finally:
+        for layer in chosen:
+            vars(layer).pop("call", None)
+
+
+def _replaced(layer: Any, original: Any, replacement: Any) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        return replacement(layer, functools.partial(original, *args, **kwargs), dict(bound.arguments))
+
+    return call

@@ -1,0 +1,155 @@
+"""Weights, statistics and one step of `BatchNormLSTM`."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.reference import Tensor
+from zoo.layers._gated_cell import GatedCell, positive_integer
+
+Moments = Any  # mean and variance, a list or tuple of two tensors
+
+
+def masked_moments(x: Tensor, keep: Tensor, axis: int) -> list[Tensor]:
+    """Mean and biased variance of `x` along `axis`, in float32 at least, where `keep` is true; 0 where it never is.
+
+    Example:
+    >>> x, keep = ops.convert_to_tensor([[1.0], [3.0], [9.0]]), ops.convert_to_tensor([[True], [True], [False]])
+    >>> [float(moment[0]) for moment in masked_moments(x, keep, axis=0)]
+    [2.0, 1.0]
+    """
+    wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    count = ops.maximum(ops.sum(ops.cast(keep, wide.dtype), axis=axis, keepdims=True), 1)
+    mean = ops.sum(ops.where(keep, wide, ops.zeros_like(wide)), axis=axis, keepdims=True) / count
+    centred = ops.where(keep, wide - mean, ops.zeros_like(wide))
+    variance = ops.sum(centred * centred, axis=axis, keepdims=True) / count
+    return [ops.squeeze(mean, axis), ops.squeeze(variance, axis)]
+
+
+class BatchNormCell(GatedCell, keras.layers.Layer):
+    """What `BatchNormLSTM` keeps its weights in; not for `keras.layers.RNN`, whose steps do not know their number.
+
+    Weights: `kernel`, `recurrent_kernel`, `bias` as in `zoo.layers.LSTMCell`; `input_gamma`, `recurrent_gamma`
+    (4 * units), `cell_gamma`, `cell_beta` (units). Not trained: a moving mean and variance of each of the three,
+    (max_steps, width), and `steps_seen`, the steps that any batch has reached.
+
+    Example:
+    >>> cell = BatchNormCell(4, max_steps=10, momentum=0.9, epsilon=1e-3, gamma_initializer="ones")
+    >>> cell.build((None, 3))
+    >>> sum(int(keras.ops.size(weight)) for weight in cell.trainable_weights)
+    168
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        *,
+        max_steps: int,
+        momentum: float,
+        epsilon: float,
+        gamma_initializer: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, recurrent_activation, **kwargs)
+        self.max_steps = positive_integer("max_steps", max_steps)
+        if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must be a number in [0, 1), received {momentum!r}.")
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+            raise ValueError(f"`epsilon` must be a small positive number such as 1e-3, received {epsilon!r}.")
+        self.momentum, self.epsilon = momentum, epsilon
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+        self.widths = {"input": 4 * self.units, "recurrent": 4 * self.units, "cell": self.units}
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        self.gamma, self.moving_mean, self.moving_variance = {}, {}, {}
+        for name, width in self.widths.items():
+            self.gamma[name] = self.add_weight(shape=(width,), name=f"{name}_gamma", initializer=self.gamma_initializer)
+        self.cell_beta = self.add_weight(shape=(self.units,), name="cell_beta", initializer="zeros")
+        for name, width in self.widths.items():
+            # Read as they are: half precision would drop what a batch adds to an average.
+            options = {"shape": (self.max_steps, width), "trainable": False, "autocast": False}
+            self.moving_mean[name] = self.add_weight(name=f"{name}_moving_mean", initializer="zeros", **options)
+            self.moving_variance[name] = self.add_weight(name=f"{name}_moving_variance", initializer="ones", **options)
+        self.steps_seen = self.add_weight(
+            shape=(), name="steps_seen", initializer="zeros", dtype="int32", trainable=False
+        )
+
+    # === Statistics ===
+
+    def moving(self, name: str, step: Tensor) -> list[Tensor]:
+        """The moving mean and variance for a step or several, int32 of any shape: that shape and then (width,)."""
+        index = ops.minimum(step, ops.maximum(self.steps_seen, 1) - 1)
+        return [ops.take(self.moving_mean[name], index, axis=0), ops.take(self.moving_variance[name], index, axis=0)]
+
+    def no_moments(self) -> list[Tensor]:
+        """What stands for the moments of recurrence and cell state before the first step."""
+        kind = self.moving_mean["cell"].dtype
+        return [ops.zeros((self.widths[name],), dtype=kind) for name in ("recurrent", "cell") for _ in range(2)]
+
+    def move(self, moments: dict[str, Moments], keep: Tensor) -> None:
+        """Move the averages towards the moments (steps, width) of a batch, at the steps where `keep` has any row."""
+        reached = self._first(ops.any(keep, axis=1))
+        for name, (mean, variance) in moments.items():
+            for average, batch in ((self.moving_mean[name], mean), (self.moving_variance[name], variance)):
+                old = ops.convert_to_tensor(average)
+                new = self.momentum * old + (1 - self.momentum) * self._first(ops.stop_gradient(batch))
+                average.assign(ops.where(reached, new, old))
+        count = ops.sum(ops.cast(reached, "int32"))
+        self.steps_seen.assign(ops.maximum(self.steps_seen, count))
+
+    def _first(self, x: Tensor) -> Tensor:
+        """The first `max_steps` rows of (steps, width), zeros where there are fewer."""
+        tail = ops.zeros((self.max_steps, x.shape[1]), dtype=x.dtype)
+        return ops.concatenate([x, tail], axis=0)[: self.max_steps]
+
+    # === Step ===
+
+    def normalize_input(self, projected: Tensor, moments: Moments) -> Tensor:
+        """Normalise x @ W (..., 4 * units) by moments that broadcast against it, and add the bias."""
+        return self._normalize("input", projected, moments) + self.bias
+
+    def _normalize(self, name: str, x: Tensor, moments: Moments) -> Tensor:
+        mean, variance = moments
+        scale = ops.cast(self.gamma[name], mean.dtype) * ops.rsqrt(variance + self.epsilon)
+        return ops.cast((ops.cast(x, mean.dtype) - mean) * scale, self.compute_dtype)
+
+    def step(
+        self, z_x: Tensor, states: Any, keep: Tensor, moments: list[Tensor], functions: dict[str, Any]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """One step.
+
+        Args:
+            z_x: What `normalize_input` made of this step, (batch, 4 * units).
+            states: h and c, each (batch, units).
+            keep: Bool (batch, 1); other rows keep their states.
+            moments: Mean and variance of the recurrence, then of the cell state, (width,) or (batch, width); empty to
+                take them from the batch.
+            functions: The five activations by gate.
+
+        Returns:
+            The new h and c, and the four moments used.
+        """
+        hidden, cell = states
+        z_h = ops.matmul(hidden, self.recurrent_kernel)
+        of_recurrence = moments[:2] or masked_moments(z_h, keep, axis=0)
+        z = self.cut(z_x + self._normalize("recurrent", z_h, of_recurrence))
+        i, f = functions["input_gate"](z["input_gate"]), functions["forget_gate"](z["forget_gate"])
+        g, o = functions["candidate"](z["candidate"]), functions["output_gate"](z["output_gate"])
+        new_cell = f * cell + i * g
+        of_cell = moments[2:] or masked_moments(new_cell, keep, axis=0)
+        new_hidden = o * functions["hidden"](self._normalize("cell", new_cell, of_cell) + self.cell_beta)
+        states = [ops.where(keep, new_hidden, hidden), ops.where(keep, new_cell, cell)]
+        return states, [*of_recurrence, *of_cell]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "max_steps": self.max_steps,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+        }

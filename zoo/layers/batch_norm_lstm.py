@@ -1,0 +1,180 @@
+"""The LSTM with recurrent batch normalisation."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.reference import Tensor
+from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
+from zoo.layers._valid_first import restore, valid_first
+
+_OF_RNN = (
+    *("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask"),
+    *("activity_regularizer", "name", "trainable"),
+)
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class BatchNormLSTM(keras.layers.RNN):
+    """LSTM layer with batch normalisation of the input's part, the recurrence's part and the cell state.
+
+        z = BN_t(x_t @ W; gamma_x) + BN_t(h @ U; gamma_h) + b
+        i, f, g, o = the four gates' activations of the blocks of z
+        c = f * c + i * g
+        h = o * hidden_activation(BN_t(c; gamma_c) + beta_c)
+
+        BN_t(a; gamma) = gamma * (a - mean_t(a)) / sqrt(var_t(a) + epsilon)
+
+    In training mean_t and var_t are those of the batch at step t; at inference they are moving averages of step t's
+    own, for the first `max_steps` steps: later steps use the last ones, and so do steps that training never reached.
+    Each moves once a batch: `moving = momentum * moving + (1 - momentum) * batch`, with the biased variance.
+
+    t counts the valid steps of a row, so masks on the right, on the left and with holes give the same result; masked
+    steps enter no statistics. A frozen layer (`trainable = False`) uses its moving averages, as Keras's batch
+    normalisation does. This is a layer and not a cell because no backend but TensorFlow could move averages inside
+    Keras's loop, and a cell does not know t; stack it as layers.
+
+    Args:
+        units: Positive int n.
+        activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
+        recurrent_activation: What the three gates inherit. Default "sigmoid".
+        max_steps: Positive int, the steps that have statistics of their own: the length of the training sequences,
+            or where the statistics no longer change.
+        momentum: Number in [0, 1), of the moving averages. Lower it where training has few batches.
+        epsilon: Positive number, added to the variance.
+        gamma_initializer: Of the three gammas. Default the constant 0.1: at 1 the tanh saturates and gradients
+            vanish (section 4 of the paper).
+        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
+            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of `keras.layers.RNN`
+            except `unroll`.
+
+    Call arguments:
+        sequences: (batch, steps, channels).
+        initial_state: `[h, c]`, each (batch, units); zeros by default.
+        mask: Bool (batch, steps); where it is false the states carry over from the step before.
+        training: Bool.
+
+    Returns:
+        As `keras.layers.LSTM`.
+
+    Raises:
+        ValueError: An argument is not valid.
+
+    Example:
+    >>> import numpy as np
+    >>> layer = BatchNormLSTM(4, max_steps=10)
+    >>> tuple(layer(np.ones((2, 5, 3), "float32"), training=True).shape), int(layer.cell.steps_seen)
+    ((2, 4), 5)
+
+    References:
+        Cooijmans, Ballas, Laurent, Gulcehre and Courville (2017), "Recurrent Batch Normalization", eqs. 6 to 8,
+        https://arxiv.org/abs/1603.09025
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        *,
+        max_steps: int,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        gamma_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        of_layer = {name: kwargs.pop(name) for name in _OF_RNN if name in kwargs}
+        dtype = kwargs.pop("dtype", None)
+        cell = BatchNormCell(
+            units,
+            activation,
+            recurrent_activation,
+            max_steps=max_steps,
+            momentum=momentum,
+            epsilon=epsilon,
+            gamma_initializer=gamma_initializer or keras.initializers.Constant(0.1),
+            name="batch_norm_cell",
+            dtype=dtype,
+            **kwargs,
+        )
+        super().__init__(cell, dtype=dtype, **of_layer)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+
+    def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """Replaces Keras's loop, which calls a cell that does not know the number of its step."""
+        if isinstance(mask, list | tuple):
+            mask = mask[0]
+        if mask is None:
+            mask = ops.ones(ops.shape(sequences)[:2], dtype="bool")
+        mask = ops.cast(mask, "bool")
+        if self.go_backwards:
+            sequences, mask = ops.flip(sequences, axis=1), ops.flip(mask, axis=1)
+        loop = self._learn if training and self.trainable else self._apply
+        outputs, states = loop(sequences, mask, initial_state, self.cell.functions(training))
+        last = outputs[:, -1]
+        if self.zero_output_for_mask:
+            outputs = ops.where(mask[:, :, None], outputs, ops.zeros_like(outputs))
+        return last, outputs, states
+
+    def _learn(self, sequences: Tensor, mask: Tensor, initial: Any, functions: Any) -> tuple[Tensor, list[Tensor]]:
+        """Outputs (batch, steps, units) and last states by the batch's statistics, which move the averages."""
+        cell = self.cell
+        sequences, valid, position = valid_first(sequences, mask)
+        projected, keep = _by_step(sequences, cell.kernel, valid)
+        of_input = masked_moments(projected, keep, axis=1)
+        z_x = cell.normalize_input(projected, [moment[:, None] for moment in of_input])
+
+        def step(carry: Any, x: Tensor) -> Any:
+            states, moments = cell.step(x[:, :-1], carry[:2], x[:, -1:] > 0, [], functions)
+            carry = [*states, *moments]
+            return carry, carry
+
+        # Keras's scan on TensorFlow takes outputs only of the carry's shape, so the moments ride in the carry, and
+        # one input only where the number of steps is not known, so the mask rides as one more column.
+        last, every = ops.scan(step, [*initial, *cell.no_moments()], _with_column(z_x, keep))
+        cell.move({"input": of_input, "recurrent": every[2:4], "cell": every[4:6]}, keep)
+        return restore(ops.swapaxes(every[0], 0, 1), position), list(last[:2])
+
+    def _apply(self, sequences: Tensor, mask: Tensor, initial: Any, functions: Any) -> tuple[Tensor, list[Tensor]]:
+        """The same by the moving averages; every row counts its own valid steps."""
+        cell = self.cell
+        sequences = ops.where(mask[:, :, None], sequences, ops.zeros_like(sequences))
+        projected, keep = _by_step(sequences, cell.kernel, mask)
+
+        def step(carry: Any, x: Tensor) -> Any:
+            *states, count = carry
+            z_x = cell.normalize_input(x[:, :-1], cell.moving("input", count))
+            moments = [*cell.moving("recurrent", count), *cell.moving("cell", count)]
+            keep_now = x[:, -1:] > 0
+            states, _ = cell.step(z_x, states, keep_now, moments, functions)
+            carry = [*states, count + ops.cast(keep_now[:, 0], "int32")]
+            return carry, carry
+
+        none = ops.zeros((ops.shape(sequences)[0],), dtype="int32")
+        last, (hidden, _, count) = ops.scan(step, [*initial, none], _with_column(projected, keep))
+        # Before its first valid step a row's output is zero, as in Keras's loop, whatever its initial state.
+        outputs = ops.where((count > 0)[:, :, None], hidden, ops.zeros_like(hidden))
+        return ops.swapaxes(outputs, 0, 1), list(last[:2])
+
+    def get_config(self) -> dict[str, Any]:
+        layer = dict(super().get_config())
+        del layer["cell"], layer["unroll"]
+        regularizer = keras.regularizers.serialize(self.activity_regularizer)
+        return {**self.cell.get_config(), **layer, "activity_regularizer": regularizer}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "BatchNormLSTM":
+        return cls(**config)
+
+
+def _by_step(sequences: Tensor, kernel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Give x @ W as (steps, batch, width), and (batch, steps) as (steps, batch, 1)."""
+    inputs = ops.swapaxes(sequences, 0, 1)
+    rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # a product of rank 3 would export an operation more
+    shape = (*ops.shape(inputs)[:2], kernel.shape[-1])
+    return ops.reshape(ops.matmul(rows, kernel), shape), ops.swapaxes(mask, 0, 1)[:, :, None]
+
+
+def _with_column(x: Tensor, keep: Tensor) -> Tensor:
+    return ops.concatenate([x, ops.cast(keep, x.dtype)], axis=-1)

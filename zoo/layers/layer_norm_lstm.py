@@ -1,0 +1,117 @@
+"""The LSTM with layer normalisation."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.reference import GateFunctions, Tensor
+from zoo.layers._gated_cell import GatedCell
+
+
+def layer_normalize(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Shift and scale each row of `x` (batch, width) to mean 0 and variance 1, then apply `gain` and `bias` (width,).
+
+    At least float32 inside, because a half-precision sum of squares overflows; the result has the type of `x`.
+
+    Example:
+    >>> rows = ops.convert_to_tensor([[1.0, 3.0], [5.0, 5.0]])
+    >>> ops.convert_to_numpy(layer_normalize(rows, ops.ones(2), ops.zeros(2), 1e-9)).round(3).tolist()
+    [[-1.0, 1.0], [0.0, 0.0]]
+    """
+    inner = keras.backend.result_type(x.dtype, "float32")
+    wide = ops.cast(x, inner)
+    width = x.shape[-1]
+    centred = wide - ops.sum(wide, axis=-1, keepdims=True) / width
+    variance = ops.sum(centred * centred, axis=-1, keepdims=True) / width
+    normal = centred * ops.rsqrt(variance + epsilon)
+    return ops.cast(normal * ops.cast(gain, inner) + ops.cast(bias, inner), x.dtype)
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
+    """LSTM cell with layer normalisation of the input's part, the recurrence's part and the cell state.
+
+        z = LN(x @ W; gain_x, bias_x) + LN(h @ U; gain_h, bias_h) + b        (all 4 * units together)
+        i, f, g, o = the four gates' activations of the blocks of z
+        c' = f * c + i * g
+        h' = o * hidden_activation(LN(c'; gain_c, bias_c))
+
+        LN(a; gain, bias) = gain * (a - mean(a)) / sqrt(var(a) + epsilon) + bias, over the last axis
+
+    Beside `kernel`, `recurrent_kernel` and `bias` as in `zoo.layers.LSTMCell`: a gain and a bias for each LN, as
+    published, though three biases add up in z.
+
+    Args:
+        units: Positive int n.
+        activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
+        recurrent_activation: What the three gates inherit. Default "sigmoid".
+        epsilon: Positive number, added to the variance.
+        gain_initializer: Of the three gains. Default "ones".
+        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
+            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of a layer.
+
+    Call arguments:
+        inputs: (batch, channels).
+        states: `[h, c]`, each (batch, units).
+        training: Bool; random slopes act only in training.
+
+    Returns:
+        `h'` and `[h', c']`; `c'` is not normalised.
+
+    Raises:
+        ValueError: An argument is not valid.
+
+    Example:
+    >>> import numpy as np
+    >>> layer = keras.layers.RNN(LayerNormLSTMCell(4))
+    >>> small, large = layer(np.ones((1, 5, 3), "float32")), layer(np.full((1, 5, 3), 1e3, "float32"))
+    >>> np.allclose(small, large, atol=1e-3)
+    True
+
+    References:
+        Ba, Kiros and Hinton (2016), "Layer Normalization", supplement, eqs. 20 to 22, https://arxiv.org/abs/1607.06450
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        *,
+        epsilon: float = 1e-5,
+        gain_initializer: Any = "ones",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, recurrent_activation, **kwargs)
+        if not isinstance(epsilon, float) or not 0 < epsilon < math.inf:
+            raise ValueError(f"`epsilon` must be a positive number such as 1e-5, received {epsilon!r}.")
+        self.epsilon = epsilon
+        self.gain_initializer = keras.initializers.get(gain_initializer)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        for name, width in (("input", 4 * self.units), ("recurrent", 4 * self.units), ("cell", self.units)):
+            gain = self.add_weight(shape=(width,), name=f"{name}_gain", initializer=self.gain_initializer)
+            bias = self.add_weight(shape=(width,), name=f"{name}_norm_bias", initializer="zeros")
+            setattr(self, f"{name}_gain", gain)
+            setattr(self, f"{name}_norm_bias", bias)
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        hidden, cell = states[0], states[1]
+        z_x = self._normalize("input", ops.matmul(inputs, self.kernel))
+        z_h = self._normalize("recurrent", ops.matmul(hidden, self.recurrent_kernel))
+        z, functions = self.cut(z_x + z_h + self.bias), GateFunctions(**self.functions(training))
+        i, f = functions.input_gate(z["input_gate"]), functions.forget_gate(z["forget_gate"])
+        g, o = functions.candidate(z["candidate"]), functions.output_gate(z["output_gate"])
+        cell = f * cell + i * g
+        hidden = o * functions.hidden(self._normalize("cell", cell))
+        return hidden, [hidden, cell]
+
+    def _normalize(self, name: str, x: Tensor) -> Tensor:
+        return layer_normalize(x, getattr(self, f"{name}_gain"), getattr(self, f"{name}_norm_bias"), self.epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        initializer = keras.initializers.serialize(self.gain_initializer)
+        return {**super().get_config(), "epsilon": self.epsilon, "gain_initializer": initializer}

@@ -1,0 +1,88 @@
+"""The LSTM whose hidden state is a narrow projection of its output."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.reference import GateFunctions, Tensor, lstm_step
+from zoo.layers._gated_cell import GatedCell, positive_integer
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
+    """LSTM cell with a recurrent projection (LSTMP): a wide cell state, a narrow recurrence.
+
+        i = input_gate_activation(x @ W_i + r @ U_i + b_i)
+        f = forget_gate_activation(x @ W_f + r @ U_f + b_f)
+        g = candidate_activation(x @ W_c + r @ U_c + b_c)
+        o = output_gate_activation(x @ W_o + r @ U_o + b_o)
+        c' = f * c + i * g
+        r' = (o * hidden_activation(c')) @ P
+
+    Weights: `kernel` (channels, 4 * units), `recurrent_kernel` (projection, 4 * units), `bias` (4 * units), in the
+    order i, f, c, o; `projection_kernel` P (units, projection). Without the paper's peepholes and without its second
+    projection, which feeds only the output.
+
+    Args:
+        units: Positive int n, the width of `c`.
+        projection: Positive int p, the width of `r`, which is also the output.
+        activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
+        recurrent_activation: What the three gates inherit. Default "sigmoid".
+        projection_initializer: Of P. Default "glorot_uniform".
+        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
+            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of a layer.
+
+    Call arguments:
+        inputs: (batch, channels).
+        states: `[r, c]`, (batch, projection) and (batch, units).
+        training: Bool; random slopes act only in training.
+
+    Returns:
+        `r'` and `[r', c']`.
+
+    Raises:
+        ValueError: An argument is not valid.
+
+    Example:
+    >>> import numpy as np
+    >>> layer = keras.layers.RNN(ProjectionLSTMCell(8, projection=2), return_state=True)
+    >>> [tuple(tensor.shape) for tensor in layer(np.ones((3, 5, 4), "float32"))]
+    [(3, 2), (3, 2), (3, 8)]
+
+    References:
+        Sak, Senior and Beaufays (2014), "Long Short-Term Memory Based Recurrent Neural Network Architectures for
+        Large Vocabulary Speech Recognition", https://arxiv.org/abs/1402.1128
+    """
+
+    def __init__(
+        self,
+        units: int,
+        projection: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        *,
+        projection_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, recurrent_activation, **kwargs)
+        self.projection = positive_integer("projection", projection)
+        self.projection_initializer = keras.initializers.get(projection_initializer)
+        self.state_size = [self.projection, self.units]
+        self.output_size = self.projection
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        self.projection_kernel = self.add_weight(
+            shape=(self.units, self.projection), name="projection_kernel", initializer=self.projection_initializer
+        )
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        z = tuple(self.preactivations(inputs, states[0]).values())
+        wide, cell = lstm_step(z, states[1], GateFunctions(**self.functions(training)))
+        projected = ops.matmul(wide, self.projection_kernel)
+        return projected, [projected, cell]
+
+    def get_config(self) -> dict[str, Any]:
+        initializer = keras.initializers.serialize(self.projection_initializer)
+        return {**super().get_config(), "projection": self.projection, "projection_initializer": initializer}

@@ -1,0 +1,158 @@
+"""The eight LSTMs of "A Search Space Odyssey", each one change away from the LSTM with peepholes."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.reference import Tensor
+from zoo.layers._gated_cell import BLOCKS, GATES, GatedCell
+from zoo.suggest import unknown
+
+# Which gate a variant has no weights for, and which activation it replaces by the identity.
+_REMOVED_BLOCK = {"NIG": "input_gate", "NFG": "forget_gate", "NOG": "output_gate", "CIFG": "forget_gate"}
+_REMOVED_ACTIVATION = {"NIAF": "candidate", "NOAF": "hidden"}
+
+VARIANTS = {
+    "NIG": "no input gate: i = 1",
+    "NFG": "no forget gate: f = 1",
+    "NOG": "no output gate: o = 1",
+    "NIAF": "no input activation function: g = z_c",
+    "NOAF": "no output activation function: h' = o * c'",
+    "NP": "no peepholes: p = 0",
+    "CIFG": "coupled input and forget gate: f = 1 - i",
+    "FGR": "full gate recurrence: i, f and o of the step before enter the three gates",
+}
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class VariantLSTMCell(GatedCell, keras.layers.Layer):
+    """LSTM cell with peepholes and one change, as Greff et al. compared them.
+
+        i = input_gate_activation(x @ W_i + h @ U_i + p_i * c + b_i)
+        f = forget_gate_activation(x @ W_f + h @ U_f + p_f * c + b_f)
+        g = candidate_activation(x @ W_c + h @ U_c + b_c)
+        c' = f * c + i * g
+        o = output_gate_activation(x @ W_o + h @ U_o + p_o * c' + b_o)
+        h' = o * hidden_activation(c')
+
+    The base is `zoo.layers.PeepholeLSTMCell`; what a variant changes, and the weights that go (n units, m channels):
+
+        NIG   i = 1                     the input gate's column blocks, bias and peephole: n (m + n + 2)
+        NFG   f = 1                     the forget gate's: n (m + n + 2)
+        NOG   o = 1                     the output gate's: n (m + n + 2)
+        CIFG  f = 1 - i                 the forget gate's: n (m + n + 2)
+        NIAF  g = x @ W_c + h @ U_c + b_c      none
+        NOAF  h' = o * c'               none
+        NP    p_i = p_f = p_o = 0       the peepholes: 3 n
+        FGR   each gate also receives [i, f, o] @ R of the step before: 9 n^2 more
+
+    `kernel`, `recurrent_kernel` and `bias` hold the blocks that are left in the order i, f, c, o; `peephole` those of
+    the gates that are left; `gate_recurrent_kernel` R (3 * units, 3 * units) has rows and columns i, f, o.
+
+    Args:
+        variant: A key of `VARIANTS`.
+        units: Positive int n.
+        activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
+        recurrent_activation: What the gates inherit. Default "sigmoid".
+        peephole_initializer: Of the peepholes. Default "random_uniform", within 0.05 of 0.
+        **kwargs: The activations that the variant has, `input_gate_activation` and so on; `kernel_`, `recurrent_`
+            (R too) and `bias_` with `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of
+            a layer.
+
+    Call arguments:
+        inputs: (batch, channels).
+        states: `[h, c]`, each (batch, units); for FGR `[h, c, i, f, o]`.
+        training: Bool; random slopes act only in training.
+
+    Returns:
+        `h'` and the new states.
+
+    Raises:
+        ValueError: `variant` is unknown, or an argument is not valid or is for an activation that was removed.
+
+    Example:
+    >>> cell = VariantLSTMCell("NIG", 4)
+    >>> cell.build((None, 3))
+    >>> {weight.name: tuple(weight.shape) for weight in cell.weights}
+    {'kernel': (3, 12), 'recurrent_kernel': (4, 12), 'bias': (12,), 'peephole': (8,)}
+    >>> VariantLSTMCell("NIG", 4, input_gate_activation="relu")
+    Traceback (most recent call last):
+    ValueError: ... has no activation for input_gate: ...
+
+    References:
+        Greff, Srivastava, Koutnik, Steunebrink and Schmidhuber (2017), "LSTM: A Search Space Odyssey", section III,
+        https://arxiv.org/abs/1503.04069
+    """
+
+    def __init__(
+        self,
+        variant: str,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        *,
+        peephole_initializer: Any = "random_uniform",
+        **kwargs: Any,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise ValueError(unknown("LSTM variant", variant, VARIANTS))
+        removed = {_REMOVED_BLOCK.get(variant), _REMOVED_ACTIVATION.get(variant)}
+        self.variant = variant
+        self.blocks = tuple(block for block in BLOCKS if block != _REMOVED_BLOCK.get(variant))
+        self.gates = tuple(gate for gate in GATES if gate not in removed)
+        super().__init__(units, activation, recurrent_activation, **kwargs)
+        self.peephole_initializer = keras.initializers.get(peephole_initializer)
+        if variant == "FGR":
+            self.state_size = [self.units] * 5
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
+        self.peeping = [block for block in self.blocks if block != "candidate" and self.variant != "NP"]
+        if self.peeping:
+            shape = (len(self.peeping) * self.units,)
+            self.peephole = self.add_weight(shape=shape, name="peephole", initializer=self.peephole_initializer)
+        if self.variant == "FGR":
+            self.gate_recurrent_kernel = self._add(
+                "gate_recurrent_kernel", "recurrent", (3 * self.units, 3 * self.units)
+            )
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        hidden, cell = states[0], states[1]
+        z, functions = self.preactivations(inputs, hidden), self.functions(training)
+        if self.variant == "FGR":
+            z_i, z_f, z_o = ops.split(
+                ops.matmul(ops.concatenate(states[2:], axis=-1), self.gate_recurrent_kernel), 3, axis=-1
+            )
+            z = {
+                "input_gate": z["input_gate"] + z_i,
+                "forget_gate": z["forget_gate"] + z_f,
+                "candidate": z["candidate"],
+                "output_gate": z["output_gate"] + z_o,
+            }
+        i = self._gate("input_gate", z, cell, functions)
+        f = 1 - i if self.variant == "CIFG" else self._gate("forget_gate", z, cell, functions)
+        cell = f * cell + i * functions.get("candidate", _identity)(z["candidate"])
+        o = self._gate("output_gate", z, cell, functions)
+        hidden = o * functions.get("hidden", _identity)(cell)
+        return hidden, [hidden, cell, i, f, o][: len(self.state_size)]
+
+    def _gate(self, gate: str, z: dict[str, Tensor], cell: Tensor, functions: dict[str, Any]) -> Any:
+        """The value of a gate, 1.0 where the variant has none."""
+        if gate not in z:
+            return 1.0
+        if gate in self.peeping:
+            return functions[gate](z[gate] + self._peephole(gate) * cell)
+        return functions[gate](z[gate])
+
+    def _peephole(self, gate: str) -> Tensor:
+        start = self.peeping.index(gate) * self.units
+        return self.peephole[start : start + self.units]
+
+    def get_config(self) -> dict[str, Any]:
+        initializer = keras.initializers.serialize(self.peephole_initializer)
+        return {**super().get_config(), "variant": self.variant, "peephole_initializer": initializer}
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x

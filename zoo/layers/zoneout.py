@@ -1,0 +1,189 @@
+"""Zoneout: states that at random keep their value for a step."""
+
+from typing import Any
+
+import keras
+from keras import ops
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # see zoo.layers._drawing
+
+from zoo.kernels.reference import Tensor
+from zoo.layers._drawing import FixedSeed, SequenceDraws
+
+_DIGIT = 256  # the largest count that bfloat16 holds without a gap
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class ZoneoutCell(SequenceDraws, keras.layers.Layer):
+    """Zoneout around any recurrent cell.
+
+        training:   s' = where(m, s, s_new),  m ~ Bernoulli(z), drawn anew for every unit, row and step
+        inference:  s' = z * s + (1 - z) * s_new
+
+    for the first state (h, z = `zoneout_h`) and the second (c, z = `zoneout_c`), where s_new is what the cell made of
+    s; further states are the cell's. The output is the first state. In an LSTM h_new comes from c_new before it is
+    zoned out, as published.
+
+    The random numbers are a function of a seed, drawn once a sequence before the loop, and of the number of the step,
+    which rides along as one more state (batch, 2): its low and its high digit in base 256, since in half precision a
+    single number would stop counting at 256. Masks repeat after 65536 steps. A layer with `return_state` returns it
+    last, and `initial_state` must have it.
+
+    Args:
+        cell: A cell whose first state is its output: any of Keras's or of this package, not a stack of them (wrap
+            each).
+        zoneout_h: Number in [0, 1], the probability that a unit of the first state keeps its value.
+        zoneout_c: The same for the second state; 0 for a cell that has none.
+        seed: Int, or `None` for one drawn from Python's `random`.
+        **kwargs: Those of a layer.
+
+    Call arguments:
+        inputs: (batch, channels).
+        states: Those of the cell, then the step counter.
+        training: Bool.
+
+    Returns:
+        The new first state and the list of new states.
+
+    Raises:
+        ValueError: A probability is not in [0, 1], or `cell` cannot be wrapped.
+
+    Example:
+    >>> import numpy as np
+    >>> layer = keras.layers.RNN(ZoneoutCell(keras.layers.LSTMCell(4), zoneout_h=0.1, zoneout_c=0.5))
+    >>> tuple(layer(np.ones((2, 5, 3), "float32"), training=True).shape)
+    (2, 4)
+
+    References:
+        Krueger et al. (2017), "Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations", eqs. 2 to 4,
+        https://arxiv.org/abs/1606.01305
+    """
+
+    def __init__(
+        self, cell: Any, zoneout_h: float = 0.0, zoneout_c: float = 0.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**{"dtype": cell.dtype_policy, **kwargs} if isinstance(cell, keras.layers.Layer) else kwargs)
+        sizes = _state_sizes(cell)
+        for name, value in (("zoneout_h", zoneout_h), ("zoneout_c", zoneout_c)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ValueError(f"`{name}` is the probability to keep a state, in [0, 1]; received {value!r}.")
+        if zoneout_c and len(sizes) < 2:
+            raise ValueError(
+                f"`zoneout_c` acts on the second state, and {type(cell).__name__} has one state; received "
+                f"zoneout_c={zoneout_c!r}, use zoneout_h."
+            )
+        self.cell = cell
+        self.rates = (float(zoneout_h), float(zoneout_c))[: len(sizes)]
+        self.zoned_sizes = sizes[: len(self.rates)]
+        self.single_state = not isinstance(cell.state_size, list | tuple)
+        self.state_size = [*sizes, 2]
+        self.output_size = sizes[0]
+        self.seed = seed
+        self.start_draws(seed)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not self.cell.built:
+            self.cell.build(input_shape)
+            self.cell.built = True
+        self.built = True
+
+    def get_initial_state(self, batch_size: Any = None) -> list[Tensor]:
+        """The cell's initial states and a counter at 0."""
+        own = getattr(self.cell, "get_initial_state", None)
+        sizes = self.state_size[:-1]
+        states = own(batch_size=batch_size) if own else [ops.zeros((batch_size, size)) for size in sizes]
+        states = [states] if self.single_state and not isinstance(states, list | tuple) else list(states)
+        return [*states, ops.zeros((batch_size, 2), dtype=self.compute_dtype)]
+
+    # === Draws ===
+
+    def draw(self, step_input: Tensor) -> Tensor:
+        return keras.random.randint((), 0, 2**31 - 1, dtype="int32", seed=self.seed_generator)
+
+    # The RNN layer knows only this cell, so what the wrapped one draws once a sequence is asked for here.
+
+    def get_dropout_mask(self, step_input: Tensor) -> None:
+        super().get_dropout_mask(step_input)
+        if self.drawn is not None and isinstance(self.cell, DropoutRNNCell):
+            self.cell.get_dropout_mask(step_input)
+
+    def get_recurrent_dropout_mask(self, step_input: Tensor) -> None:
+        if self.drawn is not None and isinstance(self.cell, DropoutRNNCell):
+            self.cell.get_recurrent_dropout_mask(step_input)
+
+    def reset_dropout_mask(self) -> None:
+        super().reset_dropout_mask()
+        if isinstance(self.cell, DropoutRNNCell):
+            self.cell.reset_dropout_mask()
+
+    def reset_recurrent_dropout_mask(self) -> None:
+        if isinstance(self.cell, DropoutRNNCell):
+            self.cell.reset_recurrent_dropout_mask()
+
+    def _keep(self, counter: Tensor) -> list[Tensor]:
+        """Which units keep their state this step, one bool (batch, size) for each zoned state."""
+        drawn = self.draw(counter) if self.drawn is None else self.drawn  # a cell called outside a layer
+        low, high = ops.split(ops.cast(counter, "int32"), 2, axis=-1)
+        # A masked row does not count on; the sum over the rows grows in every step in which any row moves.
+        step = ops.sum(low + _DIGIT * high)
+        kind = keras.backend.standardize_dtype(self.seed_generator.state.dtype)
+        seed = FixedSeed(ops.cast(ops.stack([drawn, step]), kind))
+        uniform = keras.random.uniform((ops.shape(counter)[0], sum(self.zoned_sizes)), dtype="float32", seed=seed)
+        parts = ops.split(uniform, [self.zoned_sizes[0]], axis=-1) if len(self.rates) > 1 else [uniform]
+        return [part < rate for part, rate in zip(parts, self.rates, strict=True)]
+
+    # === Step ===
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        *old, counter = states
+        training_argument = {"training": training} if getattr(self.cell, "_call_has_training_arg", False) else {}
+        _, new = self.cell(inputs, old[0] if self.single_state else old, **training_argument)
+        new = list(new) if isinstance(new, list | tuple) else [new]
+        if training:
+            zoned = [ops.where(m, s, n) for m, s, n in zip(self._keep(counter), old, new, strict=False)]
+            counter = _next(counter)
+        else:
+            zoned = [rate * s + (1 - rate) * n for rate, s, n in zip(self.rates, old, new, strict=False)]
+        return zoned[0], [*zoned, *new[len(zoned) :], counter]
+
+    # === Config ===
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "cell": keras.saving.serialize_keras_object(self.cell),
+            "zoneout_h": self.rates[0],
+            "zoneout_c": self.rates[1] if len(self.rates) > 1 else 0.0,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "ZoneoutCell":
+        cell = keras.saving.deserialize_keras_object(config["cell"], custom_objects=custom_objects)
+        return cls(**{**config, "cell": cell})
+
+
+def _state_sizes(cell: Any) -> list[int]:
+    sizes = getattr(cell, "state_size", None)
+    sizes = list(sizes) if isinstance(sizes, list | tuple) else [sizes]
+    if isinstance(cell, keras.layers.StackedRNNCells) or not all(isinstance(size, int) for size in sizes):
+        raise ValueError(
+            f"`cell` must be a recurrent cell whose `state_size` is an int or a list of ints, received {cell!r}; "
+            "wrap each cell of a stack, not the stack."
+        )
+    if getattr(cell, "output_size", sizes[0]) != sizes[0]:
+        raise ValueError(
+            f"the output of `cell` must be its first state; received output size {cell.output_size} and first state "
+            f"size {sizes[0]} from {cell!r}."
+        )
+    return sizes
+
+
+def _next(counter: Tensor) -> Tensor:
+    """One more, in two digits."""
+    low, high = ops.split(counter, 2, axis=-1)
+    low = low + 1
+    full = low >= _DIGIT
+    high = ops.where(full, high + 1, high)
+    return ops.concatenate(
+        [ops.where(full, ops.zeros_like(low), low), ops.where(high >= _DIGIT, ops.zeros_like(high), high)], axis=-1
+    )
