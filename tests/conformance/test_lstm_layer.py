@@ -130,8 +130,9 @@ def test_inference_does_not_move_the_seed():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy):
-    layer = LSTM(4, activation="prelu", candidate_activation="rrelu", dtype=policy)
+@pytest.mark.parametrize("output", ["sigmoid", keras.layers.PReLU(), keras.layers.LeakyReLU(0.1)], ids=str)
+def test_mixed_precision(policy, output):
+    layer = LSTM(4, activation="prelu", candidate_activation="rrelu", output_gate_activation=output, dtype=policy)
     out = layer(X, training=True)
     assert keras.backend.standardize_dtype(out.dtype) == policy.removeprefix("mixed_")
     assert all(w.dtype == "float32" for w in layer.trainable_weights)

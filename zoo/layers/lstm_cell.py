@@ -143,7 +143,8 @@ class LSTMCell(keras.layers.LSTMCell):
     def _function(self, gate: str, training: bool) -> Any:
         activation = self.gate_activations[gate]
         if isinstance(activation, LayerActivation):
-            return getattr(self, f"{gate}_layer")
+            layer = getattr(self, f"{gate}_layer")
+            return lambda z: ops.cast(layer(z), z.dtype)  # it may have been made under another precision
         if isinstance(activation, Activation):
             definition = activation.definition
             if definition.learnable:
