@@ -1,8 +1,9 @@
 """A callback that examines a model while it trains and ends with findings."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 
@@ -122,11 +123,12 @@ class Health(keras.callbacks.Callback):
         if self.history and self.history[-1].non_finite and self.history[-1].non_finite.origin == "weight":
             return  # destroyed weights do not come back, and everything after them is NaN
         started = time.perf_counter()
-        recording = record(self.model, self.inputs)
-        gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
         flow = None
-        if self.targets is not None and bad is None:
-            flow = gradient_flow(self.model, self.inputs, self.targets, self.model.loss)
+        with _global_generator_kept():
+            recording = record(self.model, self.inputs)
+            gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
+            if self.targets is not None and bad is None:
+                flow = gradient_flow(self.model, self.inputs, self.targets, self.model.loss)
         self.history.append(Checkup(self._epoch, self._batch, gates, bad, flow))
         self._last_cost = time.perf_counter() - started
         self.seconds += self._last_cost
@@ -143,6 +145,16 @@ class Health(keras.callbacks.Callback):
     def __str__(self) -> str:
         head = f"{len(self.history)} checkups in {self.seconds:.2f} s, {len(self.findings)} findings"
         return "\n".join([head, *map(str, self.findings)])
+
+
+def _global_generator_kept() -> AbstractContextManager[None]:
+    # On torch some of Keras's layers draw from the one generator of the process, at inference too; a look must not
+    # move the draws of the training that goes on after it.
+    if keras.backend.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    return cast(AbstractContextManager[None], torch.random.fork_rng())
 
 
 def _sentences(checkup: Checkup) -> dict[str, str]:
