@@ -11,6 +11,7 @@ from zoo.activations import Activation, LayerActivation
 from zoo.initializers import ChronoBias
 from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._drawing import SequenceDraws
+from zoo.layers._gate_activations import build_gate_activations, gate_function
 
 GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
 BLOCKS = GATES[:4]  # what has columns in the kernels, in Keras's order i, f, c, o
@@ -101,16 +102,7 @@ class GatedCell(SequenceDraws):
         self.kernel = self._add("kernel", "kernel", (input_shape[-1], columns))
         self.recurrent_kernel = self._add("recurrent_kernel", "recurrent", (self.output_size, columns))
         self.bias = self._add("bias", "bias", (columns,))
-        for gate, activation in self.gate_activations.items():
-            if isinstance(activation, LayerActivation):
-                layer = getattr(self, f"{gate}_layer")
-                layer.build((None, self.units))
-                layer.built = True
-            elif isinstance(activation, Activation) and activation.definition.learnable:
-                parameter = activation.definition.learnable
-                start = keras.initializers.Constant(dict(activation.parameters)[parameter])
-                slope = self.add_weight(shape=(self.units,), name=f"{gate}_{parameter}", initializer=start)
-                setattr(self, f"{gate}_slope", slope)
+        build_gate_activations(self)
         self.built = True
 
     def _add(self, name: str, part: str, shape: tuple[Any, ...]) -> Any:
@@ -136,21 +128,8 @@ class GatedCell(SequenceDraws):
 
     def functions(self, training: bool = False) -> dict[str, Any]:
         """The activation of each gate as a function of one tensor, with what it learns or draws filled in."""
-        return {gate: self._function(gate, training) for gate in self.gates}
-
-    def _function(self, gate: str, training: bool) -> Any:
-        activation = self.gate_activations[gate]
-        if isinstance(activation, LayerActivation):
-            layer = getattr(self, f"{gate}_layer")
-            return lambda z: ops.cast(layer(z), z.dtype)  # it may have been made under another precision
-        if isinstance(activation, Activation):
-            definition = activation.definition
-            if definition.learnable:
-                slope = ops.cast(getattr(self, f"{gate}_slope"), self.compute_dtype)
-                return functools.partial(activation, **{definition.learnable: slope})
-            if definition.random and training and self.drawn is not None:
-                return functools.partial(activation, **{definition.random: self.drawn[gate]})
-        return activation
+        drawn = self.drawn if training else None
+        return {gate: gate_function(self, gate, drawn) for gate in self.gates}
 
     # === Random slopes ===
 

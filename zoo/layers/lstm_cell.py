@@ -1,6 +1,5 @@
 """One step of an LSTM with an activation of its own for every gate."""
 
-import functools
 import math
 from typing import Any
 
@@ -10,6 +9,7 @@ from keras import ops
 from zoo import activations
 from zoo.activations import Activation, LayerActivation
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
+from zoo.layers._gate_activations import build_gate_activations, gate_function
 from zoo.layers.activation_layers import RReLU
 
 GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
@@ -117,42 +117,14 @@ class LSTMCell(keras.layers.LSTMCell):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
-        for gate, activation in self.gate_activations.items():
-            if isinstance(activation, LayerActivation):
-                layer = getattr(self, f"{gate}_layer")
-                layer.build((None, self.units))
-                layer.built = True
-            elif isinstance(activation, Activation) and activation.definition.learnable:
-                self._add_slope(gate, activation)
-
-    def _add_slope(self, gate: str, activation: Activation) -> None:
-        parameter = activation.definition.learnable
-        weight = self.add_weight(
-            shape=(self.units,),
-            name=f"{gate}_{parameter}",
-            initializer=keras.initializers.Constant(dict(activation.parameters)[str(parameter)]),
-        )
-        setattr(self, f"{gate}_slope", weight)
+        build_gate_activations(self)
 
     # === Activations ===
 
     def functions(self, training: bool = False) -> GateFunctions:
         """The five activations as functions of one tensor, with what they learn or draw filled in."""
-        return GateFunctions(*(self._function(gate, training) for gate in GATES))
-
-    def _function(self, gate: str, training: bool) -> Any:
-        activation = self.gate_activations[gate]
-        if isinstance(activation, LayerActivation):
-            layer = getattr(self, f"{gate}_layer")
-            return lambda z: ops.cast(layer(z), z.dtype)  # it may have been made under another precision
-        if isinstance(activation, Activation):
-            definition = activation.definition
-            if definition.learnable:
-                slope = ops.cast(getattr(self, f"{gate}_slope"), self.compute_dtype)
-                return functools.partial(activation, **{definition.learnable: slope})
-            if definition.random and training and self._random_slopes:
-                return functools.partial(activation, **{definition.random: self._random_slopes[gate]})
-        return activation
+        drawn = self._random_slopes if training else None
+        return GateFunctions(*(gate_function(self, gate, drawn) for gate in GATES))
 
     # Keras's RNN layer asks for the dropout masks once before its loop over time and drops them after: random slopes
     # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop. It asks at
