@@ -74,8 +74,17 @@ def _keras() -> dict[str, Any]:
     return {
         "backend": keras.backend.backend(),
         "devices": [str(device) for device in keras.distribution.list_devices()],
-        "engines": dict(ENGINES),
+        "engines": {name: _engine(name, engine) for name, engine in ENGINES.items()},
     }
+
+
+def _engine(name: str, engine: Any) -> dict[str, Any]:
+    problem, detail = engine.refuses({}), None
+    if name == "native" and not problem:
+        from zoo.kernels import native
+
+        detail = f"{native.instruction_set()}, {native.threads()} threads"
+    return {"summary": engine.summary, "problem": problem, "detail": detail}
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -98,6 +107,7 @@ def _print(report: dict[str, Any]) -> None:
     if not any(device.startswith("gpu") for device in report["devices"]):
         console.print(escape("no GPU is seen; with one: pip install 'sequence-zoo[gpu]'"))
     for engine, about in report["engines"].items():
-        console.print(f"engine {engine}: {about}")
+        state = f"not here: {about['problem']}" if about["problem"] else about["detail"] or "ready"
+        console.print(escape(f"engine {engine} ({about['summary']}): {state}"))
     docker = report["docker"] or "not found (needed only to run the real TensorFlow Serving here)"
     console.print(f"docker: {docker}")

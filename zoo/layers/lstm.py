@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import keras
+from keras import ops
 
 from zoo import kernels
 from zoo.activations import Activation
@@ -75,7 +76,7 @@ class LSTM(keras.layers.RNN):
 
     Example:
     >>> import numpy as np
-    >>> layer = LSTM(4, activation="leaky_relu(0.33)", forget_gate_activation="hard_sigmoid")
+    >>> layer = LSTM(4, activation="leaky_relu(0.33)", forget_gate_activation="hard_sigmoid", engine="reference")
     >>> tuple(layer(np.ones((2, 5, 3), "float32")).shape), layer.resolved_engine
     ((2, 4), 'reference')
     >>> layer.get_config()["activation"]
@@ -122,7 +123,6 @@ class LSTM(keras.layers.RNN):
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
-        kernels.resolve(engine)  # refuse an unknown engine before anything is built
         if use_cudnn not in ("auto", True, False):
             raise ValueError(f"`use_cudnn` must be 'auto' or False, received {use_cudnn!r}.")
         cell = LSTMCell(
@@ -166,14 +166,16 @@ class LSTM(keras.layers.RNN):
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
+        kernels.resolve(engine, self.gate_activations)  # a named engine is obeyed or refused, here
         self.engine = engine
+        self.supports_jit = self.resolved_engine != "native"  # no XLA for a kernel of our own
         self._logged_engine: str | None = None
         self._warned = False
 
     @property
     def resolved_engine(self) -> str:
-        """The engine that runs, whatever `engine` asked for."""
-        return kernels.resolve(self.engine)
+        """The engine that runs, whatever `engine` asked for. Exported or under XLA it is the reference."""
+        return kernels.resolve(self.engine, self.gate_activations)
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
@@ -207,12 +209,69 @@ class LSTM(keras.layers.RNN):
             self.cell.draws = True
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        if self.resolved_engine != self._logged_engine:
-            self._logged_engine = self.resolved_engine
-            logger.info("%s: engine %s (asked for: %s)", self.name, self.resolved_engine, self.engine)
         if isinstance(mask, list | tuple):
             mask = mask[0]
+        engine = "reference" if kernels.portable_only() else self.resolved_engine
+        if engine != self._logged_engine:
+            self._logged_engine = engine
+            logger.info("%s: engine %s (asked for: %s)", self.name, engine, self.engine)
+        if engine == "native":
+            return self._native_loop(sequences, initial_state, mask, bool(training))
         return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+
+    def _native_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool) -> Any:
+        from zoo.kernels.native import ops as native_ops
+
+        cell, computed = self.cell, "float64" if self.compute_dtype == "float64" else "float32"
+
+        def wide(tensor: Any) -> Tensor:
+            return None if tensor is None else ops.cast(tensor, computed)
+
+        sequences, dropout = wide(sequences), None
+        if training and cell.implementation == 1:
+            dropout = self._dropout_of_each_gate(sequences)
+        elif training and 0.0 < cell.dropout < 1.0:
+            sequences = sequences * ops.expand_dims(wide(cell.get_dropout_mask(sequences[:, 0])), 1)
+        learned = [f"{gate}_slope" for gate in cell.gate_activations]
+        outputs, hidden, state = native_ops.lstm(
+            native_ops.Operands(
+                x=sequences,
+                kernel=wide(cell.kernel),
+                recurrent_kernel=wide(cell.recurrent_kernel),
+                bias=wide(cell.bias) if cell.use_bias else None,
+                h=wide(initial_state[0]),
+                c=wide(initial_state[1]),
+                mask=None if mask is None else ops.cast(mask, "bool"),
+                dropout=dropout,
+                slopes=[wide(getattr(cell, name, None)) for name in learned],
+            ),
+            native_ops.Options(
+                activations=tuple(cell.gate_activations.values()),
+                cell_clip=cell.cell_clip,
+                go_backwards=self.go_backwards,
+                return_sequences=self.return_sequences,
+                zero_output_for_mask=self.zero_output_for_mask,
+                training=training,
+            ),
+        )
+        outputs, hidden, state = (ops.cast(tensor, self.compute_dtype) for tensor in (outputs, hidden, state))
+        if self.return_sequences:
+            return outputs[:, -1], outputs, [hidden, state]
+        return outputs, ops.expand_dims(outputs, 1), [hidden, state]
+
+    def _dropout_of_each_gate(self, sequences: Tensor) -> Tensor | None:
+        """Factors of [x, h] for each gate, (4, batch, channels + units), or `None` where nothing is dropped."""
+        cell = self.cell
+        drops_inputs, drops_states = 0.0 < cell.dropout < 1.0, 0.0 < cell.recurrent_dropout < 1.0
+        if not drops_inputs and not drops_states:
+            return None
+        first = sequences[:, 0]
+        of_inputs = ops.ones_like(first)
+        of_states = ops.ones_like(first[:, :1]) * ops.ones((1, cell.units), first.dtype)
+        xs = cell.get_dropout_mask(first) if drops_inputs else [of_inputs] * 4
+        hs = cell.get_recurrent_dropout_mask(of_states) if drops_states else [of_states] * 4
+        rows = [ops.concatenate([ops.cast(m, first.dtype) for m in pair], axis=-1) for pair in zip(xs, hs, strict=True)]
+        return ops.stack(rows)
 
     units = _of_cell("units")
     activation = _of_cell("activation")
@@ -245,4 +304,11 @@ class LSTM(keras.layers.RNN):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LSTM":
-        return cls(**config)
+        try:
+            return cls(**config)
+        except ValueError as refused:
+            # A model must load where the engine it was trained with is not to be had.
+            if config.get("engine", "auto") == "auto" or "engine" not in str(refused):
+                raise
+            warnings.warn(f"{refused}. Going on with engine='auto'.", UserWarning, stacklevel=2)
+            return cls(**{**config, "engine": "auto"})

@@ -1,0 +1,373 @@
+"""The native engine against the equations in NumPy and float64, and against the reference engine."""
+
+import logging
+import subprocess
+import sys
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings, strategies as st
+from keras import ops
+from oracles import ORACLE, SLOPES, lstm, lstm_gradients
+
+from zoo import kernels
+from zoo.kernels import native
+from zoo.layers import LSTM
+from zoo.layers.lstm_cell import GATES
+
+pytestmark = pytest.mark.skipif(native.not_built() is not None, reason=str(native.not_built()))
+
+BATCH, STEPS, CHANNELS = 5, 9, 3
+MASKS = {
+    "none": np.ones((BATCH, STEPS), bool),
+    "right": np.arange(STEPS) < np.array([[9], [4], [1], [7], [2]]),
+    "left": np.arange(STEPS) >= np.array([[0], [4], [8], [2], [5]]),
+    "holes": np.random.default_rng(1).random((BATCH, STEPS)) < 0.6,
+    "empty row": np.arange(STEPS) < np.array([[9], [0], [3], [0], [9]]),
+}
+# float64: sums of a few hundred products. float32: the same with 2^-24 in place of 2^-53, for values up to some tens.
+TOLERANCE = {"float64": 1e-12, "float32": 3e-5}
+
+
+def names_with(gate, activation):
+    names = {g: "sigmoid" if g.endswith("_gate") else "tanh" for g in GATES} | {gate: activation}
+    return [names[g] for g in GATES]
+
+
+def compare(names, shape, units, mask, dtype, cell_clip=None, training=True):
+    """Forward and gradients of a native layer against the oracle, from a given state, every output weighed."""
+    rng = np.random.default_rng(0)
+    arguments = {f"{gate}_activation": name for gate, name in zip(GATES, names, strict=True)}
+    layer = LSTM(units, engine="native", return_sequences=True, dtype=dtype, cell_clip=cell_clip, **arguments)
+    layer.build(shape)
+    for weight in layer.weights[:3]:
+        weight.assign(ops.convert_to_numpy(weight) + rng.normal(size=weight.shape) * 0.2)
+    x, h, c = (rng.normal(size=s).astype(dtype) for s in (shape, (shape[0], units), (shape[0], units)))
+    upstream = rng.normal(size=(*shape[:2], units)).astype(dtype)
+    values = [tf.constant(x), tf.constant(h), tf.constant(c)]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        outputs = layer(values[0], initial_state=values[1:], mask=tf.constant(mask), training=training)
+        loss = tf.reduce_sum(outputs * upstream)
+    weights = [w.value for w in layer.weights[:3]]
+    d_x, d_h, d_c, *d_weights = tape.gradient(loss, [*values, *weights])
+    exact = [np.float64(w.numpy()) for w in weights]
+    x, h, c, upstream = np.float64(x), np.float64(h), np.float64(c), np.float64(upstream)
+    expected = lstm(x, *exact, [ORACLE[n] for n in names], mask=mask, h=h, c=c, cell_clip=cell_clip)
+    tolerance = TOLERANCE[dtype]
+    np.testing.assert_allclose(outputs.numpy(), expected, rtol=tolerance, atol=tolerance, err_msg="outputs")
+    gradients = lstm_gradients(x, exact, names, upstream, mask, h, c, cell_clip)
+    found = [d_x, *d_weights, d_h, d_c]
+    for name, ours, theirs in zip(["x", "kernel", "recurrent", "bias", "h", "c"], found, gradients, strict=True):
+        scale = max(1.0, float(np.abs(theirs).max()))
+        np.testing.assert_allclose(ours.numpy() / scale, theirs / scale, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("activation", sorted(SLOPES))
+def test_every_activation_in_every_gate(activation, gate):
+    for dtype in ("float64", "float32"):
+        compare(names_with(gate, activation), (BATCH, STEPS, CHANNELS), 4, MASKS["holes"], dtype)
+
+
+def test_has_every_elementwise_deterministic_activation():
+    from zoo.activations import ACTIVATIONS
+
+    wanted = {name for name, row in ACTIVATIONS.items() if row.elementwise and not row.random}
+    assert set(native.codes()) == wanted
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("batch", [1, 5, 13])
+@pytest.mark.parametrize("units", [1, 3, 17, 100])
+def test_odd_sizes(units, batch, steps):
+    mask = np.ones((batch, steps), bool)
+    for dtype in ("float64", "float32"):
+        compare(names_with("candidate", "relu"), (batch, steps, 2), units, mask, dtype)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mask", MASKS)
+def test_every_mask_with_and_without_the_reserve(mask, training):
+    compare(names_with("candidate", "tanh"), (BATCH, STEPS, CHANNELS), 5, MASKS[mask], "float64", None, training)
+
+
+def test_cell_clip():
+    compare(names_with("candidate", "relu"), (BATCH, STEPS, CHANNELS), 5, MASKS["holes"], "float64", 0.3)
+
+
+# === Against the reference ===
+
+
+def pair(units, shape, **arguments):
+    layers = [LSTM(units, engine=engine, **arguments) for engine in ("reference", "native")]
+    for layer in layers:
+        layer.build(shape)
+    layers[1].set_weights(layers[0].get_weights())
+    return layers
+
+
+def run(layer, x, upstream_seed, **call):
+    values = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        answers = keras.tree.flatten(layer(values, **call))
+        rng = np.random.default_rng(upstream_seed)
+        loss = sum(tf.reduce_sum(tf.cast(a, "float64") * rng.normal(size=a.shape)) for a in answers)
+    return answers, tape.gradient(loss, [values, *[w.value for w in layer.trainable_weights]])
+
+
+def agree(layers, x, tolerance=2e-4, **call):
+    """Outputs and gradients, each relative to its largest entry."""
+    results = [keras.tree.flatten(run(layer, x, 7, **call)) for layer in layers]
+    for theirs, ours in zip(*results, strict=True):
+        theirs, ours = (ops.convert_to_numpy(ops.cast(a, "float64")) for a in (theirs, ours))
+        scale = max(1.0, float(np.abs(theirs).max()))
+        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=tolerance)
+
+
+# Bounded or slowly growing functions, with parameters that float32 holds exactly (TensorFlow's leaky_relu rounds its
+# slope to float32, and its gelu the root of 2), so that a difference is an error and not the growth of one.
+SAFE = ["sigmoid", "tanh", "hard_sigmoid", "hard_tanh", "softsign", "relu6", "penalized_tanh", "elliott", "cloglogm"]
+ANY = [
+    *SAFE,
+    "relu",
+    "leaky_relu(0.25)",
+    "leaky_relu(-0.5)",
+    "prelu",
+    "parametric_swish(0.5)",
+    "elu(0.5)",
+    "celu(2.0)",
+    "selu",
+    "mish",
+    "silu",
+]
+CASES = st.fixed_dictionaries(
+    {
+        "input_gate_activation": st.sampled_from(ANY),
+        "forget_gate_activation": st.sampled_from(SAFE),
+        "candidate_activation": st.sampled_from(ANY),
+        "output_gate_activation": st.sampled_from(ANY),
+        "hidden_activation": st.sampled_from(ANY),
+        "cell_clip": st.sampled_from([None, 0.5]),
+        "use_bias": st.booleans(),
+        "return_sequences": st.booleans(),
+        "return_state": st.booleans(),
+        "go_backwards": st.booleans(),
+        "zero_output_for_mask": st.booleans(),
+        "dtype": st.sampled_from(["float32", "float64"]),
+    }
+)
+
+
+@settings(
+    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    CASES,
+    st.tuples(st.integers(1, 14), st.integers(1, 4), st.integers(1, 9)),
+    st.integers(1, 40),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 2**16),
+)
+def test_a_thousand_configurations_agree_with_the_reference(arguments, shape, units, masked, training, seed):
+    rng = np.random.default_rng(seed)
+    layers = pair(units, shape, **arguments)
+    x = rng.normal(size=shape).astype(arguments["dtype"])
+    mask = tf.constant(rng.random(shape[:2]) < 0.6) if masked else None
+    # float64: what is left are the last digits of either side; float32: those of float32
+    agree(layers, x, 1e-9 if arguments["dtype"] == "float64" else 2e-4, mask=mask, training=training)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.4])
+@pytest.mark.parametrize("implementation", [1, 2])
+def test_dropout(dropout, recurrent_dropout, implementation):
+    layers = pair(
+        17,
+        (7, 4, 3),
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        implementation=implementation,
+        seed=3,
+        return_sequences=True,
+        dtype="float64",
+    )
+    x = np.random.default_rng(0).normal(size=(7, 4, 3))
+    agree(layers, x, 1e-12, training=True)
+    agree(layers, x, 1e-12, training=False)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_computes_in_float32(policy):
+    layers = pair(8, (3, 5, 2), dtype=policy, return_sequences=True)
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float16" if "float16" in policy else "float32")
+    ours = layers[1](x)
+    assert keras.backend.standardize_dtype(ours.dtype) == policy.removeprefix("mixed_")
+    exact = LSTM(8, engine="native", return_sequences=True)
+    exact.build((3, 5, 2))
+    exact.set_weights(layers[1].get_weights())
+    # half precision only at the edges: weights and inputs rounded once, 8 or 11 bits of them
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ops.cast(ours, "float32")), exact(np.float32(x)), atol=2e-2 if "b" in policy[6] else 2e-3
+    )
+
+
+def test_far_from_one_and_not_a_number():
+    layers = pair(8, (2, 4, 3))
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    np.testing.assert_allclose(layers[1](x * 100), layers[0](x * 100), atol=1e-6)  # saturated: nearly all 0 or 1
+    x[1, 2, 0] = np.nan
+    found = ops.convert_to_numpy(layers[1](x))
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+# === Where it runs ===
+
+
+def model_of(layer):
+    return keras.Sequential([keras.Input((9, 3)), layer, keras.layers.Dense(2)])
+
+
+def trained(engine, wrap=lambda layer: layer):
+    keras.utils.set_random_seed(0)
+    model = model_of(wrap(LSTM(6, engine=engine, activation="relu")))
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    rng = np.random.default_rng(0)
+    model.fit(rng.normal(size=(20, 9, 3)), rng.normal(size=(20, 2)), epochs=3, batch_size=8, verbose=0, shuffle=False)
+    return model
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, keras.layers.Bidirectional])
+def test_trains_as_the_reference_does(wrap):
+    for theirs, ours in zip(
+        trained("reference", wrap).get_weights(), trained("native", wrap).get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)  # nine small steps in float32
+
+
+def test_stateful_layers_carry_their_states():
+    layers = pair(4, (2, 3, 1), stateful=True)
+    x = np.random.default_rng(0).normal(size=(2, 3, 1)).astype("float32")
+    for _ in range(3):
+        theirs, ours = (layer(x) for layer in layers)
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_same_bits_every_time_for_a_given_number_of_threads():
+    layer = LSTM(33, engine="native", return_sequences=True)
+    x = np.random.default_rng(0).normal(size=(29, 7, 5)).astype("float32")
+    layer.build(x.shape)
+    first = {}
+    try:
+        for number in (1, 2, 5, 2, 5, 1):
+            native.set_threads(number)
+            found = [ops.convert_to_numpy(a) for a in keras.tree.flatten(run(layer, x, 0, training=True))]
+            for ours, theirs in zip(found, first.setdefault(number, found), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    finally:
+        native.set_threads(None)
+
+
+def test_several_threads_call_one_layer():
+    layer = LSTM(16, engine="native")
+    x = [np.random.default_rng(k).normal(size=(9, 20, 4)).astype("float32") for k in range(8)]
+    layer.build(x[0].shape)
+    alone = [ops.convert_to_numpy(layer(values)) for values in x]
+    together = [None] * len(x)
+
+    def call(k):
+        for _ in range(20):
+            together[k] = ops.convert_to_numpy(layer(x[k]))
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(len(x))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for ours, theirs in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_graph_with_unknown_batch_and_steps():
+    layer = LSTM(4, engine="native", return_sequences=True)
+    layer.build((None, None, 3))
+    traced = tf.function(lambda x: layer(x), input_signature=[tf.TensorSpec((None, None, 3))])
+    assert traced.get_concrete_function().output_shapes.as_list() == [None, None, 4]
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    np.testing.assert_array_equal(traced(tf.constant(x)), layer(x))
+
+
+# === What is chosen and what is refused ===
+
+
+def test_auto_takes_it_and_says_so(caplog):
+    layer = LSTM(4, name="mine")
+    assert layer.resolved_engine == "native"
+    with caplog.at_level(logging.INFO, logger="zoo"):
+        layer(np.zeros((1, 2, 3), "float32"))
+        layer(np.zeros((1, 2, 3), "float32"))
+    assert [record.message for record in caplog.records] == ["mine: engine native (asked for: auto)"]
+
+
+@pytest.mark.parametrize("activation", ["softmax", "rrelu", keras.layers.LeakyReLU(0.1)])
+def test_what_it_cannot_run_is_refused_by_name_and_left_to_the_reference(activation):
+    assert LSTM(4, output_gate_activation=activation).resolved_engine == "reference"
+    with pytest.raises(ValueError, match=r"engine='native' cannot run this layer here: the activation of its output"):
+        LSTM(4, output_gate_activation=activation, engine="native")
+
+
+def test_without_the_library_auto_goes_on_and_native_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
+    monkeypatch.setattr(native, "NOTE", tmp_path / "note.json")
+    native.not_built.cache_clear()
+    try:
+        (tmp_path / "note.json").write_text('{"error": "no C++ compiler was found"}')
+        assert LSTM(4).resolved_engine == "reference"
+        with pytest.raises(ValueError, match="no C\\+\\+ compiler was found"):
+            LSTM(4, engine="native")
+        config = {**LSTM(4).get_config(), "engine": "native"}
+        with pytest.warns(UserWarning, match="Going on with engine='auto'"):
+            assert LSTM.from_config(config).engine == "auto"
+    finally:
+        native.not_built.cache_clear()
+
+
+def test_a_wrong_mask_is_an_error_with_both_shapes():
+    layer = LSTM(4, engine="native")
+    layer.build((2, 5, 3))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"mask has shape \(2, 4\), expected \(2, 5\)"):
+        layer(np.zeros((2, 5, 3), "float32"), mask=tf.ones((2, 4), tf.bool))
+
+
+@pytest.mark.parametrize("engine", ["native", "auto"])
+def test_never_enters_an_exported_graph(engine, tmp_path):
+    model = model_of(LSTM(4, engine=engine, activation="silu"))
+    x = np.random.default_rng(0).normal(size=(2, 9, 3)).astype("float32")
+    model.export(str(tmp_path / "by_keras"), verbose=False)
+    code = (
+        "import sys, numpy, tensorflow as tf; model = tf.saved_model.load(sys.argv[1]); "
+        "numpy.save(sys.argv[3], model.serve(numpy.load(sys.argv[2]))); assert 'zoo' not in sys.modules"
+    )
+    np.save(tmp_path / "x.npy", x)
+    answer = str(tmp_path / "y.npy")
+    command = [sys.executable, "-c", code, str(tmp_path / "by_keras"), str(tmp_path / "x.npy"), answer]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(np.load(answer), model(x), atol=1e-6)
+
+
+def test_under_xla_auto_takes_the_reference():
+    layer = LSTM(4)
+    x = np.ones((1, 3, 2), "float32")
+    layer.build(x.shape)
+    np.testing.assert_allclose(tf.function(layer, jit_compile=True)(x), layer(x), atol=1e-6)
+
+
+def test_resolution_without_activations_is_the_reference():
+    assert kernels.resolve("auto") == "reference"

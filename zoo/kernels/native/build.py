@@ -1,0 +1,161 @@
+"""Build the native engine with whatever C++17 compiler there is. Needs the standard library only.
+
+    python zoo/kernels/native/build.py                          build it in place, as `pip install` does
+    python zoo/kernels/native/build.py --sanitize address       build the stress program with a sanitizer and run it
+
+The library and a note on how it was built (or why it was not) go to the folder `lib` beside this file.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SOURCES = HERE / "src"
+LIBRARY = HERE / "lib" / "lstm.so"
+NOTE = HERE / "lib" / "build.json"
+
+# -fno-math-errno and the like change no result. -ffast-math would: it may assume that there are no NaNs.
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+]
+INSTRUCTION_SETS: dict[str, list[str]] = {
+    "portable": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
+}
+SANITIZERS = {"address": ["address", "undefined"], "undefined": ["undefined"], "thread": ["thread"]}
+
+
+class BuildError(RuntimeError):
+    """The engine could not be built; the message says why."""
+
+
+def find_compiler() -> str:
+    """The path of a C++ compiler: `$CXX`, else the first of c++, g++ and clang++ on the path.
+
+    Raises:
+        BuildError: There is none.
+    """
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for name in wanted:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise BuildError(f"no C++ compiler was found (looked for {', '.join(wanted)}); install one, or name it in CXX")
+
+
+def units() -> dict[str, list[str]]:
+    """Each source file of the library and the flags of its own."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    chosen = INSTRUCTION_SETS if x86 else {"portable": []}
+    return {**{f"lstm_{name}": flags for name, flags in chosen.items()}, "dispatch": [], "tensorflow_ops": []}
+
+
+def compile_all(names: dict[str, list[str]], folder: Path, compiler: str, extra: list[str]) -> list[str]:
+    """Compile the named sources into `folder`, two at a time; the paths of the object files."""
+
+    def one(name: str) -> str:
+        target = str(folder / f"{Path(name).name}.o")
+        source = str(SOURCES / f"{name}.cpp")
+        run([compiler, *FLAGS, *names[name], *extra, "-c", source, "-o", target])
+        return target
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(one, names))
+
+
+def run(command: list[str]) -> str:
+    """Run `command` and return what it printed.
+
+    Raises:
+        BuildError: It failed; the message holds the command and the end of its errors.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def build() -> Path:
+    """Build the library.
+
+    Raises:
+        BuildError: There is no compiler, or it failed.
+    """
+    if sys.platform == "win32":
+        raise BuildError("the native engine is not built on Windows")
+    compiler = find_compiler()
+    with tempfile.TemporaryDirectory() as folder:
+        objects = compile_all(units(), Path(folder), compiler, [])
+        made = Path(folder) / LIBRARY.name
+        run([compiler, "-shared", "-pthread", *objects, "-ldl", "-o", str(made)])
+        LIBRARY.parent.mkdir(exist_ok=True)
+        fresh = LIBRARY.with_suffix(".new")
+        shutil.copy(made, fresh)
+        fresh.replace(LIBRARY)  # a process that has the old one loaded keeps it
+    return LIBRARY
+
+
+def build_or_note() -> str | None:
+    """Build the library and write down how; where that fails, write down why instead and return the reason."""
+    note: dict[str, Any] = {}
+    try:
+        build()
+        note["compiler"] = run([find_compiler(), "--version"]).splitlines()[0]
+        reason = None
+    except (BuildError, OSError) as error:
+        reason = str(error)
+        note["error"] = reason
+        LIBRARY.unlink(missing_ok=True)
+    NOTE.parent.mkdir(exist_ok=True)
+    NOTE.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    return reason
+
+
+def sanitize(name: str) -> None:
+    """Build the stress program, which calls the engine without Python, under a sanitizer, and run it."""
+    compiler = find_compiler()
+    flags = ["-g", "-O1", "-fno-omit-frame-pointer", f"-fsanitize={','.join(SANITIZERS[name])}"]
+    names = {name: own for name, own in units().items() if name != "tensorflow_ops"} | {"stress": []}
+    with tempfile.TemporaryDirectory() as folder:
+        objects = compile_all(names, Path(folder), compiler, flags)
+        program = str(Path(folder) / "stress")
+        run([compiler, *flags, "-pthread", *objects, "-o", program])
+        print(run([program]), end="")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Build the native LSTM engine.")
+    parser.add_argument("--sanitize", choices=[*SANITIZERS, "all"], help="build and run the stress program instead")
+    chosen = parser.parse_args().sanitize
+    if not chosen:
+        reason = build_or_note()
+        print(reason or f"built {LIBRARY}")
+        sys.exit(1 if reason else 0)
+    for name in SANITIZERS if chosen == "all" else [chosen]:
+        print(f"{name}: ", end="", flush=True)
+        try:
+            sanitize(name)
+        except BuildError as error:
+            sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The native engine inside TensorFlow: two operations and the gradient that joins them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from zoo.activations import Activation
+from zoo.kernels import native
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call of the recurrence is told beside its tensors.
+
+    Attributes:
+        activations: Of input gate, forget gate, candidate, output gate and cell state.
+        cell_clip: Bound of the cell state, or `None`.
+        go_backwards: Read from the last step to the first.
+        return_sequences: Put out every step, not only the last.
+        zero_output_for_mask: Put out 0 at a masked step, not what the step before did.
+        training: Keep what the backward pass needs. Gradients are right without it too, at the price of a second
+            forward pass.
+    """
+
+    activations: tuple[Activation, ...]
+    cell_clip: float | None
+    go_backwards: bool
+    return_sequences: bool
+    zero_output_for_mask: bool
+    training: bool
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The tensors of a call, all of one floating type; b batch, t steps, d channels, n units.
+
+    Attributes:
+        x: (b, t, d).
+        kernel: (d, 4 n).
+        recurrent_kernel: (n, 4 n).
+        bias: (4 n,) or `None`.
+        h: (b, n), the hidden state before the first step.
+        c: (b, n), the cell state before the first step.
+        mask: Bool (b, t), or `None` for all true.
+        dropout: (4, b, d + n), factors of [x, h] for each gate, or `None`.
+        slopes: What each activation learns, (n,), or `None` where its own parameter stands.
+    """
+
+    x: Tensor
+    kernel: Tensor
+    recurrent_kernel: Tensor
+    bias: Tensor | None
+    h: Tensor
+    c: Tensor
+    mask: Tensor | None
+    dropout: Tensor | None
+    slopes: Sequence[Tensor | None]
+
+
+def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
+
+    Returns:
+        The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
+    """
+    dtype, units = operands.x.dtype, operands.recurrent_kernel.shape[0]
+
+    def given(tensor: Tensor | None, kind: Any = dtype) -> Tensor:
+        return tf.zeros((0,), kind) if tensor is None else tensor
+
+    rows = [_parameter(a, slope, units, dtype) for a, slope in zip(options.activations, operands.slopes, strict=True)]
+    clip = float("inf") if options.cell_clip is None else options.cell_clip
+    outputs, h, c, *_ = native.operations().zoo_lstm(
+        x=operands.x,
+        kernel=operands.kernel,
+        recurrent_kernel=operands.recurrent_kernel,
+        bias=given(operands.bias),
+        h0=operands.h,
+        c0=operands.c,
+        mask=given(operands.mask, tf.bool),
+        dropout=given(operands.dropout),
+        parameters=tf.stack(rows),
+        cell_clip=tf.constant(clip, tf.float64),
+        activations=[native.codes()[a.name] for a in options.activations],
+        learned=sum(1 << gate for gate, slope in enumerate(operands.slopes) if slope is not None),
+        threads=native.threads(),
+        go_backwards=options.go_backwards,
+        return_sequences=options.return_sequences,
+        zero_output_for_mask=options.zero_output_for_mask,
+        training=options.training,
+    )
+    batch, steps = operands.x.shape[:2]
+    outputs = tf.ensure_shape(outputs, (batch, steps, units) if options.return_sequences else (batch, units))
+    return outputs, tf.ensure_shape(h, (batch, units)), tf.ensure_shape(c, (batch, units))
+
+
+def _parameter(activation: Activation, slope: Tensor | None, units: int, dtype: Any) -> Tensor:
+    if slope is not None:
+        return slope
+    return tf.fill((units,), tf.constant(next((value for _, value in activation.parameters), 0.0), dtype))
+
+
+_SHARED = ("activations", "learned", "threads", "go_backwards", "return_sequences", "zero_output_for_mask")
+
+
+def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) -> list[Tensor | None]:
+    """Gradients of the ten inputs of ZooLstm."""
+    inputs = list(op.inputs)
+    x, kernel, recurrent_kernel, bias, h0, _, mask, dropout, parameters, _ = inputs
+    attributes = {name: op.get_attr(name) for name in _SHARED}
+    reserve = op.outputs[3:6]
+    if not op.get_attr("training"):
+        names = ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "mask", "dropout", "parameters", "cell_clip")
+        again = native.operations().zoo_lstm(**dict(zip(names, inputs, strict=True)), **attributes, training=True)
+        reserve = again[3:6]
+    gates, cells, stacked = reserve
+    d_gates, d_bias, d_h0, d_c0, d_parameters = native.operations().zoo_lstm_grad(
+        x=x,
+        kernel=kernel,
+        recurrent_kernel=recurrent_kernel,
+        bias=bias,
+        h0=h0,
+        c0=inputs[5],
+        mask=mask,
+        dropout=dropout,
+        parameters=parameters,
+        cell_clip=inputs[9],
+        gates=gates,
+        cells=cells,
+        d_outputs=d_outputs,
+        d_h_n=d_h,
+        d_c_n=d_c,
+        **attributes,
+    )
+    d_x, d_kernels = _products(x, kernel, stacked, d_gates, dropout)
+    d_kernel, d_recurrent = d_kernels[: kernel.shape[0]], d_kernels[kernel.shape[0] :]
+    d_bias = d_bias if bias.shape.num_elements() else None
+    return [d_x, d_kernel, d_recurrent, d_bias, d_h0, d_c0, None, None, d_parameters, None]
+
+
+def _products(x: Tensor, kernel: Tensor, stacked: Tensor, d_gates: Tensor, dropout: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of x, d_gates W^T, and of [W; U], [x, h]^T d_gates: one large product each.
+
+    Under dropout each gate saw [x, h] times factors of its own, so it is one for each gate.
+    """
+    channels, units = kernel.shape[0], kernel.shape[1] // 4
+
+    def flat(tensor: Tensor, width: int) -> Tensor:
+        return tf.reshape(tensor, (-1, width))
+
+    if dropout.shape.rank == 1:
+        d_x = tf.matmul(flat(d_gates, 4 * units), kernel, transpose_b=True)
+        d_kernels = tf.matmul(flat(stacked, channels + units), flat(d_gates, 4 * units), transpose_a=True)
+        return tf.reshape(d_x, tf.shape(x)), d_kernels
+    d_x, columns = tf.zeros_like(x), []
+    for gate in range(4):
+        block = slice(gate * units, (gate + 1) * units)
+        d_gate, factors = d_gates[..., block], dropout[gate][:, None, :]
+        d_masked = tf.matmul(flat(d_gate, units), kernel[:, block], transpose_b=True)
+        d_x += tf.reshape(d_masked, tf.shape(x)) * factors[..., :channels]
+        columns.append(tf.matmul(flat(stacked * factors, channels + units), flat(d_gate, units), transpose_a=True))
+    return d_x, tf.concat(columns, axis=1)
+
+
+tf.RegisterGradient("ZooLstm")(_gradient)
+tf.no_gradient("ZooLstmGrad")

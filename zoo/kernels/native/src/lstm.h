@@ -1,0 +1,95 @@
+// The contract of the native LSTM engine: what crosses the border between the recurrence and whoever calls it.
+//
+// Layout. Every array is dense, row-major and owned by the caller; nothing is kept after a call returns. No alignment
+// beyond that of the element is asked for. `batch`, `steps`, `channels` and `units` are at least 1. The four gates stand in
+// Keras's order i, f, c, o. No two arrays may overlap except where "may be" says so.
+#pragma once
+
+#include <cstdint>
+
+namespace zoo {
+
+enum Gate { kInputGate, kForgetGate, kCandidate, kOutputGate, kHidden, kActivations };
+
+struct Problem {
+  int64_t batch, steps, channels, units;
+  int32_t activation[kActivations];  // codes: an index into the table of activations.h
+  uint32_t learned;                  // bit g is set: the gradient of parameter g is wanted
+  bool go_backwards;                 // read from the last step to the first
+  bool return_sequences;             // `outputs` holds every step, else the last one read
+  bool zero_output_for_mask;         // a masked step puts out 0, else what the step before it put out
+  double cell_clip;                  // bound of the cell state, +infinity for none
+  int32_t threads;                   // at most so many; for a given number the results are the same to the bit
+};
+
+// All pointers are read only while the call runs. T is float or double.
+template <class T>
+struct Inputs {
+  const T* x;                 // (batch, steps, channels)
+  const T* kernel;            // (channels, 4 * units)
+  const T* recurrent_kernel;  // (units, 4 * units)
+  const T* bias;              // (4 * units), or null
+  const T* h0;                // (batch, units)
+  const T* c0;                // (batch, units)
+  const bool* mask;           // (batch, steps), or null: all true
+  const T* dropout;           // (4, batch, channels + units): factors of [x, h] for each gate, or null
+  const T* parameters;        // (5, units): the parameter of each activation, for each unit
+};
+
+template <class T>
+struct Forward {
+  // Out. The step s read puts its output at place s, whichever way the sequence is read.
+  T* outputs;  // (batch, steps, units) or (batch, units)
+  T* h_n;      // (batch, units)
+  T* c_n;      // (batch, units)
+  // Out, the reserve for the backward pass, at the place of the step in the sequence. All null at inference.
+  T* gates;   // (batch, steps, 4 * units): what each gate's activation gave or received
+  T* cells;   // (batch, steps, units): the cell state after the step
+  T* inputs;  // (batch, steps, channels + units): [x, h] before the step, so that the gradients of both kernels are
+              // one product, inputs^T d_gates
+};
+
+template <class T>
+struct Backward {
+  // In: the reserve, and the gradients of what the forward pass put out.
+  const T* gates;
+  const T* cells;
+  const T* d_outputs;  // (batch, steps, units) or (batch, units)
+  const T* d_h_n;      // (batch, units)
+  const T* d_c_n;      // (batch, units)
+  // Out.
+  T* d_gates;       // (batch, steps, 4 * units): of what each gate's activation received; may be `gates`; 0 where masked
+  T* d_bias;        // (4 * units)
+  T* d_h0;          // (batch, units)
+  T* d_c0;          // (batch, units)
+  T* d_parameters;  // (5, units): 0 where not wanted
+};
+
+// One instruction set's version of everything: what dispatch.cpp chooses from at run time. Every
+// function throws std::bad_alloc where its scratch memory cannot be had, and nothing else.
+struct Engine {
+  const char* name;
+  const char* (*activation_name)(int code);  // null past the last
+  void (*forward_float)(const Problem&, const Inputs<float>&, const Forward<float>&);
+  void (*forward_double)(const Problem&, const Inputs<double>&, const Forward<double>&);
+  void (*backward_float)(const Problem&, const Inputs<float>&, const Backward<float>&);
+  void (*backward_double)(const Problem&, const Inputs<double>&, const Backward<double>&);
+  // Apply activation `code` to n values with n parameters, and its derivatives by the value and by the parameter.
+  void (*apply_float)(int code, int64_t n, const float* x, const float* parameter, float* y, float* dx, float* dp);
+  void (*apply_double)(int code, int64_t n, const double* x, const double* parameter, double* y, double* dx, double* dp);
+};
+
+extern const Engine portable_engine;
+#if defined(__x86_64__)
+extern const Engine avx2_engine;
+extern const Engine avx512_engine;
+#endif
+
+// The best engine for this processor, or the one named; null where the name is unknown or the processor lacks it.
+const Engine* engine(const char* name = nullptr);
+
+// Call `body(context, task)` for every task in [0, tasks), on at most `threads` threads, this one among them. All calls
+// together keep to the largest `threads` that any of them named. Throws std::bad_alloc where a task did.
+void parallel(int64_t tasks, int threads, void (*body)(void*, int64_t), void* context);
+
+}  // namespace zoo
