@@ -21,9 +21,11 @@ class Definition:
     Attributes:
         name: The name that users write.
         function: `function(x, **parameters)`, elementwise unless `elementwise` is false.
-        derivative: `derivative(x, **parameters)`, of an elementwise function. At a kink it takes the value that
-            the frameworks' own gradients take. For another function: `derivative(x, upstream)`, the
-            vector-Jacobian product.
+        derivative: `derivative(x, **parameters)`, of an elementwise function. At a kink it takes the slope on one
+            side. The gradient of `function` takes the same there, but for hard_tanh on TensorFlow and JAX and selu on
+            TensorFlow, which take the other side's. Where a framework's own operation has a third value or disagrees
+            with the rest (leaky_relu on JAX, celu on TensorFlow), `function` does without it. For another function:
+            `derivative(x, upstream)`, the vector-Jacobian product.
         formula: The function in plain text.
         bounds: `bounds(**parameters)`: infimum and supremum of the values.
         monotonic: Never falls, at the default parameters.
@@ -101,6 +103,18 @@ def _silu_slope(x: Tensor) -> Tensor:
     return s * (1 + x * (1 - s))
 
 
+def _swish_slope(x: Tensor, beta: Tensor) -> Tensor:
+    s = ops.sigmoid(beta * x)
+    return s * (1 + beta * x * (1 - s))
+
+
+def _swish_bounds(beta: float) -> Bounds:
+    # x sigmoid(beta x) = silu(beta x) / beta, and silu has one smallest value.
+    if beta == 0:
+        return (-INF, INF)
+    return (SILU_LOWEST / beta, INF) if beta > 0 else (-INF, SILU_LOWEST / beta)
+
+
 def _mish_slope(x: Tensor) -> Tensor:
     t = ops.tanh(ops.softplus(x))
     return t + x * (1 - t * t) * ops.sigmoid(x)
@@ -120,10 +134,17 @@ def _elu_slope(x: Tensor, alpha: float) -> Tensor:
     return ops.where(x > 0, ops.ones_like(x), alpha * ops.exp(ops.minimum(x, 0)))
 
 
+def _celu(x: Tensor, alpha: float) -> Tensor:
+    # Keras's on TensorFlow adds two terms that each have slope 1 at 0, so that its gradient there is 2.
+    negative = ops.where(x > 0, ops.zeros_like(x), x)
+    return ops.where(x > 0, x, alpha * ops.expm1(negative / alpha))
+
+
 def _celu_slope(x: Tensor, alpha: float) -> Tensor:
     return ops.where(x > 0, ops.ones_like(x), ops.exp(ops.minimum(x, 0) / alpha))
 
 
+SILU_LOWEST = -0.27846454276107380
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
@@ -299,7 +320,7 @@ _ROWS = [
     ),
     Definition(
         name="celu",
-        function=lambda x, alpha: _a.celu(x, alpha=alpha),
+        function=_celu,
         derivative=_celu_slope,
         formula="max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))",
         bounds=lambda alpha: (-alpha, INF),
@@ -325,11 +346,24 @@ _ROWS = [
         function=_a.silu,
         derivative=_silu_slope,
         formula="x * sigmoid(x)",
-        bounds=_fixed(-0.27846454276107380, INF),
+        bounds=_fixed(SILU_LOWEST, INF),
         monotonic=False,
         saturates="left",
         zero_centred=True,
         source="Elfwing et al. 2018; as Swish, Ramachandran et al. 2017",
+    ),
+    Definition(
+        name="parametric_swish",
+        function=lambda x, beta: x * ops.sigmoid(beta * x),
+        derivative=_swish_slope,
+        formula="x * sigmoid(beta * x), beta learned",
+        bounds=lambda beta: _swish_bounds(beta),
+        monotonic=False,
+        saturates="left",
+        zero_centred=True,
+        source="Ramachandran et al. 2017, with its initial beta",
+        parameters={"beta": 1.0},
+        learnable="beta",
     ),
     Definition(
         name="mish",

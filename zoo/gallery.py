@@ -11,12 +11,18 @@ import numpy as np
 from zoo.activations import ACTIVATIONS, Activation, bind
 
 PAGE = Path("docs/activations.md")
+PICTURE = Path("pictures/activations.png")  # seen from the page
 
-INTRODUCTION = """# Activations
+INTRODUCTION = f"""# Activations
 
 Generated from the table in `zoo/_activation_table.py` by `python -m zoo.gallery`; `zoo activations --plot PNG` draws
-each function and its derivative. Write a name, or a name with numbers ("leaky_relu(0.33)"), wherever a layer of the
+the picture alone. Write a name, or a name with numbers ("leaky_relu(0.33)"), wherever a layer of the
 zoo takes an activation.
+
+![Each function and its derivative at the default parameters]({PICTURE})
+
+Each function and, where it has one, its derivative, at the default parameters. Softmax depends on all logits: its panel
+shows the share of one logit beside two that stay 0, and the diagonal entry of its Jacobian, s (1 - s).
 
 ## Properties
 
@@ -33,11 +39,12 @@ columns say what the range means in each place:
 
 
 def main() -> None:
-    """Write the page into the `docs` folder of the current directory."""
+    """Write the page and its picture into the `docs` folder of the current directory."""
     if not PAGE.parent.is_dir():
         sys.exit(f"there is no {PAGE.parent}/ here; run this in the root of the repository")
     PAGE.write_text(page())
-    print(PAGE)
+    plot(PAGE.parent / PICTURE)
+    print(PAGE, PAGE.parent / PICTURE)
 
 
 def page() -> str:
@@ -89,33 +96,54 @@ def _uses(activation: Activation) -> list[str]:
     ]
 
 
-def plot(path: Path) -> None:
-    """Draw every elementwise function of the table and its derivative into `path`, one panel each."""
+def curves(activation: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The function and its derivative at the numbers `x`.
+
+    Of softmax, which has no derivative but a Jacobian: the share of one logit x beside two that stay 0, and the
+    Jacobian's entry for it on the diagonal.
+
+    Example:
+    >>> [round(float(found[0]), 3) for found in curves(bind("softmax"), np.zeros(1))]
+    [0.333, 0.222]
+    """
     from keras import ops
+
+    if activation.definition.elementwise:
+        tensor, learnable = ops.convert_to_tensor(x.astype("float32")), activation.definition.learnable
+        given = {learnable: dict(activation.parameters)[learnable]} if learnable else {}
+        found = activation(tensor, **given), activation.derivative(tensor, **given)
+    else:
+        logits = ops.convert_to_tensor(np.stack([x, 0 * x, 0 * x], axis=-1).astype("float32"))
+        first = ops.convert_to_tensor(np.tile(np.eye(1, 3, dtype="float32"), (len(x), 1)))
+        found = activation(logits)[:, 0], activation.vjp(logits, first)[:, 0]
+    return ops.convert_to_numpy(found[0]), ops.convert_to_numpy(found[1])
+
+
+def plot(path: Path) -> None:
+    """Draw every function of the table and its derivative into `path`, one panel each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    x = np.linspace(-6, 8, 1401).astype("float32")
-    rows = [bind(name) for name, row in ACTIVATIONS.items() if row.elementwise]
-    width = 7
-    height = -(-len(rows) // width)
+    x = np.linspace(-6, 8, 1401)
+    width = 6
+    height = -(-len(ACTIVATIONS) // width)
     figure = Figure(figsize=(2.4 * width, 2.3 * height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(height, width).ravel()
-    for panel, activation in zip(panels, rows, strict=False):
-        learnable = activation.definition.learnable
-        given = {learnable: dict(activation.parameters)[learnable]} if learnable else {}
-        tensor = ops.convert_to_tensor(x)
+    for panel, name in zip(panels, ACTIVATIONS, strict=False):
+        values, slopes = curves(bind(name), x)
         panel.axhline(0, color="0.8", linewidth=0.8)
         panel.axvline(0, color="0.8", linewidth=0.8)
-        panel.plot(x, ops.convert_to_numpy(activation(tensor, **given)), color="C0", label="function")
-        panel.plot(x, ops.convert_to_numpy(activation.derivative(tensor, **given)), color="C1", label="derivative")
-        panel.set(title=activation.name, ylim=(-2, 7) if activation.name == "relu6" else (-2, 2.5), xticks=(-5, 0, 5))
-    for panel in panels[len(rows) :]:
+        panel.plot(x, values, color="C0", label="function")
+        panel.plot(x, slopes, color="C1", label="derivative")
+        panel.set(ylim=(-2, 7) if name == "relu6" else (-2, 2.5), xticks=(-5, 0, 5))
+        panel.set_title(name if ACTIVATIONS[name].elementwise else f"{name}: one logit of three,\nthe others 0")
+    for panel in panels[len(ACTIVATIONS) :]:
         panel.set_axis_off()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    # What was drawn, so that a picture which the table has outgrown can be told.
+    figure.savefig(path, dpi=110, metadata={"Description": ", ".join(ACTIVATIONS)})
 
 
 CLAIMS_HEAD = """Each is false; the snippet shows it, and a test runs the snippets.

@@ -19,8 +19,9 @@ class ChronoBias(keras.initializers.Initializer):
         b_i = -b_f
         b_c = b_o = 0
 
-    A forget gate of bias log(u) forgets over about u steps. Use it with `unit_forget_bias=False`: with `True` Keras's
-    LSTM asks for the bias in pieces, and no piece tells how wide the layer is.
+    A forget gate of bias log(u) forgets over about u steps. Use it with `unit_forget_bias=False`. The cells of this
+    package refuse it with `True`; `keras.layers.LSTM` then asks for the bias in pieces, and gets a wrong one where
+    `units` is a multiple of 4: no piece tells how wide the layer is.
 
     Args:
         max_steps: Number greater than 2: the longest dependency, in steps.
@@ -59,6 +60,21 @@ class ChronoBias(keras.initializers.Initializer):
 
     def get_config(self) -> dict[str, Any]:
         return {"max_steps": self.max_steps, "seed": self.seed}
+
+
+def refuse_overwritten(bias_initializer: Any, unit_forget_bias: bool) -> None:
+    """Raise `ValueError` for a `ChronoBias` whose forget gate's bias `unit_forget_bias` would overwrite.
+
+    Example:
+    >>> refuse_overwritten(ChronoBias(100), unit_forget_bias=True)
+    Traceback (most recent call last):
+    ValueError: `bias_initializer=ChronoBias(...)` sets the forget gate's bias, ...
+    """
+    if unit_forget_bias and isinstance(bias_initializer, ChronoBias):
+        raise ValueError(
+            "`bias_initializer=ChronoBias(...)` sets the forget gate's bias, and `unit_forget_bias=True` would "
+            "overwrite it; pass unit_forget_bias=False."
+        )
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo.layers import LSTM, LeakyReLU, PenalizedTanh, PReLU, RReLU, ThresholdedReLU
+from zoo.layers import LSTM, CoupledLSTMCell, LeakyReLU, PenalizedTanh, PReLU, RReLU, ThresholdedReLU
 
 pytestmark = pytest.mark.any_backend
 
@@ -137,6 +137,7 @@ def test_rrelu_draws_once_a_sample_and_channel_and_only_in_training():
         (lambda: RReLU(0.5, 0.1), "lower must not exceed upper"),
         (lambda: RReLU(None, 0.1), "`lower`"),
         (lambda: LSTM(2, activation=RReLU(0.1, 0.3)), r"write the name 'rrelu\(0.1, 0.3\)'"),
+        (lambda: CoupledLSTMCell(2, hidden_activation=RReLU(0.1, 0.3)), r"write the name 'rrelu\(0.1, 0.3\)'"),
         (lambda: ThresholdedReLU(-1), "must not be negative"),
         (lambda: PenalizedTanh(float("nan")), "`negative_slope`"),
     ],

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from zoo import activations
 from zoo.activations import ACTIVATIONS, ALIASES, bind, get, serialize
+from zoo.diagnostics.autograd import gradients
 
 pytestmark = pytest.mark.any_backend
 
@@ -53,6 +54,24 @@ def test_derivative_is_that_of_the_published_function(name):
     found = ops.convert_to_numpy(bind(name).derivative(tensor, **learned(name)))
     # central differences are good to 1e-9 here; what is left is float32 in the derivative
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+
+
+# Where a framework's gradient is that of the other side of the kink.
+OTHER_SIDE = {("hard_tanh", "tensorflow"), ("hard_tanh", "jax"), ("selu", "tensorflow")}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_at_a_kink_the_derivative_and_the_gradient_are_the_slope_of_one_side(name):
+    x, step = np.array(KINKS.get(name, (0,)), "float64"), 1e-7
+    left, right = ((ORACLE[name](x + side * step) - ORACLE[name](x)) / (side * step) for side in (-1, 1))
+    tensor = ops.convert_to_tensor(x.astype("float32"))
+    found = ops.convert_to_numpy(bind(name).derivative(tensor, **learned(name)))
+    (gradient,) = gradients(lambda inputs: ops.sum(bind(name)(inputs[0], **learned(name))), [x.astype("float32")])
+    # one-sided differences of a curved function are good to the step; the rest is float32
+    for value in (found, gradient):
+        assert (np.isclose(value, left, atol=2e-6) | np.isclose(value, right, atol=2e-6)).all()
+    same = np.allclose(found, gradient, atol=1e-6)
+    assert same == ((name, keras.backend.backend()) not in OTHER_SIDE)
 
 
 def test_softmax_vjp_is_that_of_the_published_function():

@@ -30,6 +30,8 @@ CELLS = {
     "layer norm": lambda: layers.LayerNormLSTMCell(5),
     "layer norm, five activations": lambda: layers.LayerNormLSTMCell(5, forget_gate_activation="relu6", **FIVE),
     "layer norm, random slopes": lambda: layers.LayerNormLSTMCell(5, candidate_activation="rrelu"),
+    "layer norm, dropout": lambda: layers.LayerNormLSTMCell(5, dropout=0.1, recurrent_dropout=0.1, use_bias=False),
+    "projection, dropout": lambda: layers.ProjectionLSTMCell(7, 5, dropout=0.1, seed=1),
     "peephole": lambda: layers.PeepholeLSTMCell(5, forget_gate_activation="hard_sigmoid", **FIVE),
     "coupled": lambda: layers.CoupledLSTMCell(5, **FIVE),
     "projection": lambda: layers.ProjectionLSTMCell(7, 5, forget_gate_activation="hard_sigmoid"),
@@ -44,6 +46,9 @@ LAYERS = {
         [layers.LayerNormLSTMCell(4), layers.ZoneoutCell(layers.ProjectionLSTMCell(6, 3), 0.1, 0.1)], **arguments
     ),
     "batch norm": functools.partial(layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9),
+    "batch norm, dropout": functools.partial(
+        layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9, dropout=0.1, recurrent_dropout=0.1, use_bias=False
+    ),
     "batch norm, five activations": functools.partial(
         layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9, forget_gate_activation="relu6", **FIVE
     ),
@@ -240,6 +245,10 @@ def test_weights_take_initializers_regularizers_and_constraints():
         (lambda: layers.PeepholeLSTMCell(2.5), "`units` must be a positive integer, received 2.5"),
         (lambda: layers.CoupledLSTMCell(2, "reul"), "did you mean 'relu'"),
         (lambda: layers.CoupledLSTMCell(2, forget_gate_activation="relu"), "no activation for forget_gate"),
+        (lambda: layers.PeepholeLSTMCell(2, dropout=1), r"`dropout` .* \[0, 1\); received 1"),
+        (lambda: layers.CoupledLSTMCell(2, recurrent_dropout=-0.5), r"`recurrent_dropout` .* received -0.5"),
+        (lambda: layers.LayerNormLSTMCell(2, dropout=True), r"`dropout` .* received True"),
+        (lambda: layers.BatchNormLSTM(2, max_steps=3, recurrent_dropout="0.5"), r"`recurrent_dropout` .* '0.5'"),
         (lambda: layers.ProjectionLSTMCell(2, -1), "`projection` must be a positive integer, received -1"),
         (lambda: layers.LayerNormLSTMCell(2, epsilon=0.0), "`epsilon` must be a positive number"),
         (lambda: layers.VariantLSTMCell("NGI", 2), "unknown LSTM variant 'NGI'; did you mean .*'NIG'"),

@@ -17,7 +17,9 @@ from family_oracles import (
     variant,
 )
 from keras import ops
+from oracles import ORACLE
 
+from zoo.activations import ACTIVATIONS
 from zoo.layers import (
     BatchNormLSTM,
     CoupledLSTMCell,
@@ -28,6 +30,7 @@ from zoo.layers import (
     VariantLSTMCell,
     ZoneoutCell,
 )
+from zoo.layers.lstm_cell import GATES
 from zoo.layers.variant_lstm import VARIANTS
 
 RNG = np.random.default_rng(0)
@@ -92,6 +95,52 @@ def test_batch_norm_in_training_equals_the_equations(mask):
     np.testing.assert_allclose(found, batch_norm(weights, X, mask)[0], atol=5e-5)
 
 
+def by_letter(first):
+    """Five activations for the letters of the equations; over all `first` each letter has had each."""
+    return {letter: list(ACTIVATIONS)[(first + 4 * k) % len(ACTIVATIONS)] for k, letter in enumerate("ifgoh")}
+
+
+def arguments(names, gates):
+    return {f"{gate}_activation": names[letter] for gate, letter in zip(GATES, "ifgoh", strict=True) if gate in gates}
+
+
+SMALL, SMALL_MASK = 0.5 * X[:, :3], MASKS["holes"][:, :3]
+GROWN = 1e-4  # float32 over 3 steps, in which unbounded gates multiply states up to a few hundred
+
+
+@pytest.mark.parametrize("first", range(len(ACTIVATIONS)))
+@pytest.mark.parametrize("name", [name for name in CELLS if name != "zoneout"])  # its cell has the gates
+def test_every_activation_in_every_gate(name, first):
+    (make, step), names = CELLS[name], by_letter(first)
+    layer = keras.layers.RNN(make(**arguments(names, make().gates)), return_sequences=True)
+    weights = slopes_as_published(layer)
+    step = functools.partial(step, a={letter: ORACLE[chosen] for letter, chosen in names.items()})
+    expected = unroll(step, weights, SMALL, zero_states(layer.cell), SMALL_MASK)
+    found = ops.convert_to_numpy(layer(SMALL.astype("f"), mask=ops.convert_to_tensor(SMALL_MASK)))
+    np.testing.assert_allclose(found, expected, rtol=GROWN, atol=GROWN)
+
+
+@pytest.mark.parametrize("first", range(len(ACTIVATIONS)))
+def test_every_activation_in_every_gate_of_batch_norm(first):
+    names = by_letter(first)
+    functions = {letter: ORACLE[chosen] for letter, chosen in names.items()}
+    mean = (1 / 8 + 1 / 3) / 2  # in training the random slope has to be drawn from one number
+    given = {gate: f"rrelu({mean}, {mean})" if a == "rrelu" else a for gate, a in arguments(names, GATES).items()}
+    layer = BatchNormLSTM(UNITS, max_steps=3, epsilon=0.1, return_sequences=True, **given)
+    expected, _ = batch_norm(slopes_as_published(layer), SMALL, SMALL_MASK, epsilon=0.1, a=functions)
+    found = ops.convert_to_numpy(layer(SMALL.astype("f"), mask=ops.convert_to_tensor(SMALL_MASK), training=True))
+    np.testing.assert_allclose(found, expected, rtol=GROWN, atol=GROWN)
+
+
+def slopes_as_published(layer):
+    """Weights moved as by `nudge`, but learned slopes left where the published function has them."""
+    weights = nudge(layer)
+    for w in layer.trainable_weights:
+        if w.name.endswith("_slope"):
+            w.assign(np.full(w.shape, 0.25))
+    return weights
+
+
 def gradients_of(layer, x, mask, upstream, training):
     import tensorflow as tf
 
@@ -117,6 +166,14 @@ def test_gradient_of_layer_norm(mask):
     )
 
 
+@pytest.mark.parametrize("name", [name for name in CELLS if name != "layer norm"])
+def test_gradient_of_every_other_cell(name):
+    make, step = CELLS[name]
+    layer = keras.layers.RNN(make(dtype="float64"), return_sequences=True, dtype="float64")
+    weights, x, mask = nudge(layer), X[:, :4].copy(), MASKS["holes"][:, :4]
+    check_gradient(layer, x, mask, weights, lambda: unroll(step, weights, x, zero_states(layer.cell), mask))
+
+
 @pytest.mark.parametrize("mask", ["none", "left", "holes", "a whole row"])
 def test_gradient_of_batch_norm_goes_through_the_statistics(mask):
     layer = BatchNormLSTM(2, max_steps=2, return_sequences=True, dtype="float64")
@@ -127,7 +184,7 @@ def test_gradient_of_batch_norm_goes_through_the_statistics(mask):
 
 
 def check_gradient(layer, x, mask, weights, forward, training=False):
-    upstream = RNG.normal(size=(BATCH, 4, 2))
+    upstream = RNG.normal(size=(BATCH, 4, layer.compute_output_shape(x.shape)[-1]))
     found, names = gradients_of(layer, x, ops.convert_to_tensor(mask), upstream, training)
     expected = central_differences(lambda: float((forward() * upstream).sum()), [x, *(weights[name] for name in names)])
     for name, a, b in zip(["x", *names], found, expected, strict=True):

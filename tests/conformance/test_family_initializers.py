@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from zoo.initializers import ChronoBias, IdentityRecurrent
-from zoo.layers import LSTM
+from zoo.layers import LSTM, CoupledLSTMCell, LSTMCell, PeepholeLSTMCell
 
 pytestmark = pytest.mark.any_backend
 
@@ -67,6 +67,14 @@ def test_the_type_is_the_one_asked_for():
         (lambda: ChronoBias(float("inf")), "`max_steps`"),
         (lambda: ChronoBias(9)((6,)), r"received shape \(6,\).*unit_forget_bias=False"),
         (lambda: ChronoBias(9)((4, 4)), r"received shape \(4, 4\)"),
+        # four units: a width at which no piece of the bias looks wrong
+        (lambda: LSTM(4, bias_initializer=ChronoBias(9)), "pass unit_forget_bias=False"),
+        (lambda: LSTMCell(4, bias_initializer=ChronoBias(9)), "pass unit_forget_bias=False"),
+        (lambda: PeepholeLSTMCell(4, bias_initializer=ChronoBias(9)), "pass unit_forget_bias=False"),
+        (
+            lambda: CoupledLSTMCell(4, bias_initializer=ChronoBias(9), unit_forget_bias=False),
+            "fills the biases of input_gate, forget_gate, .* has only input_gate, candidate, output_gate;",
+        ),
         (lambda: keras.layers.LSTM(3, bias_initializer=ChronoBias(9)).build((None, 2, 2)), "unit_forget_bias=False"),
         (lambda: IdentityRecurrent(float("nan")), "`gain` must be a finite number, received nan"),
         (lambda: IdentityRecurrent("1"), "`gain` must be a finite number, received '1'"),

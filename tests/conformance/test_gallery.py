@@ -3,11 +3,14 @@
 import doctest
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from oracles import ORACLE
+from PIL import Image
 
-from zoo.activations import ACTIVATIONS
-from zoo.gallery import CLAIMS, page
+from zoo.activations import ACTIVATIONS, bind
+from zoo.gallery import CLAIMS, PICTURE, curves, page
 from zoo.listings import activations
 
 PAGE = Path(__file__).parents[2] / "docs/activations.md"
@@ -25,6 +28,26 @@ def test_the_page_has_every_activation_and_claim():
     assert {line.replace("\\|", "").count("|") for line in rows} == {11}
 
 
+def test_the_page_shows_the_committed_picture_of_every_activation():
+    assert f"]({PICTURE})" in PAGE.read_text()
+    with Image.open(PAGE.parent / PICTURE) as picture:
+        said = picture.text["Description"]
+    assert said.split(", ") == list(ACTIVATIONS), "run `python -m zoo.gallery` and commit the picture"
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_what_is_drawn_is_the_published_function_and_its_slope(name):
+    x, step = np.linspace(-5.93, 7.91, 57), 1e-6  # between the kinks
+
+    def published(x):
+        logits = x if ACTIVATIONS[name].elementwise else np.stack([x, 0 * x, 0 * x], -1)
+        return ORACLE[name](logits).reshape(len(x), -1)[:, 0]
+
+    values, slopes = curves(bind(name), x)
+    np.testing.assert_allclose(values, published(x), rtol=1e-6, atol=1e-6)  # float32
+    np.testing.assert_allclose(slopes, (published(x + step) - published(x - step)) / (2 * step), rtol=1e-5, atol=2e-6)
+
+
 def test_the_snippets_print_what_the_page_says():
     found = doctest.testfile(str(PAGE), module_relative=False)
     assert found.failed == 0
@@ -39,3 +62,4 @@ def test_the_command_draws_the_picture(given, tmp_path, monkeypatch):
     picture = (tmp_path / result.output.strip()).read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 50_000
+    assert b", ".join(name.encode() for name in ACTIVATIONS) in picture

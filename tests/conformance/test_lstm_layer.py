@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo.activations import bind
+from zoo.activations import ACTIVATIONS, bind
 from zoo.layers import LSTM, LSTMCell
+from zoo.layers.lstm_cell import GATES
 
 pytestmark = pytest.mark.any_backend
 
@@ -62,6 +63,21 @@ def test_survives_saving_weights_and_cloning(arguments, wrap, tmp_path):
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     np.testing.assert_array_equal(answers(clone), expected)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_in_every_gate_comes_back(name, tmp_path):
+    gates = {f"{gate}_activation": name for gate in GATES}
+    for given in ({gate: chosen} for gate, chosen in gates.items()):
+        config = LSTM(2, **given).get_config()
+        assert LSTM.from_config(config).get_config() == config
+        assert {key: config[key] for key in gates} == dict.fromkeys(gates) | given
+    model = nudge(keras.Sequential([keras.Input((3, 3)), LSTM(4, **gates)]))
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert again.layers[0].gate_activations == model.layers[0].gate_activations
+    x = ops.convert_to_tensor(X[:, :3])
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(x)), ops.convert_to_numpy(model(x)))
 
 
 def test_weights_of_learnable_activations_are_one_set_per_gate_from_build():

@@ -1,11 +1,14 @@
 """The LSTM family once more, in NumPy and float64: one step a cell, one loop, and central differences.
 
 A step takes (weights, x, states) and gives the new states; the first state is the output. `weights` are arrays by
-name, `blocks` of columns are in the order of the gates that a cell has.
+name, `blocks` of columns are in the order of the gates that a cell has; `a` are the five activations by their letter
+in the equations, h for that of the cell state on its way out.
 """
 
 import numpy as np
 from scipy.special import expit as sigmoid
+
+STANDARD = {"i": sigmoid, "f": sigmoid, "g": np.tanh, "o": sigmoid, "h": np.tanh}
 
 
 def unroll(step, weights, x, states, mask=None):
@@ -33,37 +36,37 @@ def _layer_norm(a, gain, bias, epsilon):
     return gain * (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + epsilon) + bias
 
 
-def layer_norm(w, x, states, epsilon=1e-5):
+def layer_norm(w, x, states, epsilon=1e-5, a=STANDARD):
     h, c = states
     z = _layer_norm(x @ w["kernel"], w["input_gain"], w["input_norm_bias"], epsilon)
     z = z + _layer_norm(h @ w["recurrent_kernel"], w["recurrent_gain"], w["recurrent_norm_bias"], epsilon) + w["bias"]
     i, f, g, o = _columns(z, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return [sigmoid(o) * np.tanh(_layer_norm(c, w["cell_gain"], w["cell_norm_bias"], epsilon)), c]
+    c = a["f"](f) * c + a["i"](i) * a["g"](g)
+    return [a["o"](o) * a["h"](_layer_norm(c, w["cell_gain"], w["cell_norm_bias"], epsilon)), c]
 
 
-def coupled(w, x, states):
+def coupled(w, x, states, a=STANDARD):
     h, c = states
     i, g, o = _z(w, x, h, 3)
-    c = (1 - sigmoid(i)) * c + sigmoid(i) * np.tanh(g)
-    return [sigmoid(o) * np.tanh(c), c]
+    c = (1 - a["i"](i)) * c + a["i"](i) * a["g"](g)
+    return [a["o"](o) * a["h"](c), c]
 
 
-def projected(w, x, states):
+def projected(w, x, states, a=STANDARD):
     r, c = states
     i, f, g, o = _z(w, x, r, 4)
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return [(sigmoid(o) * np.tanh(c)) @ w["projection_kernel"], c]
+    c = a["f"](f) * c + a["i"](i) * a["g"](g)
+    return [(a["o"](o) * a["h"](c)) @ w["projection_kernel"], c]
 
 
-def peephole(w, x, states):
-    return variant("V")(w, x, states)
+def peephole(w, x, states, a=STANDARD):
+    return variant("V")(w, x, states, a)
 
 
 def variant(name):
     """The step of a variant of Greff et al. (2017), "V" for their base."""
 
-    def step(w, x, states):
+    def step(w, x, states, a=STANDARD):
         h, c = states[:2]
         gates = [gate for gate in "ifo" if gate != {"NIG": "i", "NFG": "f", "NOG": "o", "CIFG": "f"}.get(name)]
         order = [gate for gate in "ifgo" if gate == "g" or gate in gates]
@@ -78,11 +81,11 @@ def variant(name):
                     block = w["gate_recurrent_kernel"][rows : rows + h.shape[1], columns : columns + h.shape[1]]
                     z[target] = z[target] + state @ block
         one = np.ones_like(c)
-        i = sigmoid(z["i"] + peep["i"] * c) if "i" in gates else one
-        f = sigmoid(z["f"] + peep["f"] * c) if "f" in gates else (1 - i if name == "CIFG" else one)
-        c = f * c + i * (z["g"] if name == "NIAF" else np.tanh(z["g"]))
-        o = sigmoid(z["o"] + peep["o"] * c) if "o" in gates else one
-        new = [o * (c if name == "NOAF" else np.tanh(c)), c]
+        i = a["i"](z["i"] + peep["i"] * c) if "i" in gates else one
+        f = a["f"](z["f"] + peep["f"] * c) if "f" in gates else (1 - i if name == "CIFG" else one)
+        c = f * c + i * (z["g"] if name == "NIAF" else a["g"](z["g"]))
+        o = a["o"](z["o"] + peep["o"] * c) if "o" in gates else one
+        new = [o * (c if name == "NOAF" else a["h"](c)), c]
         return [*new, i, f, o] if name == "FGR" else new
 
     return step
@@ -101,7 +104,7 @@ def lstm_with_zoneout(z_h, z_c):
     return step
 
 
-def batch_norm(w, x, mask=None, moments=None, epsilon=1e-3):
+def batch_norm(w, x, mask=None, moments=None, epsilon=1e-3, a=STANDARD):
     """Recurrent batch normalisation: every output, and the moments of each step.
 
     Each row is reduced to its valid steps; at step t the rows that still have one make the statistics, unless
@@ -115,15 +118,15 @@ def batch_norm(w, x, mask=None, moments=None, epsilon=1e-3):
         alive = [k for k, row in enumerate(rows) if len(row) > t]
         used = {} if moments is None else moments[t]
 
-        def norm(name, a, used=used):
-            mean, variance = used.setdefault(name, (a.mean(0), a.var(0)))
-            return w[f"{name}_gamma"] * (a - mean) / np.sqrt(variance + epsilon)
+        def norm(name, value, used=used):
+            mean, variance = used.setdefault(name, (value.mean(0), value.var(0)))
+            return w[f"{name}_gamma"] * (value - mean) / np.sqrt(variance + epsilon)
 
         z = norm("input", np.stack([rows[k][t] for k in alive]) @ w["kernel"])
         z = z + norm("recurrent", h[alive] @ w["recurrent_kernel"]) + w["bias"]
         i, f, g, o = _columns(z, 4)
-        c[alive] = sigmoid(f) * c[alive] + sigmoid(i) * np.tanh(g)
-        h[alive] = sigmoid(o) * np.tanh(norm("cell", c[alive]) + w["cell_beta"])
+        c[alive] = a["f"](f) * c[alive] + a["i"](i) * a["g"](g)
+        h[alive] = a["o"](o) * a["h"](norm("cell", c[alive]) + w["cell_beta"])
         found.append(used)
         for k in alive:
             made[k].append(h[k].copy())

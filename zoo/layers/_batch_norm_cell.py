@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from zoo.kernels.reference import Tensor
-from zoo.layers._gated_cell import GatedCell, positive_integer
+from zoo.layers._gated_cell import GatedCell, positive_integer, product
 
 Moments = Any  # mean and variance, a list or tuple of two tensors
 
@@ -108,9 +108,14 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
 
     # === Step ===
 
+    def input_products(self, inputs: Tensor, training: bool) -> Tensor:
+        """X @ W of every step, (steps, batch, channels) to (steps, batch, 4 * units), with the inputs' dropout."""
+        masks = self.drawn.inputs if training and self.drawn else None  # the layer has asked for the draws
+        return product(inputs, self.kernel, masks, times=_rows_times)
+
     def normalize_input(self, projected: Tensor, moments: Moments) -> Tensor:
         """Normalise x @ W (..., 4 * units) by moments that broadcast against it, and add the bias."""
-        return self._normalize("input", projected, moments) + self.bias
+        return self.with_bias(self._normalize("input", projected, moments))
 
     def _normalize(self, name: str, x: Tensor, moments: Moments) -> Tensor:
         mean, variance = moments
@@ -118,7 +123,13 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
         return ops.cast((ops.cast(x, mean.dtype) - mean) * scale, self.compute_dtype)
 
     def step(
-        self, z_x: Tensor, states: Any, keep: Tensor, moments: list[Tensor], functions: dict[str, Any]
+        self,
+        z_x: Tensor,
+        states: Any,
+        keep: Tensor,
+        moments: list[Tensor],
+        functions: dict[str, Any],
+        training: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """One step.
 
@@ -129,12 +140,13 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
             moments: Mean and variance of the recurrence, then of the cell state, (width,) or (batch, width); empty to
                 take them from the batch.
             functions: The five activations by gate.
+            training: Whether dropout acts.
 
         Returns:
             The new h and c, and the four moments used.
         """
         hidden, cell = states
-        z_h = ops.matmul(hidden, self.recurrent_kernel)
+        z_h = self.recurrent_product(hidden, training)
         of_recurrence = moments[:2] or masked_moments(z_h, keep, axis=0)
         z = self.cut(z_x + self._normalize("recurrent", z_h, of_recurrence))
         i, f = functions["input_gate"](z["input_gate"]), functions["forget_gate"](z["forget_gate"])
@@ -153,3 +165,9 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
             "epsilon": self.epsilon,
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
         }
+
+
+def _rows_times(x: Tensor, kernel: Tensor) -> Tensor:
+    """The product of (steps, batch, channels) and a matrix."""
+    rows = ops.reshape(x, (-1, x.shape[-1]))  # a product of rank 3 would export an operation more
+    return ops.reshape(ops.matmul(rows, kernel), (*ops.shape(x)[:2], kernel.shape[-1]))

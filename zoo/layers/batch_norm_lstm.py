@@ -32,8 +32,11 @@ class BatchNormLSTM(keras.layers.RNN):
 
     t counts the valid steps of a row, so masks on the right, on the left and with holes give the same result; masked
     steps enter no statistics. A frozen layer (`trainable = False`) uses its moving averages, as Keras's batch
-    normalisation does. This is a layer and not a cell because no backend but TensorFlow could move averages inside
-    Keras's loop, and a cell does not know t; stack it as layers.
+    normalisation does. `dropout` masks x where it meets W and `recurrent_dropout` h where it meets U, one mask for all
+    steps of a sequence; the statistics, and so the moving averages, are of what the masks leave.
+
+    This is a layer and not a cell because no backend but TensorFlow could move averages inside Keras's loop, and a cell
+    does not know t; stack it as layers.
 
     Args:
         units: Positive int n.
@@ -46,8 +49,8 @@ class BatchNormLSTM(keras.layers.RNN):
         gamma_initializer: Of the three gammas. Default the constant 0.1: at 1 the tanh saturates and gradients
             vanish (section 4 of the paper).
         **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of `keras.layers.RNN`
-            except `unroll`.
+            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `dropout` and
+            `recurrent_dropout`, in [0, 1); `seed`; those of `keras.layers.RNN` except `unroll`.
 
     Call arguments:
         sequences: (batch, steps, channels).
@@ -111,22 +114,23 @@ class BatchNormLSTM(keras.layers.RNN):
         if self.go_backwards:
             sequences, mask = ops.flip(sequences, axis=1), ops.flip(mask, axis=1)
         loop = self._learn if training and self.trainable else self._apply
-        outputs, states = loop(sequences, mask, initial_state, self.cell.functions(training))
+        outputs, states = loop(sequences, mask, initial_state, training)
         last = outputs[:, -1]
         if self.zero_output_for_mask:
             outputs = ops.where(mask[:, :, None], outputs, ops.zeros_like(outputs))
         return last, outputs, states
 
-    def _learn(self, sequences: Tensor, mask: Tensor, initial: Any, functions: Any) -> tuple[Tensor, list[Tensor]]:
+    def _learn(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
         """Outputs (batch, steps, units) and last states by the batch's statistics, which move the averages."""
-        cell = self.cell
+        cell, functions = self.cell, self.cell.functions(training)
         sequences, valid, position = valid_first(sequences, mask)
-        projected, keep = _by_step(sequences, cell.kernel, valid)
+        keep = ops.swapaxes(valid, 0, 1)[:, :, None]
+        projected = cell.input_products(ops.swapaxes(sequences, 0, 1), training)
         of_input = masked_moments(projected, keep, axis=1)
         z_x = cell.normalize_input(projected, [moment[:, None] for moment in of_input])
 
         def step(carry: Any, x: Tensor) -> Any:
-            states, moments = cell.step(x[:, :-1], carry[:2], x[:, -1:] > 0, [], functions)
+            states, moments = cell.step(x[:, :-1], carry[:2], x[:, -1:] > 0, [], functions, training)
             carry = [*states, *moments]
             return carry, carry
 
@@ -136,18 +140,19 @@ class BatchNormLSTM(keras.layers.RNN):
         cell.move({"input": of_input, "recurrent": every[2:4], "cell": every[4:6]}, keep)
         return restore(ops.swapaxes(every[0], 0, 1), position), list(last[:2])
 
-    def _apply(self, sequences: Tensor, mask: Tensor, initial: Any, functions: Any) -> tuple[Tensor, list[Tensor]]:
+    def _apply(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
         """The same by the moving averages; every row counts its own valid steps."""
-        cell = self.cell
+        cell, functions = self.cell, self.cell.functions(training)
         sequences = ops.where(mask[:, :, None], sequences, ops.zeros_like(sequences))
-        projected, keep = _by_step(sequences, cell.kernel, mask)
+        keep = ops.swapaxes(mask, 0, 1)[:, :, None]
+        projected = cell.input_products(ops.swapaxes(sequences, 0, 1), training)
 
         def step(carry: Any, x: Tensor) -> Any:
             *states, count = carry
             z_x = cell.normalize_input(x[:, :-1], cell.moving("input", count))
             moments = [*cell.moving("recurrent", count), *cell.moving("cell", count)]
             keep_now = x[:, -1:] > 0
-            states, _ = cell.step(z_x, states, keep_now, moments, functions)
+            states, _ = cell.step(z_x, states, keep_now, moments, functions, training)
             carry = [*states, count + ops.cast(keep_now[:, 0], "int32")]
             return carry, carry
 
@@ -166,14 +171,6 @@ class BatchNormLSTM(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "BatchNormLSTM":
         return cls(**config)
-
-
-def _by_step(sequences: Tensor, kernel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Give x @ W as (steps, batch, width), and (batch, steps) as (steps, batch, 1)."""
-    inputs = ops.swapaxes(sequences, 0, 1)
-    rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # a product of rank 3 would export an operation more
-    shape = (*ops.shape(inputs)[:2], kernel.shape[-1])
-    return ops.reshape(ops.matmul(rows, kernel), shape), ops.swapaxes(mask, 0, 1)[:, :, None]
 
 
 def _with_column(x: Tensor, keep: Tensor) -> Tensor:

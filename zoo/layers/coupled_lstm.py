@@ -27,13 +27,14 @@ class CoupledLSTMCell(GatedCell, keras.layers.Layer):
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the two gates inherit. Default "sigmoid".
         **kwargs: `input_gate_activation`, `candidate_activation`, `output_gate_activation`, `hidden_activation`;
-            `kernel_`, `recurrent_` and `bias_` with `initializer`, `regularizer` or `constraint`; `seed` of random
-            slopes; those of a layer. `unit_forget_bias` has no effect: there is no such bias.
+            `kernel_`, `recurrent_` and `bias_` with `initializer`, `regularizer` or `constraint`; `use_bias`; `seed`;
+            those of a layer; `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h dropped where they meet
+            W and U, one mask for all steps of a sequence. `unit_forget_bias` has no effect: there is no such bias.
 
     Call arguments:
         inputs: (batch, channels).
         states: `[h, c]`, each (batch, units).
-        training: Bool; random slopes act only in training.
+        training: Bool; dropout and random slopes act only in training.
 
     Returns:
         `h'` and `[h', c']`.
@@ -57,7 +58,7 @@ class CoupledLSTMCell(GatedCell, keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         hidden, cell = states[0], states[1]
-        z, functions = self.preactivations(inputs, hidden), self.functions(training)
+        z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         i = functions["input_gate"](z["input_gate"])
         cell = (1 - i) * cell + i * functions["candidate"](z["candidate"])
         hidden = functions["output_gate"](z["output_gate"]) * functions["hidden"](cell)

@@ -50,12 +50,14 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
         epsilon: Positive number, added to the variance.
         gain_initializer: Of the three gains. Default "ones".
         **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of a layer.
+            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `seed`; those of a layer;
+            `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h dropped where they meet W and U,
+            one mask for all steps of a sequence.
 
     Call arguments:
         inputs: (batch, channels).
         states: `[h, c]`, each (batch, units).
-        training: Bool; random slopes act only in training.
+        training: Bool; dropout and random slopes act only in training.
 
     Returns:
         `h'` and `[h', c']`; `c'` is not normalised.
@@ -100,9 +102,9 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         hidden, cell = states[0], states[1]
-        z_x = self._normalize("input", ops.matmul(inputs, self.kernel))
-        z_h = self._normalize("recurrent", ops.matmul(hidden, self.recurrent_kernel))
-        z, functions = self.cut(z_x + z_h + self.bias), GateFunctions(**self.functions(training))
+        z_x = self._normalize("input", self.input_product(inputs, training))
+        z_h = self._normalize("recurrent", self.recurrent_product(hidden, training))
+        z, functions = self.cut(self.with_bias(z_x + z_h)), GateFunctions(**self.functions(training))
         i, f = functions.input_gate(z["input_gate"]), functions.forget_gate(z["forget_gate"])
         g, o = functions.candidate(z["candidate"]), functions.output_gate(z["output_gate"])
         cell = f * cell + i * g

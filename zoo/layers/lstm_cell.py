@@ -6,13 +6,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo import activations
-from zoo.activations import Activation, LayerActivation
+from zoo.initializers import refuse_overwritten
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
-from zoo.layers._gate_activations import build_gate_activations, gate_function
-from zoo.layers.activation_layers import RReLU
-
-GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
+from zoo.layers._gate_activations import (
+    GATES,
+    build_gate_activations,
+    draw_slopes,
+    gate_config,
+    gate_function,
+    random_gates,
+    set_gate_activations,
+)
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
@@ -54,8 +58,8 @@ class LSTMCell(keras.layers.LSTMCell):
         `h'` and `[h', c']`.
 
     Raises:
-        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1], an activation is unknown, or
-            `cell_clip` is not a positive finite number.
+        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1], an activation is unknown,
+            `cell_clip` is not a positive finite number, or `ChronoBias` comes with `unit_forget_bias=True`.
 
     Example:
     >>> import numpy as np
@@ -92,10 +96,9 @@ class LSTMCell(keras.layers.LSTMCell):
             if not 0 <= kwargs.get(name, 0.0) <= 1:
                 raise ValueError(f"`{name}` is the share of units dropped, in [0, 1]; received {kwargs[name]!r}.")
         clip = _positive_or_none(cell_clip)
-        activation, recurrent_activation = activations.get(activation), activations.get(recurrent_activation)
+        # "linear": Keras would track a layer given as an activation as one more sublayer.
         super().__init__(int(units), "linear", "linear", *args, **kwargs)
-        # Set here, not through Keras: it would track a layer given as an activation as one more sublayer.
-        self.activation, self.recurrent_activation = activation, recurrent_activation
+        refuse_overwritten(self.bias_initializer, self.unit_forget_bias)
         given = {
             "input_gate": input_gate_activation,
             "forget_gate": forget_gate_activation,
@@ -103,12 +106,7 @@ class LSTMCell(keras.layers.LSTMCell):
             "output_gate": output_gate_activation,
             "hidden": hidden_activation,
         }
-        inherited = {gate: activation if gate in ("candidate", "hidden") else recurrent_activation for gate in GATES}
-        self._given = {gate: None if a is None else activations.get(a) for gate, a in given.items()}
-        self.gate_activations = {gate: inherited[gate] if a is None else a for gate, a in self._given.items()}
-        for gate, chosen in self.gate_activations.items():
-            if isinstance(chosen, LayerActivation):  # one layer a gate: learned slopes are never shared
-                setattr(self, f"{gate}_layer", _held_for_a_sequence(chosen.make()))
+        set_gate_activations(self, activation, recurrent_activation, given)
         self.cell_clip = clip
         self._random_slopes: dict[str, Tensor] | None = None
         self.draws = True
@@ -137,17 +135,9 @@ class LSTMCell(keras.layers.LSTMCell):
     def get_dropout_mask(self, step_input: Tensor) -> Any:
         if not self.draws:
             return None
-        drawn = [g for g, a in self.gate_activations.items() if isinstance(a, Activation) and a.definition.random]
-        if drawn and self._random_slopes is None:
-            shape = (ops.shape(step_input)[0], self.units)
-            self._random_slopes = {gate: self._draw(gate, shape) for gate in drawn}
+        if self._random_slopes is None and random_gates(self):
+            self._random_slopes = draw_slopes(self, step_input)
         return super().get_dropout_mask(step_input)
-
-    def _draw(self, gate: str, shape: tuple[Any, int]) -> Tensor:
-        limits = dict(self.gate_activations[gate].parameters)
-        return keras.random.uniform(
-            shape, limits["lower"], limits["upper"], dtype=self.compute_dtype, seed=self.seed_generator
-        )
 
     def reset_dropout_mask(self) -> None:
         self._random_slopes = None
@@ -188,23 +178,11 @@ class LSTMCell(keras.layers.LSTMCell):
     # === Config ===
 
     def get_config(self) -> dict[str, Any]:
-        # Keras's own get_config would write our activations as nested objects; a name is what people read and edit.
-        config = dict(super().get_config())
-        config["activation"] = activations.serialize(self.activation)
-        config["recurrent_activation"] = activations.serialize(self.recurrent_activation)
-        for gate, activation in self._given.items():
-            config[f"{gate}_activation"] = None if activation is None else activations.serialize(activation)
+        config = {**super().get_config(), **gate_config(self)}
         config["cell_clip"] = self.cell_clip
         if math.isclose(self.recurrent_dropout, 0.0):
             config["implementation"] = self.implementation
         return config
-
-
-def _held_for_a_sequence(layer: keras.layers.Layer) -> keras.layers.Layer:
-    if isinstance(layer, RReLU):  # inside the loop over time it would draw a slope for every step
-        name = f"rrelu({layer.lower}, {layer.upper})"
-        raise ValueError(f"an RReLU layer cannot be the activation of a gate; write the name {name!r} instead.")
-    return layer
 
 
 def _positive_or_none(cell_clip: Any) -> float | None:

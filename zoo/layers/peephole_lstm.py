@@ -28,12 +28,14 @@ class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
         recurrent_activation: What the three gates inherit. Default "sigmoid".
         peephole_initializer: Of the peepholes. Default "random_uniform", within 0.05 of 0.
         **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of a layer.
+            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `seed`; those of a layer;
+            `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h (not of c) dropped where they meet W and
+            U, one mask for all steps of a sequence.
 
     Call arguments:
         inputs: (batch, channels).
         states: `[h, c]`, each (batch, units).
-        training: Bool; random slopes act only in training.
+        training: Bool; dropout and random slopes act only in training.
 
     Returns:
         `h'` and `[h', c']`.
@@ -69,7 +71,7 @@ class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         hidden, cell = states[0], states[1]
-        z, functions = self.preactivations(inputs, hidden), self.functions(training)
+        z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         p_i, p_f, p_o = ops.split(self.peephole, 3)
         i = functions["input_gate"](z["input_gate"] + p_i * cell)
         f = functions["forget_gate"](z["forget_gate"] + p_f * cell)

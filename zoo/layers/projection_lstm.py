@@ -31,12 +31,14 @@ class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
         recurrent_activation: What the three gates inherit. Default "sigmoid".
         projection_initializer: Of P. Default "glorot_uniform".
         **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of a layer.
+            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `seed`; those of a layer;
+            `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of r dropped where they meet W and U,
+            one mask for all steps of a sequence.
 
     Call arguments:
         inputs: (batch, channels).
         states: `[r, c]`, (batch, projection) and (batch, units).
-        training: Bool; random slopes act only in training.
+        training: Bool; dropout and random slopes act only in training.
 
     Returns:
         `r'` and `[r', c']`.
@@ -78,7 +80,7 @@ class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        z = tuple(self.preactivations(inputs, states[0]).values())
+        z = tuple(self.preactivations(inputs, states[0], training).values())
         wide, cell = lstm_step(z, states[1], GateFunctions(**self.functions(training)))
         projected = ops.matmul(wide, self.projection_kernel)
         return projected, [projected, cell]

@@ -57,13 +57,14 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
         recurrent_activation: What the gates inherit. Default "sigmoid".
         peephole_initializer: Of the peepholes. Default "random_uniform", within 0.05 of 0.
         **kwargs: The activations that the variant has, `input_gate_activation` and so on; `kernel_`, `recurrent_`
-            (R too) and `bias_` with `initializer`, `regularizer` or `constraint`; `unit_forget_bias`; `seed`; those of
-            a layer.
+            (R too) and `bias_` with `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`;
+            `seed`; those of a layer; `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h dropped where
+            they meet W and U (not of c, nor of what meets R), one mask for all steps of a sequence.
 
     Call arguments:
         inputs: (batch, channels).
         states: `[h, c]`, each (batch, units); for FGR `[h, c, i, f, o]`.
-        training: Bool; random slopes act only in training.
+        training: Bool; dropout and random slopes act only in training.
 
     Returns:
         `h'` and the new states.
@@ -119,7 +120,7 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         hidden, cell = states[0], states[1]
-        z, functions = self.preactivations(inputs, hidden), self.functions(training)
+        z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         if self.variant == "FGR":
             z_i, z_f, z_o = ops.split(
                 ops.matmul(ops.concatenate(states[2:], axis=-1), self.gate_recurrent_kernel), 3, axis=-1

@@ -1,14 +1,15 @@
-"""`lstm`: one or more LSTM layers, optionally bidirectional."""
+"""`lstm`: one or more layers of an LSTM or of a cell of its family, optionally bidirectional."""
 
 import keras
 
-from zoo.layers import LSTM
+from zoo.models.cells import recurrent_layer
 from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
 
 
 def lstm(
     task: SequenceTask,
     *,
+    cell: str = "lstm",
     units: int = 100,
     layers: int = 1,
     bidirectional: bool = False,
@@ -21,13 +22,21 @@ def lstm(
     hidden_activation: str | None = None,
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
+    zoneout_h: float = 0.0,
+    zoneout_c: float = 0.0,
+    chrono_steps: float | None = None,
+    cell_clip: float | None = None,
+    projection: int | None = None,
+    max_steps: int | None = None,
     head_dropout: float = 0.3,
     engine: str = "auto",
 ) -> keras.Model:
-    """Stacked LSTM layers and a dense head.
+    """Stacked LSTM layers, or layers of a cell of the LSTM family, and a dense head.
 
     Args:
         task: Channels, classes and input statistics.
+        cell: "lstm"; "layer_norm", "batch_norm", "peephole", "coupled", "projection"; or a variant of Greff et al.
+            (2017): "nig", "nfg", "nog", "niaf", "noaf", "np", "cifg", "fgr".
         units: Width of each layer, of each direction where bidirectional.
         layers: How many LSTM layers, one above the other.
         bidirectional: Read every layer forwards and backwards and concatenate.
@@ -39,28 +48,39 @@ def lstm(
         output_gate_activation: Of the output gate.
         hidden_activation: Of the cell state on its way out.
         dropout: Share of each LSTM layer's inputs dropped.
-        recurrent_dropout: Share of each LSTM layer's hidden state dropped.
+        recurrent_dropout: Share of each LSTM layer's hidden state dropped, where it enters the gates.
+        zoneout_h: Probability that a unit of the hidden state keeps its value for a step; not for "batch_norm".
+        zoneout_c: The same for the cell state.
+        chrono_steps: Longest dependency in steps: the gates' biases start from `zoo.initializers.ChronoBias`. For cells
+            that have the four gates; `None` starts the forget gate's at 1 and the others at 0.
+        cell_clip: Bound of the cell state, of "lstm" only; `None` for none.
+        projection: Width of what "projection" gives, half of `units` where `None`; for that cell only.
+        max_steps: Steps with statistics of their own in "batch_norm", 100 where `None`; for that cell only.
         head_dropout: Share of the head's inputs dropped.
-        engine: Which code runs the recurrence.
+        engine: Which code runs the recurrence, of "lstm" without zoneout only.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
         (batch, classes).
 
     Raises:
-        ValueError: `layers` is below 1, or a layer refuses its arguments.
+        ValueError: `layers` is below 1, the cell is unknown or has no such argument, or a layer refuses its arguments.
 
     Example:
     >>> model = lstm(SequenceTask(channels=12, classes=9), units=100)
     >>> model.count_params() == 4 * 100 * (12 + 100 + 1) + 100 * 9 + 9
     True
+    >>> lstm(SequenceTask(channels=12, classes=9), cell="layernorm")
+    Traceback (most recent call last):
+    ValueError: unknown cell 'layernorm'; did you mean 'layer_norm'? Valid: batch_norm, ...
     """
     if layers < 1:
         raise ValueError(f"`layers` must be at least 1, received {layers}")
     # === Layers ===
     stack = []
     for index in range(layers):
-        layer = LSTM(
+        layer = recurrent_layer(
+            cell,
             units,
             activation=activation,
             recurrent_activation=recurrent_activation,
@@ -71,6 +91,12 @@ def lstm(
             hidden_activation=hidden_activation,
             dropout=dropout,
             recurrent_dropout=recurrent_dropout,
+            zoneout_h=zoneout_h,
+            zoneout_c=zoneout_c,
+            chrono_steps=chrono_steps,
+            cell_clip=cell_clip,
+            projection=projection,
+            max_steps=max_steps,
             return_sequences=index < layers - 1,
             engine=engine,
             name=f"lstm_{index + 1}",

@@ -1,0 +1,109 @@
+"""The recurrent layers that the `lstm` model is made of: a dict from name to what makes one."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from zoo.initializers import ChronoBias
+from zoo.layers import (
+    LSTM,
+    BatchNormLSTM,
+    CoupledLSTMCell,
+    LayerNormLSTMCell,
+    LSTMCell,
+    PeepholeLSTMCell,
+    ProjectionLSTMCell,
+    VariantLSTMCell,
+    ZoneoutCell,
+)
+from zoo.layers.variant_lstm import VARIANTS
+from zoo.suggest import unknown
+
+# What makes a cell, or a whole layer where the cell cannot do without it.
+CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "lstm": LSTM,
+    "layer_norm": LayerNormLSTMCell,
+    "batch_norm": functools.partial(BatchNormLSTM, max_steps=100, momentum=0.9),
+    "peephole": PeepholeLSTMCell,
+    "coupled": CoupledLSTMCell,
+    "projection": ProjectionLSTMCell,
+    **{name.lower(): functools.partial(VariantLSTMCell, name) for name in VARIANTS},
+}
+
+# Arguments that not every cell has, and what each says where it is left out.
+_OWN = {"cell_clip": None, "engine": "auto", "max_steps": None, "projection": None}
+
+
+def recurrent_layer(
+    cell: str,
+    units: int,
+    *,
+    zoneout_h: float = 0.0,
+    zoneout_c: float = 0.0,
+    chrono_steps: float | None = None,
+    return_sequences: bool = False,
+    name: str | None = None,
+    **arguments: Any,
+) -> keras.layers.RNN:
+    """A layer over time of the cell called `cell`.
+
+    Args:
+        cell: A name in `CELLS`.
+        units: Width of the cell state.
+        zoneout_h: Probability that a unit of the hidden state keeps its value for a step.
+        zoneout_c: The same for the cell state.
+        chrono_steps: Longest dependency in steps, for `ChronoBias`; `None` leaves the cell's own bias.
+        return_sequences: Give every step's output, not only the last one's.
+        name: Of the layer.
+        **arguments: What every cell has, such as `dropout`; and `cell_clip`, `engine`, `max_steps`, `projection` for
+            the cells that have them.
+
+    Raises:
+        ValueError: The cell is unknown, has no such argument, or refuses its value.
+
+    Example:
+    >>> recurrent_layer("layer_norm", 4, dropout=0.1).cell.dropout
+    0.1
+    >>> recurrent_layer("layer_norm", 4, cell_clip=3.0)
+    Traceback (most recent call last):
+    ValueError: cell 'layer_norm' has no `cell_clip`, received 3.0; ... a cell that has it: 'lstm'.
+    """
+    if cell not in CELLS:
+        raise ValueError(unknown("cell", cell, CELLS))
+    zoned = bool(zoneout_h or zoneout_c)
+    make: Any = LSTMCell if zoned and cell == "lstm" else CELLS[cell]
+    arguments = _checked(f"{cell!r} with zoneout" if zoned else repr(cell), make, units, arguments)
+    if chrono_steps is not None:
+        arguments |= {"bias_initializer": ChronoBias(chrono_steps), "unit_forget_bias": False}
+    of_layer = {"return_sequences": return_sequences, "name": name}
+    if issubclass(getattr(make, "func", make), keras.layers.RNN):
+        if zoned:
+            raise ValueError(
+                f"cell {cell!r} runs a loop of its own, and zoneout wraps a cell of Keras's loop; received "
+                f"zoneout_h={zoneout_h!r}, zoneout_c={zoneout_c!r}: set both to 0 or choose another cell."
+            )
+        return make(units=units, **arguments, **of_layer)
+    made = make(units=units, **arguments)
+    return keras.layers.RNN(ZoneoutCell(made, zoneout_h, zoneout_c) if zoned else made, **of_layer)
+
+
+def _has(make: Callable[..., Any], argument: str) -> bool:
+    return argument in inspect.signature(make).parameters
+
+
+def _checked(cell: str, make: Callable[..., Any], units: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` without those that are left out; one that is given and that the cell lacks is refused."""
+    kept = {key: value for key, value in arguments.items() if key not in _OWN or value != _OWN[key]}
+    for key in _OWN:
+        if key in kept and not _has(make, key):
+            those = ", ".join(repr(name) for name, other in CELLS.items() if _has(other, key))
+            raise ValueError(
+                f"cell {cell} has no `{key}`, received {kept[key]!r}; leave it at {_OWN[key]!r}, or choose a cell "
+                f"that has it: {those}."
+            )
+    if _has(make, "projection"):
+        kept.setdefault("projection", -(-units // 2))
+    return kept
