@@ -6,7 +6,9 @@ import pytest
 from keras import ops
 
 from zoo.diagnostics import gradient_flow
-from zoo.layers import LSTM
+from zoo.diagnostics.flow import FlowMeter
+from zoo.diagnostics.recording import record
+from zoo.layers import LSTM, BatchNormLSTM, LayerNormLSTMCell, LSTMCell, ProjectionLSTMCell, ZoneoutCell
 
 X = np.random.default_rng(0).normal(size=(4, 6, 2)).astype("float32")
 Y = np.ones((4, 1), "float32")
@@ -59,6 +61,10 @@ def test_a_gradient_that_never_arrives_and_one_that_is_nan_have_verdicts_of_thei
         lambda: [LSTM(3, return_sequences=True), LSTM(3)],
         lambda: [keras.layers.Bidirectional(LSTM(3, return_sequences=True)), keras.layers.GRU(3)],
         lambda: [keras.layers.LSTM(3, return_sequences=True), keras.layers.SimpleRNN(3, return_sequences=True)],
+        lambda: [
+            BatchNormLSTM(3, max_steps=4, return_sequences=True),
+            keras.layers.RNN(ProjectionLSTMCell(3, 2), go_backwards=True),
+        ],
     ],
 )
 def test_unrolling_keeps_the_models_loss_with_masks(wrap):
@@ -73,6 +79,34 @@ def test_unrolling_keeps_the_models_loss_with_masks(wrap):
     np.testing.assert_allclose(flow.loss, expected, rtol=1e-5)  # float32, another order of summation
     assert flow.norms.shape == (len(flow.layers), 6)
     assert len(flow.layers) == (3 if "two" in flow.layers[0] or "bidirectional" in flow.layers[0] else 2)
+
+
+def test_every_cell_of_a_stack_has_its_gradient():
+    cells = [LayerNormLSTMCell(3, name="low"), ZoneoutCell(LSTMCell(2), 0.1, name="high")]
+    features = keras.Input((6, 2))
+    layer = keras.layers.RNN(cells, name="rnn")
+    model = keras.Model(features, layer(features))
+    flow = gradient_flow(model, X, np.ones((4, 2), "float32"), "mse")
+    assert flow.layers == ("rnn/low", "rnn/high")
+    # The loss is a mean of squares over 4 rows and 2 units, and its gradient at the last output is known.
+    last = 2 * (ops.convert_to_numpy(model(X)) - 1) / 8
+    expected = np.sqrt((np.linalg.norm(last, axis=1) ** 2).mean())
+    np.testing.assert_allclose(flow.norms[1, -1], expected, rtol=1e-5)  # float32
+    assert (flow.norms > 0).all()
+
+
+@pytest.mark.any_backend
+def test_compiling_changes_nothing():
+    model = keras.Sequential(
+        [keras.Input((6, 2)), keras.layers.RNN(ZoneoutCell(LSTMCell(3), 0.1)), keras.layers.Dense(1)]
+    )
+    meters = [FlowMeter(model, X, Y, "mse", record(model, X), compiled) for compiled in (False, True)]
+    for _ in range(2):
+        eager, compiled = (meter() for meter in meters)
+        # Float32 in another order of summation.
+        np.testing.assert_allclose(eager.norms, compiled.norms, rtol=1e-4)
+        np.testing.assert_allclose(eager.loss, compiled.loss, rtol=1e-5)
+        model.set_weights([2 * weight for weight in model.get_weights()])  # and new weights are seen
 
 
 def test_masked_steps_are_left_out():

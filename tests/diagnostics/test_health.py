@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.diagnostics import Health
-from zoo.layers import LSTM
+from zoo.layers import LSTM, PeepholeLSTMCell
 
 
 def series(rows, steps, seed):
@@ -54,20 +54,38 @@ def test_training_is_the_same_with_and_without_it():
 
 def test_it_looks_when_told_or_when_it_can_afford_to(monkeypatch):
     x, y = series(16, 5, seed=0)
-    every_second = Health(x[:4], every=2)
-    compiled(LSTM(2), 5).fit(x, y, epochs=4, batch_size=4, verbose=0, callbacks=[every_second])
-    assert [checkup.epoch for checkup in every_second.history] == [0, 2, 4]
+    model = compiled(LSTM(2), 5)
+
+    def looks(epochs, health):
+        model.fit(x, y, epochs=epochs, batch_size=4, verbose=0, callbacks=[health])
+        return [(checkup.epoch, checkup.batch) for checkup in health.history]
+
+    assert looks(4, Health(x[:4], every=2)) == [(0, 0), (2, 8), (4, 16)]
     monkeypatch.setattr("zoo.diagnostics.health.FREE", 0.0)
     monkeypatch.setattr("zoo.diagnostics.health.SHARE", 0.0)
     never = Health(x[:4])
-    compiled(LSTM(2), 5).fit(x, y, epochs=4, batch_size=4, verbose=0, callbacks=[never])
-    assert [checkup.batch for checkup in never.history] == [0]  # the first look tells what one costs
+    assert looks(4, never) == []  # stopped at the first layer, which tells what a look would cost
+    assert never.seconds > 0
     monkeypatch.setattr("zoo.diagnostics.health.FREE", math.inf)
-    always = Health(x[:4])
-    compiled(LSTM(2), 5).fit(x, y, epochs=2, batch_size=4, verbose=0, callbacks=[always])
-    assert [(checkup.epoch, checkup.batch) for checkup in always.history] == [
-        (0, 0), (0, 1), (0, 2), (0, 4), (1, 4), (1, 8), (2, 8)
-    ]  # fmt: skip
+    assert looks(2, Health(x[:4])) == [(0, 0), (0, 1), (0, 2), (0, 4), (1, 4), (1, 8), (2, 8)]
+
+
+def test_what_would_cost_too_much_waits(monkeypatch):
+    x, y = series(16, 5, seed=0)
+    monkeypatch.setattr("zoo.diagnostics.health.FREE", 1e6)
+    monkeypatch.setattr("zoo.diagnostics.health.RUN", 1e12)  # an estimate beyond that
+    model = compiled(keras.layers.RNN(PeepholeLSTMCell(2)), 5)
+    health = Health(x[:4], y[:4])
+    fit = {"epochs": 1, "batch_size": 4, "verbose": 0, "callbacks": [health]}
+    model.fit(x, y, **fit)
+    assert not health.history
+    assert "functions" not in vars(model.layers[0].cell)  # the look that was stopped left nothing behind
+    monkeypatch.setattr("zoo.diagnostics.health.RUN", 2.0)
+    monkeypatch.setattr("zoo.diagnostics.health.FLOW", 1e12)
+    model.fit(x, y, **fit)
+    assert health.history
+    assert health.history[0].flow is None
+    assert not health.history[0].gates.skipped
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True])

@@ -23,39 +23,50 @@ def gradients(objective: Objective, values: Sequence[NDArray[Any]]) -> list[NDAr
     >>> gradients(lambda tensors: keras.ops.sum(tensors[0] ** 2), [np.array([3.0], "float32")])
     [array([6.], dtype=float32)]
     """
-    tensors = [keras.ops.convert_to_tensor(value) for value in values]
+    _, found = value_and_gradients(objective, [keras.ops.convert_to_tensor(value) for value in values])
+    return [to_numpy(gradient) for gradient in found]
+
+
+def value_and_gradients(objective: Objective, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """`objective(tensors)` and its gradients, all tensors, so that it may be part of what is compiled.
+
+    Raises:
+        NotImplementedError: Keras runs on a backend that has no gradients or is not known here.
+    """
     backend = keras.backend.backend()
     if backend not in _GRADIENTS:
         raise NotImplementedError(
             f"this diagnosis needs gradients, which Keras's {backend!r} backend does not give here; "
             f"set KERAS_BACKEND to one of {', '.join(_GRADIENTS)}"
         )
-    return [to_numpy(gradient) for gradient in _GRADIENTS[backend](objective, tensors)]
+    return _GRADIENTS[backend](objective, list(tensors))
 
 
-def _tensorflow(objective: Objective, tensors: list[Tensor]) -> list[Tensor]:
+def _tensorflow(objective: Objective, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         value = objective(tensors)
     found = tape.gradient(value, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return [tf.convert_to_tensor(gradient) for gradient in found]  # an embedding's gradient is sparse
+    return value, [tf.convert_to_tensor(gradient) for gradient in found]  # an embedding's gradient is sparse
 
 
-def _torch(objective: Objective, tensors: list[Tensor]) -> list[Tensor]:
+def _torch(objective: Objective, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     import torch
 
     leaves = [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
-    found = torch.autograd.grad(objective(leaves), leaves, allow_unused=True)
+    value = objective(leaves)
+    found = torch.autograd.grad(value, leaves, allow_unused=True)
     pairs = zip(found, leaves, strict=True)
-    return [torch.zeros_like(leaf) if gradient is None else gradient for gradient, leaf in pairs]
+    return value.detach(), [torch.zeros_like(leaf) if gradient is None else gradient for gradient, leaf in pairs]
 
 
-def _jax(objective: Objective, tensors: list[Tensor]) -> list[Tensor]:
+def _jax(objective: Objective, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     import jax
 
-    return list(jax.grad(objective)(tensors))
+    value, found = jax.value_and_grad(objective)(tensors)
+    return value, list(found)
 
 
 _GRADIENTS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

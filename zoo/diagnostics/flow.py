@@ -9,15 +9,16 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from zoo.diagnostics.autograd import gradients
-from zoo.diagnostics.recording import Call, record, to_numpy
-from zoo.diagnostics.replay import initial_states, unroll
+from zoo.diagnostics.autograd import value_and_gradients
+from zoo.diagnostics.cells import cells_of
+from zoo.diagnostics.loop import Trace, WideLoop
+from zoo.diagnostics.recording import Call, Recording, record, to_numpy, unknown_cells
+from zoo.diagnostics.running import pays, stateless
 from zoo.diagnostics.walk import intercepted, tensors
 
 Tensor = Any
 
 VANISHING, EXPLODING = 1e-4, 1e4  # ratio between the two ends of a sequence
-CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 
 REMEDIES = {
     "vanishing": "start the forget gate near 1 (unit_forget_bias), shorten the sequences, or read them both ways",
@@ -32,14 +33,14 @@ class GradientFlow:
     """Norms of dL/dh, the gradient of the loss with respect to the hidden state after each step.
 
     Attributes:
-        layers: Paths of the recurrent layers, in the order of their calls.
+        layers: Paths of the recurrent layers in the order of their calls; of each cell where a layer has several.
         norms: (layers, steps): root mean square over the rows in which the step is valid of the norm over units; NaN
             where every row is masked and past the end of a shorter layer. A step is a position in the sequence.
         ratios: For each layer the norm at the first valid step read over that at the last, median over rows.
         verdicts: For each layer "healthy", "vanishing" (ratio below 1e-4), "exploding" (above 1e4), "no gradient"
             (zero everywhere) or "not finite".
         loss: The loss on the batch.
-        skipped: Recurrent layers of a kind that cannot be unrolled here.
+        skipped: Recurrent layers and cells of a kind that is not known.
     """
 
     layers: tuple[str, ...]
@@ -71,8 +72,8 @@ class GradientFlow:
 def gradient_flow(model: keras.Model, inputs: Any, targets: Any, loss: Any) -> GradientFlow:
     """Measure dL/dh at every step of every recurrent layer on a probe batch; on TensorFlow, JAX and torch.
 
-    Each layer is unrolled with a zero added to every hidden state; the gradient with respect to that zero is dL/dh.
-    (Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".)
+    A zero is added to every hidden state, after zoneout where there is some; the gradient with respect to that zero is
+    dL/dh. (Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".)
 
     Args:
         model: A built model.
@@ -91,77 +92,96 @@ def gradient_flow(model: keras.Model, inputs: Any, targets: Any, loss: Any) -> G
     >>> flow.layers, flow.norms.shape, flow.verdicts
     (('lstm',), (1, 4), ('healthy',))
     """
-    recurrent = [call for call in record(model, inputs).calls if isinstance(call.layer, keras.layers.RNN)]
-    calls = [call for call in recurrent if isinstance(call.layer.cell, CELLS)]
-    if not calls:
-        raise ValueError(
-            f"model {model.name!r} has no recurrent layer that can be unrolled: "
-            "expected an LSTM, GRU or SimpleRNN of Keras, or an LSTM of the zoo"
-        )
-    measure, batch, truth = keras.losses.get(loss), tensors(inputs), tensors(targets)
-
-    def objective(added: Sequence[Tensor]) -> Tensor:
-        waiting = iter(added)
-
-        def unrolled(layer: Any, original: Any, arguments: dict[str, Any]) -> Any:
-            return _unrolled(Call("", layer, arguments, None), next(waiting))
-
-        layers = {id(call.layer): call.layer for call in calls}.values()
-        with intercepted(layers, unrolled), keras.StatelessScope():
-            return ops.mean(measure(truth, model(batch, training=False)))
-
-    zeros = [np.zeros((*call.inputs.shape[:2], call.layer.cell.units), call.layer.cell.compute_dtype) for call in calls]
-    value = float(to_numpy(objective([ops.convert_to_tensor(zero) for zero in zeros])))
-    found = gradients(objective, zeros)
-    skipped = tuple(call.name for call in recurrent if call not in calls)
-    return _report(calls, found, value, skipped)
+    return FlowMeter(model, inputs, targets, loss, record(model, inputs))()
 
 
-def _unrolled(call: Call, added: Tensor) -> Any:
-    """What the layer returns, with `added[:, t]` added to the hidden state after step t."""
-    layer, sequences, mask = call.layer, call.inputs, call.mask
-    states = initial_states(layer, sequences, call.arguments.get("initial_state"))
+class FlowMeter:
+    """`gradient_flow` of the same batch again and again; a second time it is cheaper.
 
-    def step(position: int, inputs: Tensor, before: Sequence[Tensor]) -> tuple[Sequence[Tensor], Any]:
-        _, after = layer.cell(inputs, list(before))
-        hidden, *others = after if isinstance(after, list | tuple) else [after]
-        hidden = hidden + added[:, position]
-        return [hidden, *others], hidden
+    Args:
+        model: A built model.
+        inputs: A batch as the model takes it.
+        targets: What `loss` compares the model's output with.
+        loss: A Keras loss, its name, or a function of targets and outputs.
+        recording: A pass of the batch through the model; its shapes and masks are used.
+        compiled: Whether to compile; `None` decides by the length of the sequences.
+    """
 
-    outputs: list[Tensor] = []
-    for position, after, hidden in unroll(step, sequences, states, mask, layer.go_backwards):
-        states = list(after)
-        if mask is not None:
-            # As in Keras: a masked step repeats the output before it, or is zero.
-            repeated = outputs[-1] if outputs and not layer.zero_output_for_mask else ops.zeros_like(hidden)
-            hidden = ops.where(ops.expand_dims(mask[:, position], -1), hidden, repeated)
-        outputs.append(hidden)
-    output = ops.stack(outputs, axis=1) if layer.return_sequences else outputs[-1]
-    output = ops.cast(output, layer.compute_dtype)
-    return [output, *states] if layer.return_state else output
+    def __init__(
+        self,
+        model: keras.Model,
+        inputs: Any,
+        targets: Any,
+        loss: Any,
+        recording: Recording,
+        compiled: bool | None = None,
+    ) -> None:
+        self._calls = [call for call in recording.calls if call.traces]
+        if not self._calls:
+            raise ValueError(
+                f"model {model.name!r} has no recurrent layer whose steps are known: expected an LSTM, GRU or "
+                "SimpleRNN of Keras, or a layer or cell of the zoo"
+            )
+        self._model, self._measure = model, keras.losses.get(loss)
+        self._batch, self._targets = tensors(inputs), tensors(targets)
+        self._skipped = unknown_cells(recording)
+        self._run = stateless(self._pass, model, pays(model, inputs) if compiled is None else compiled)
+
+    def __call__(self) -> GradientFlow:
+        zeros = [
+            ops.zeros((*call.traces[0].valid.shape, _width(call)), call.layer.compute_dtype) for call in self._calls
+        ]
+        value, found = self._run(zeros, self._batch, self._targets)
+        traces: list[Trace] = []
+        by_cell: list[NDArray[Any]] = []
+        for call, gradient in zip(self._calls, found, strict=True):
+            ends = np.cumsum([trace.cell.width for trace in call.traces])[:-1]
+            traces += call.traces
+            by_cell += np.split(to_numpy(gradient), ends, axis=-1)
+        return _report(traces, by_cell, float(to_numpy(value)), self._skipped)
+
+    def _pass(self, zeros: list[Tensor], batch: Any, targets: Any) -> tuple[Tensor, list[Tensor]]:
+        def objective(added: Sequence[Tensor]) -> Tensor:
+            waiting = iter(zip(self._calls, added, strict=True))
+
+            def add(layer: Any, original: Any, arguments: dict[str, Any]) -> Any:
+                call, zero = next(waiting)
+                result, _ = WideLoop(cells_of(layer, call.name), notes=False)(arguments, zero)
+                return result
+
+            layers = {id(call.layer): call.layer for call in self._calls}.values()
+            with intercepted(layers, add, "inner_loop"):
+                return ops.mean(self._measure(targets, self._model(batch, training=False)))
+
+        return value_and_gradients(objective, zeros)
+
+
+def _width(call: Call) -> int:
+    return sum(trace.cell.width for trace in call.traces)
 
 
 def _report(
-    calls: Sequence[Call], found: Sequence[NDArray[Any]], loss: float, skipped: tuple[str, ...]
+    traces: Sequence[Trace], found: Sequence[NDArray[Any]], loss: float, skipped: tuple[str, ...]
 ) -> GradientFlow:
-    norms = np.full((len(calls), max(gradient.shape[1] for gradient in found)), np.nan)
+    norms = np.full((len(traces), max(gradient.shape[1] for gradient in found)), np.nan)
     ratios, verdicts = [], []
-    for index, (call, gradient) in enumerate(zip(calls, found, strict=True)):
+    for index, (trace, gradient) in enumerate(zip(traces, found, strict=True)):
         sizes = np.linalg.norm(gradient.astype("float64"), axis=-1)
-        valid = np.ones(sizes.shape, bool) if call.mask is None else to_numpy(call.mask).astype(bool)
-        rows = valid.sum(axis=0)
+        valid, rows = trace.valid, trace.valid.sum(axis=0)
         total = np.where(valid, sizes**2, 0.0).sum(axis=0)
         norms[index, : sizes.shape[1]] = np.where(rows > 0, np.sqrt(total / np.maximum(rows, 1)), np.nan)
-        ratio = _ratio(sizes, valid, call.layer.go_backwards)
+        ratio = _ratio(sizes, valid, trace.order)
         ratios.append(ratio)
         verdicts.append(_verdict(sizes[valid], ratio))
-    return GradientFlow(tuple(call.name for call in calls), norms, tuple(ratios), tuple(verdicts), loss, skipped)
+    return GradientFlow(
+        tuple(trace.cell.name for trace in traces), norms, tuple(ratios), tuple(verdicts), loss, skipped
+    )
 
 
-def _ratio(sizes: NDArray[np.float64], valid: NDArray[np.bool_], backwards: bool) -> float:
+def _ratio(sizes: NDArray[np.float64], valid: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
     ratios = []
-    for row, mask in zip(sizes, valid, strict=True):
-        read = row[mask][::-1] if backwards else row[mask]
+    for row, mask in zip(sizes[:, order], valid[:, order], strict=True):
+        read = row[mask]
         if len(read) > 1 and read[-1] > 0 and np.isfinite(read).all():
             ratios.append(read[0] / read[-1])
     return float(np.median(ratios)) if ratios else float("nan")

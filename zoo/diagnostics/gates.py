@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.activations import Activation
-from zoo.diagnostics.recording import Recording, record, to_numpy
-from zoo.diagnostics.replay import PARTS, Trace, traces
-from zoo.diagnostics.walk import is_zoo_lstm
+from zoo.diagnostics.loop import Trace
+from zoo.diagnostics.recording import Recording, record, to_numpy, unknown_cells
+from zoo.layers._gated_cell import BLOCKS
 
 CLOSED, OPEN = 0.05, 0.95  # a sigmoid there has less than a fifth of its largest slope
 MOSTLY = 0.9  # share of a saturated gate from which it is worth a sentence
 ASLEEP = 1e-3  # slope through which no gradient worth the name passes
 LARGE = 100.0  # a cell state that a bounded LSTM reaches only by counting for a hundred steps
+REMEDIES = {
+    True: "lower its cell_clip",
+    False: "bound it with cell_clip, or with the activation relu6",
+    None: "bound its activations (relu6, hard_tanh), or use zoo.layers.LSTM, which has cell_clip",
+}
 GROWTH = 1.02  # factor a step: 7 times in 100 steps, 19 times in 150
 
 
@@ -45,11 +50,11 @@ class GateStatistics:
 
 @dataclass(frozen=True)
 class LayerGates:
-    """The report of one LSTM layer.
+    """The report of one LSTM layer, or of one LSTM cell in a stack of cells.
 
     Attributes:
-        layer: Path of the layer inside the model.
-        gates: One entry a gate, in Keras's order i, f, c, o.
+        layer: Path of the layer inside the model, and of the cell where the layer has several.
+        gates: One entry for each gate that the cell computes, in Keras's order i, f, c, o.
         dead_candidate: Units whose candidate never lets a gradient through on this batch.
         dead_hidden: Units whose cell state never passes the hidden activation.
         units: Width of the layer.
@@ -57,7 +62,7 @@ class LayerGates:
         growth: Factor by which that maximum grows a step over the second half of the steps, in reading order.
         cell_non_finite: Share of cell states that are NaN or infinite.
         backwards: Whether the layer reads from the last position to the first.
-        clipped: Whether the layer has a `cell_clip`.
+        clipped: Whether the cell has a `cell_clip` set; `None` where it takes none.
     """
 
     layer: str
@@ -69,7 +74,7 @@ class LayerGates:
     growth: float
     cell_non_finite: float
     backwards: bool
-    clipped: bool
+    clipped: bool | None
 
     @property
     def cell_peak(self) -> tuple[float, int]:
@@ -105,7 +110,7 @@ class LayerGates:
         # Linear growth is counting, which an LSTM may do; only growth by a factor runs away.
         if peak <= LARGE or (self.growth < GROWTH and peak < LARGE**2):
             return None
-        remedy = "lower its cell_clip" if self.clipped else "bound it with cell_clip, or with the activation relu6"
+        remedy = REMEDIES[self.clipped]
         pace = f", growing {self.growth:.3g}-fold a step" if np.isfinite(self.growth) else ""
         return f"cell state of layer {self.layer} reached {peak:.2g} at step {position}{pace}: {remedy}"
 
@@ -151,11 +156,11 @@ class LayerGates:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The gates of every zoo LSTM in a model.
+    """The gates of every LSTM in a model.
 
     Attributes:
-        layers: One entry a layer and call.
-        skipped: Recurrent layers that are not a zoo LSTM and so were not looked into.
+        layers: One entry a cell and call.
+        skipped: Recurrent layers and cells without the gates of an LSTM, or of a kind that is not known.
     """
 
     layers: tuple[LayerGates, ...]
@@ -172,7 +177,7 @@ class GateReport:
 
 
 def gate_report(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, Any] | None = None) -> GateReport:
-    """Run every zoo LSTM of `model` again by hand and measure its gates, on any backend.
+    """Measure the gates of every LSTM in `model`, of the zoo, of its family or of Keras, on any backend.
 
     Args:
         model: A built model or layer.
@@ -194,34 +199,33 @@ def gate_report(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[
 
 def gates_of(recording: Recording) -> GateReport:
     """The report of a pass that was already recorded."""
-    recurrent = [call for call in recording.calls if isinstance(call.layer, keras.layers.RNN)]
-    skipped = tuple(call.name for call in recurrent if not is_zoo_lstm(call.layer))
-    return GateReport(tuple(_layer_gates(trace) for trace in traces(recording)), skipped)
+    gated = [trace for trace in recording.traces if trace.cell.gated]
+    return GateReport(tuple(_layer_gates(trace) for trace in gated), unknown_cells(recording, gated=True))
 
 
 def _layer_gates(trace: Trace) -> LayerGates:
-    cell = trace.layer.cell
+    core = trace.cell.core
     states = trace.parts["cell_state"].astype("float64")
     # The largest |c| of each step: infinity counts as the largest, NaN as missing unless nothing else is there.
     sizes = np.where(trace.valid[..., None] & ~np.isnan(states), np.abs(states), -1.0).max(axis=(0, 2))
     maximum = np.where(sizes < 0, np.nan, sizes)
     valid_states = states[trace.valid]
     return LayerGates(
-        layer=trace.name,
-        gates=tuple(_statistics(trace, gate) for gate in PARTS[:4]),
-        dead_candidate=_dead(trace, "candidate", trace.candidate_input),
-        dead_hidden=_dead(trace, "hidden", trace.parts["cell_state"]),
-        units=cell.units,
+        layer=trace.cell.name,
+        gates=tuple(_statistics(trace, gate) for gate in BLOCKS if gate in trace.parts),
+        dead_candidate=_dead(trace, "candidate"),
+        dead_hidden=_dead(trace, "hidden"),
+        units=core.units,
         cell_maximum=maximum,
         growth=_growth(maximum[trace.order]),
         cell_non_finite=float(np.mean(~np.isfinite(valid_states))) if valid_states.size else 0.0,
-        backwards=trace.layer.go_backwards,
-        clipped=cell.cell_clip is not None,
+        backwards=trace.cell.layer.go_backwards,
+        clipped=core.cell_clip is not None if hasattr(core, "cell_clip") else None,
     )
 
 
 def _statistics(trace: Trace, gate: str) -> GateStatistics:
-    activation = trace.layer.cell.gate_activations[gate]
+    activation = trace.cell.activation(gate)
     values = trace.parts[gate][trace.valid].astype("float64")
     finite = values[np.isfinite(values)]
     between = isinstance(activation, Activation) and activation.lower >= 0 and activation.upper <= 1 and finite.size > 0
@@ -236,15 +240,15 @@ def _statistics(trace: Trace, gate: str) -> GateStatistics:
     )
 
 
-def _dead(trace: Trace, gate: str, received: NDArray[Any]) -> tuple[int, ...]:
+def _dead(trace: Trace, gate: str) -> tuple[int, ...]:
     """Units whose activation is asleep on its left side at every valid step."""
-    activation = trace.layer.cell.gate_activations[gate]
+    activation = trace.cell.activation(gate)
     if not isinstance(activation, Activation) or not activation.definition.elementwise:
         return ()  # nothing is known about where its slope is zero
     sleeps = activation.definition.saturates == "left" or activation.lower == 0
     if not sleeps or activation.definition.learnable or not trace.valid.any():
         return ()
-    values = received[trace.valid]
+    values = trace.received[gate][trace.valid]
     slope = to_numpy(activation.derivative(keras.ops.convert_to_tensor(values)))
     asleep = (np.abs(slope) < ASLEEP) & (values <= 0)
     return tuple(int(unit) for unit in np.flatnonzero(asleep.all(axis=0)))

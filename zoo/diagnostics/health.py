@@ -7,12 +7,18 @@ from typing import Any, cast
 
 import keras
 
-from zoo.diagnostics.flow import GradientFlow, gradient_flow
+from zoo.diagnostics.flow import FlowMeter, GradientFlow
 from zoo.diagnostics.gates import GateReport, gates_of
 from zoo.diagnostics.non_finite import NonFinite, non_finite_of
-from zoo.diagnostics.recording import record
+from zoo.diagnostics.recording import Recorder, Recording
 
 SHARE, FREE = 0.03, 1.0  # share of the training time, and seconds, that examinations may cost
+RUN = 2.0  # a first look takes about twice as long as it has taken when the last recurrent layer is compiled
+FLOW = 3.0  # the first gradient flow takes about three times as long as the first look without it
+
+
+class _TooDear(Exception):
+    """A first look would cost more than is allowed."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,16 @@ class Health(keras.callbacks.Callback):
 
     It looks before the first batch, after batches 1, 2, 4, 8, ... (a ReLU LSTM can run away within one epoch) and at
     the end of epochs, as long as looking costs less than 3 % of the time so far or 1 second in all, whichever is
-    more. Training is the same with and without it: nothing is assigned and no random number is drawn.
+    more. The first look compiles; what would cost more than that, by the time that its first layers took, waits until
+    the training has lasted long enough. Training is the same with and without it: nothing is assigned and no random
+    number is drawn.
 
     Args:
         inputs: The probe: a batch as the model takes it. 16 rows are enough.
-        targets: Targets of the probe; with them the gradient flow is measured under the model's own loss.
-        every: Look at the end of every so many epochs and before the first batch, whatever it costs; `None` keeps
-            to the cost above.
+        targets: Targets of the probe; with them the gradient flow is measured under the model's own loss, in the looks
+            in which there is time for it.
+        every: Look at the end of every so many epochs and before the first batch, whatever it costs, and measure the
+            gradient flow each time; `None` keeps to the cost above.
 
     Attributes:
         history: One `Checkup` a look.
@@ -94,11 +103,15 @@ class Health(keras.callbacks.Callback):
         self.history: list[Checkup] = []
         self.seconds = 0.0
         self._started = 0.0
-        self._last_cost = 0.0
         self._epoch = self._batch = 0
+        self._recorder: Recorder | None = None
+        self._meter: FlowMeter | None = None
+        # Expected seconds of a look, and of the gradient flow in it; both first cost more than later.
+        self._expected, self._expected_flow = 0.0, 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._started = time.perf_counter()
+        self._recorder = self._meter = None  # the model may be another, or compiled anew
         self._look()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -113,25 +126,63 @@ class Health(keras.callbacks.Callback):
         if self._epoch % self.every == 0 if self.every else self._affordable():
             self._look()
 
+    @property
+    def _left(self) -> float:
+        """Seconds that looking may still cost now."""
+        return max(FREE, SHARE * (time.perf_counter() - self._started)) - self.seconds
+
     def _affordable(self) -> bool:
-        allowed = max(FREE, SHARE * (time.perf_counter() - self._started))
-        # The first look warms the framework up, so its cost says nothing about the next.
-        expected = self._last_cost if len(self.history) > 1 else 0.0
-        return self.seconds + expected < allowed
+        return self._expected < self._left
 
     def _look(self) -> None:
         if self.history and self.history[-1].non_finite and self.history[-1].non_finite.origin == "weight":
             return  # destroyed weights do not come back, and everything after them is NaN
-        started = time.perf_counter()
-        flow = None
-        with _global_generator_kept():
-            recording = record(self.model, self.inputs)
-            gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
-            if self.targets is not None and bad is None:
-                flow = gradient_flow(self.model, self.inputs, self.targets, self.model.loss)
+        before, started = self.seconds, time.perf_counter()
+        try:
+            with _global_generator_kept():
+                self._examine(started, before)
+        except _TooDear:
+            pass  # what it would cost is now expected of the next
+        finally:
+            self.seconds = before + time.perf_counter() - started
+
+    def _examine(self, started: float, before: float) -> None:
+        first = self._recorder is None or not self.history
+        if self._recorder is None:
+            self._recorder = Recorder(self.model, self.inputs, compiled=not self.model.run_eagerly)
+        recording = self._recorder(self._checkpoint(started) if first and self.every is None else None)
+        gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
+        took = time.perf_counter() - started
+        self.seconds = before + took
+        self._expected = 0.0 if first else took  # the first is no measure of the next
+        if first:
+            self._expected_flow = FLOW * took
+        flow = self._flow(recording) if self.targets is not None and bad is None else None
         self.history.append(Checkup(self._epoch, self._batch, gates, bad, flow))
-        self._last_cost = time.perf_counter() - started
-        self.seconds += self._last_cost
+
+    def _flow(self, recording: Recording) -> GradientFlow | None:
+        if self.every is None and self._expected_flow > self._left:
+            return None
+        started, first = time.perf_counter(), self._meter is None
+        if self._meter is None:
+            self._meter = FlowMeter(
+                self.model, self.inputs, self.targets, self.model.loss, recording, not self.model.run_eagerly
+            )
+        flow = self._meter()
+        self._expected_flow = 0.0 if first else time.perf_counter() - started
+        return flow
+
+    def _checkpoint(self, started: float) -> Any:
+        """Stops a first look after the recurrent layers that have shown that all of them would cost too much."""
+        left = self._left
+
+        def check(done: int, layers: int) -> None:
+            expected = RUN * (time.perf_counter() - started) * layers / done
+            if expected > left:
+                self._expected = expected
+                raise _TooDear
+
+        return check
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.diagnostics.cells import gate_of_weight
+from zoo.diagnostics.loop import Trace
 from zoo.diagnostics.recording import Call, Recording, record, to_numpy
-from zoo.diagnostics.replay import PARTS, Trace, trace
-from zoo.diagnostics.walk import is_zoo_lstm
 
 REMEDIES = {
     "input": "check the data and its normalisation before training",
@@ -28,7 +28,7 @@ class NonFinite:
         origin: "input", "weight" or "value" (computed from finite inputs and weights).
         layer: Path of the layer inside the model, or the name of the input.
         part: "input_gate", "forget_gate", "candidate", "output_gate", "cell_state" or "hidden_state" of an LSTM;
-            "output" of another layer; "features" of an input.
+            "hidden_state" of another recurrent layer that is known; "output" of any other; "features" of an input.
         step: Position in the sequence, from 0; `None` where there is no time axis.
         row: Row of the batch; `None` for a weight of a layer without steps.
         unit: Unit of the layer, or channel of the input.
@@ -63,8 +63,9 @@ def find_non_finite(
     """Find the first NaN or infinity on the way of a batch through a model, on any backend.
 
     First means: an input before any layer; then layers in the order they run; in a layer its weights, then its steps
-    in reading order; in a step of a zoo LSTM the gates i, f, c, o, then the cell state, then the hidden state. Steps
-    that a mask hides are skipped, and so are inputs that no layer reads because of it.
+    in reading order; in a step of an LSTM the gates i, f, c, o, then the cell state, then the hidden state; with
+    peepholes the cell state comes before o, which sees it. In a stack of cells each step runs through all of them.
+    Steps that a mask hides are skipped, and so are inputs that no layer reads because of it.
 
     Args:
         model: A built model or layer.
@@ -101,10 +102,13 @@ def _findings(recording: Recording, inputs: Any) -> Iterator[NonFinite]:
     for name, array in _named(inputs):
         yield from _in_array(array, "input", name, "features", _visible(recording, array.shape))
     for call in recording.calls:
-        if is_zoo_lstm(call.layer):
-            yield from _in_lstm(call)
-        else:
-            yield from _in_layer(call, recording)
+        yield from _in_gates_weights(call.traces)
+        yield from _in_weights(call)
+        # An output may be finite although a state overflowed, since tanh turns infinity into 1.
+        yield from _in_steps(call.traces)
+        for output in call.outputs:
+            array = to_numpy(output)
+            yield from _in_array(array, "value", call.name, "output", _visible(recording, array.shape))
 
 
 def _named(inputs: Any) -> list[tuple[str, NDArray[Any]]]:
@@ -115,10 +119,8 @@ def _named(inputs: Any) -> list[tuple[str, NDArray[Any]]]:
 def _visible(recording: Recording, shape: Sequence[int]) -> NDArray[np.bool_] | None:
     """The mask of the first masked recurrent layer over the same rows and steps: what it hides, no one reads."""
     for call in recording.calls:
-        if isinstance(call.layer, keras.layers.RNN) and call.mask is not None:
-            mask = to_numpy(call.mask).astype(bool)
-            if tuple(shape[:2]) == mask.shape:
-                return mask
+        if call.mask is not None and tuple(shape[:2]) == call.mask.shape:
+            return call.mask
     return None
 
 
@@ -157,50 +159,45 @@ def _bad_weights(layer: Any) -> Iterator[tuple[Any, NDArray[Any], tuple[int, ...
             yield weight, array, tuple(int(i) for i in np.argwhere(bad)[0])
 
 
-def _in_layer(call: Call, recording: Recording) -> Iterator[NonFinite]:
+def _in_weights(call: Call) -> Iterator[NonFinite]:
     for weight, array, place in _bad_weights(call.layer):
         unit = place[-1] if place else None
         label = f"{weight.name}{list(place)}"
         yield NonFinite("weight", call.name, "output", None, None, unit, float(array[place]), label)
-    for output in keras.tree.flatten(call.outputs):
-        array = to_numpy(output)
-        yield from _in_array(array, "value", call.name, "output", _visible(recording, array.shape))
 
 
-def _in_lstm(call: Call) -> Iterator[NonFinite]:
-    # Always run again: an output may be finite although a state overflowed, since tanh turns infinity into 1.
-    replayed = trace(call)
-    for weight, array, place in _bad_weights(call.layer):
-        part, unit = _gate_of(weight.name, place, call.layer.cell.units)
-        step, row = _first_read(replayed)
-        label = f"{weight.name}{list(place)}"
-        yield NonFinite("weight", call.name, part, step, row, unit, float(array[place]), label)
-    yield from _in_trace(replayed)
+def _in_gates_weights(traces: Sequence[Trace]) -> Iterator[NonFinite]:
+    for trace in traces:
+        for weight, array, place in _bad_weights(trace.cell.core) if trace.cell.gated else ():
+            part, unit = gate_of_weight(
+                trace.cell, weight.name, array.shape[-1] if place else 1, place[-1] if place else 0
+            )
+            # Statistics of batch normalisation have a row for each step.
+            step, row = _first_read(trace, place[0] if "moving_" in weight.name else 0)
+            label = f"{weight.name}{list(place)}"
+            yield NonFinite("weight", trace.cell.name, part, step, row, unit, float(array[place]), label)
 
 
-def _gate_of(weight: str, place: tuple[int, ...], units: int) -> tuple[str, int]:
-    if weight in ("kernel", "recurrent_kernel", "bias"):
-        return PARTS[place[-1] // units], place[-1] % units
-    # The parameter of an activation is named after the gate that owns it: "candidate_slope".
-    owner = next((part for part in PARTS[:4] if weight.startswith(part)), "hidden_state")
-    return owner, place[-1] if place else 0
+def _in_steps(traces: Sequence[Trace]) -> Iterator[NonFinite]:
+    for position in traces[0].order if traces else ():
+        for trace in traces:  # all of one layer, so they share their steps
+            yield from _in_step(trace, int(position))
 
 
-def _first_read(replayed: Trace) -> tuple[int | None, int | None]:
-    """The first step in reading order that some row does not skip, and that row."""
-    for position in replayed.order:
-        rows = np.flatnonzero(replayed.valid[:, position])
-        if len(rows):
-            return int(position), int(rows[0])
-    return None, None
+def _first_read(trace: Trace, skip: int) -> tuple[int | None, int | None]:
+    """The first step in reading order that is some row's valid step after `skip` others, and that row."""
+    count = np.cumsum(trace.valid[:, trace.order], axis=1)
+    reads = trace.valid[:, trace.order] & (count == skip + 1)
+    if not reads.any():
+        return None, None
+    place = int(np.flatnonzero(reads.any(axis=0))[0])
+    return int(trace.order[place]), int(np.flatnonzero(reads[:, place])[0])
 
 
-def _in_trace(replayed: Trace) -> Iterator[NonFinite]:
-    for position in replayed.order:
-        for part in PARTS:
-            values = replayed.parts[part][:, position]
-            bad = _bad(values) & replayed.valid[:, position, None]
-            if bad.any():
-                row, unit = (int(i) for i in np.argwhere(bad)[0])
-                yield NonFinite("value", replayed.name, part, int(position), row, unit, float(values[row, unit]))
-                return
+def _in_step(trace: Trace, position: int) -> Iterator[NonFinite]:
+    for part, values in trace.parts.items():
+        bad = _bad(values[:, position]) & trace.valid[:, position, None]
+        if bad.any():
+            row, unit = (int(i) for i in np.argwhere(bad)[0])
+            value = float(values[row, position, unit])
+            yield NonFinite("value", trace.cell.name, part, position, row, unit, value)

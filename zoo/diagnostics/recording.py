@@ -1,6 +1,6 @@
-"""What every layer of a model receives and returns for one batch, without leaving a trace in the model."""
+"""What every layer of a model returns for one batch, and what happens inside its cells, without leaving a trace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from zoo.diagnostics.cells import cells_of
+from zoo.diagnostics.loop import Trace, WideLoop
+from zoo.diagnostics.running import pays, stateless
 from zoo.diagnostics.walk import intercepted, leaf_layers, require_built, tensors
 
 Tensor = Any
+Checkpoint = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -21,42 +25,32 @@ class Call:
     Attributes:
         name: Path of the layer inside the model, "bidirectional_1/forward_lstm_1".
         layer: The layer.
-        arguments: What its `call` received, by name.
-        outputs: What it returned.
+        outputs: The tensors that it returned.
+        mask: The mask over steps that a recurrent layer received, bool (batch, steps), or `None`.
+        traces: One for each cell of a recurrent layer that can be watched.
     """
 
     name: str
     layer: keras.layers.Layer
-    arguments: dict[str, Any]
-    outputs: Any
-
-    @property
-    def inputs(self) -> Any:
-        """The first argument."""
-        return next(iter(self.arguments.values()))
-
-    @property
-    def mask(self) -> Tensor | None:
-        """The mask over steps that a recurrent layer received, bool (batch, steps)."""
-        mask = self.arguments.get("mask")
-        return mask[0] if isinstance(mask, list | tuple) else mask
+    outputs: list[Tensor]
+    mask: NDArray[np.bool_] | None
+    traces: tuple[Trace, ...]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One pass of a batch through a model.
-
-    Attributes:
-        calls: In the order in which the layers finished.
-        outputs: What the model returned.
-    """
+    """One pass of a batch through a model: its calls in the order in which the layers finished."""
 
     calls: tuple[Call, ...]
-    outputs: Any
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """Those of all calls."""
+        return tuple(trace for call in self.calls for trace in call.traces)
 
 
-def record(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, Any] | None = None) -> Recording:
-    """Run `model` on `inputs` as at inference and keep what every layer received and returned.
+class Recorder:
+    """Runs `model` on a batch as at inference and keeps what is computed; a second time it is cheaper.
 
     The model is as before afterwards: states of stateful layers, seeds and running statistics do not move.
 
@@ -64,34 +58,103 @@ def record(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, 
         model: A built model or layer.
         inputs: What the model takes: an array, or a list or dict of arrays.
         call_arguments: Further arguments of the call, such as `{"mask": mask}`.
+        compiled: Whether to compile the pass; `None` decides by the length of the sequences.
 
     Raises:
         ValueError: The model is not built.
+    """
+
+    def __init__(
+        self,
+        model: keras.layers.Layer,
+        inputs: Any,
+        call_arguments: Mapping[str, Any] | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        require_built(model)
+        self._model = model
+        self._layers = leaf_layers(model)
+        self._batch = tensors(inputs)
+        self._arguments = {name: ops.convert_to_tensor(value) for name, value in (call_arguments or {}).items()}
+        self._run = stateless(self._pass, model, pays(model, inputs) if compiled is None else compiled)
+        self._called: list[tuple[str, WideLoop | None]] = []
+        self._checkpoint: Checkpoint | None = None
+
+    def __call__(self, checkpoint: Checkpoint | None = None) -> Recording:
+        """Run the pass.
+
+        Args:
+            checkpoint: Called with the number of recurrent layers that are done and that of all, after each; where
+                the pass is compiled, while that happens. It may raise.
+        """
+        self._checkpoint = checkpoint
+        made = self._run(self._batch, self._arguments)
+        pairs = zip(self._called, made, strict=True)
+        return Recording(tuple(self._call(name, loop, *results) for (name, loop), results in pairs))
+
+    def _call(
+        self, name: str, loop: WideLoop | None, outputs: list[Tensor], mask: Tensor | None, notes: Tensor | None
+    ) -> Call:
+        valid = None if mask is None else to_numpy(mask).astype(bool)
+        traces = () if loop is None or notes is None else loop.traces(to_numpy(notes), valid)
+        return Call(name, self._layers[name], outputs, valid, traces)
+
+    def _pass(self, batch: Any, arguments: dict[str, Tensor]) -> list[Any]:
+        """Tensors alone, so that it can be compiled; what is no tensor is kept in `_called`."""
+        names = {id(layer): name for name, layer in self._layers.items()}
+        cells = {name: cells_of(layer, name) for name, layer in self._layers.items()}
+        watched = [self._layers[name] for name, found in cells.items() if found]
+        self._called, made, inside, done = [], [], {}, []
+
+        def watch(layer: Any, original: Any, given: dict[str, Any]) -> Any:
+            loop = WideLoop(cells[names[id(layer)]])
+            result, notes = loop(given)
+            inside[id(layer)] = (loop, notes)
+            done.append(layer)
+            return result
+
+        def keep(layer: Any, original: Any, given: dict[str, Any]) -> Any:
+            outputs = original()
+            loop, notes = inside.pop(id(layer), (None, None))
+            mask = given.get("mask") if isinstance(layer, keras.layers.RNN) else None
+            mask = mask[0] if isinstance(mask, list | tuple) else mask
+            self._called.append((names[id(layer)], loop))
+            made.append(([leaf for leaf in keras.tree.flatten(outputs) if ops.is_tensor(leaf)], mask, notes))
+            if loop is not None and self._checkpoint is not None:
+                self._checkpoint(len(done), len(watched))
+            return outputs
+
+        with intercepted(self._layers.values(), keep), intercepted(watched, watch, "inner_loop"):
+            self._model(batch, **arguments, **_inference(self._model))
+        return made
+
+
+def record(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, Any] | None = None) -> Recording:
+    """One pass of a `Recorder` made for it.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="dense")])
-    >>> [(call.name, tuple(call.outputs.shape)) for call in record(model, np.ones((1, 2), "float32")).calls]
+    >>> [(call.name, tuple(call.outputs[0].shape)) for call in record(model, np.ones((1, 2), "float32")).calls]
     [('dense', (1, 3))]
     """
-    require_built(model)
-    names = {id(layer): name for name, layer in leaf_layers(model).items()}
-    calls: list[Call] = []
-
-    def keep(layer: Any, original: Any, arguments: dict[str, Any]) -> Any:
-        outputs = original()
-        calls.append(Call(names[id(layer)], layer, arguments, outputs))
-        return outputs
-
-    # A stateless scope holds back every assignment that the pass would make.
-    with intercepted(leaf_layers(model).values(), keep), keras.StatelessScope():
-        outputs = model(tensors(inputs), **_with_training(model, call_arguments))
-    return Recording(tuple(calls), outputs)
+    return Recorder(model, inputs, call_arguments)()
 
 
-def _with_training(model: keras.layers.Layer, call_arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+def unknown_cells(recording: Recording, gated: bool = False) -> tuple[str, ...]:
+    """Names of the recurrent layers, or of single cells inside, that are not known; with `gated`, not watched."""
+    names: list[str] = []
+    for call in recording.calls:
+        if isinstance(call.layer, keras.layers.RNN):
+            cells = cells_of(call.layer, call.name) if call.traces else ()
+            names += (
+                [cell.name for cell in cells if not (cell.gated if gated else cell.known)] if cells else [call.name]
+            )
+    return tuple(names)
+
+
+def _inference(model: keras.layers.Layer) -> dict[str, bool]:
     # `training` goes to every layer inside, but a plain layer without that argument would refuse it.
-    given = {name: ops.convert_to_tensor(value) for name, value in (call_arguments or {}).items()}
-    return {**given, "training": False} if isinstance(model, keras.Model) else given
+    return {"training": False} if isinstance(model, keras.Model) else {}
 
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:

@@ -7,8 +7,10 @@ import keras
 import numpy as np
 
 from zoo.activations import Activation
+from zoo.diagnostics.cells import Cell, cells_of
 from zoo.diagnostics.recording import to_numpy
 from zoo.diagnostics.walk import require_built
+from zoo.layers import BatchNormLSTM, LayerNormLSTMCell, ProjectionLSTMCell
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,12 @@ class GateSpectrum:
     """The block of the recurrent kernel that feeds one gate.
 
     Attributes:
-        layer: Name of the layer.
+        layer: Name of the layer, and of the cell where it has several: "rnn/lstm_cell_1".
         gate: "input_gate", "forget_gate", "candidate" or "output_gate".
         radius: Largest absolute eigenvalue: what h is multiplied by per step in the long run, were the block alone.
         norm: Largest singular value: the most that one step can stretch h.
-        unbounded: Whether the gate's activation lets large values through.
+        unbounded: Whether large values get through: the gate's activation has no bound, and nothing normalises the
+            recurrence before it.
     """
 
     layer: str
@@ -32,7 +35,7 @@ class GateSpectrum:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The spectra of every gate of a layer, of both directions where it has two."""
+    """The spectra of every gate of a layer, of both directions and of every cell where it has several."""
 
     gates: tuple[GateSpectrum, ...]
 
@@ -63,11 +66,16 @@ class Spectrum:
 def spectral_radius(layer: keras.layers.Layer) -> Spectrum:
     """Measure the recurrent kernel of an LSTM, one square block (units, units) a gate.
 
+    With a recurrent projection P the block is what brings the narrow state back to itself, U @ P. Kernels of a cell
+    that normalises its recurrence are measured as they are, before that. Further recurrent weights of a variant
+    ("FGR", peepholes) are not in it.
+
     Args:
-        layer: A built `LSTM` of the zoo or of Keras, or a `Bidirectional` of one.
+        layer: A built `LSTM` of the zoo or of Keras, a recurrent layer with cells of the zoo's family, or a
+            `Bidirectional` of one.
 
     Raises:
-        TypeError: `layer` has no recurrent kernel of four blocks.
+        TypeError: `layer` has no cell with the gates of an LSTM.
         ValueError: `layer` is not built.
 
     Example:
@@ -80,23 +88,30 @@ def spectral_radius(layer: keras.layers.Layer) -> Spectrum:
     if isinstance(layer, keras.layers.Bidirectional):
         parts = (layer.forward_layer, layer.backward_layer)
         return Spectrum(tuple(gate for part in parts for gate in spectral_radius(part).gates))
-    if not isinstance(getattr(layer, "cell", None), keras.layers.LSTMCell):
+    cells = [cell for cell in cells_of(layer, layer.name) if cell.gated]
+    if not cells:
         raise TypeError(
-            f"spectral_radius received {type(layer).__name__} {layer.name!r}; expected an LSTM or a Bidirectional "
-            "of one: pass model.get_layer(...)"
+            f"spectral_radius received {type(layer).__name__} {layer.name!r}; expected an LSTM, a recurrent layer with "
+            "LSTM cells or a Bidirectional of one: pass model.get_layer(...)"
         )
     require_built(layer)
-    kernel = to_numpy(layer.cell.recurrent_kernel).astype("float64")
-    names = ("input_gate", "forget_gate", "candidate", "output_gate")
-    return Spectrum(
-        tuple(_measure(layer, name, block) for name, block in zip(names, np.split(kernel, 4, 1), strict=True))
-    )
+    return Spectrum(tuple(spectrum for cell in cells for spectrum in _of_cell(cell)))
 
 
-def _measure(layer: Any, gate: str, block: Any) -> GateSpectrum:
-    own = getattr(layer.cell, "gate_activations", {}).get(gate)
-    unbounded = isinstance(own, Activation) and not own.bounded
+def _of_cell(cell: Cell) -> list[GateSpectrum]:
+    kernel = to_numpy(cell.core.recurrent_kernel).astype("float64")
+    blocks = np.split(kernel, len(cell.blocks), 1)
+    if isinstance(cell.core, ProjectionLSTMCell):
+        projection = to_numpy(cell.core.projection_kernel).astype("float64")
+        blocks = [block @ projection for block in blocks]
+    return [_measure(cell, gate, block) for gate, block in zip(cell.blocks, blocks, strict=True)]
+
+
+def _measure(cell: Cell, gate: str, block: Any) -> GateSpectrum:
+    own = cell.activation(gate)
+    normalised = isinstance(cell.core, LayerNormLSTMCell) or isinstance(cell.layer, BatchNormLSTM)
+    unbounded = isinstance(own, Activation) and not own.bounded and not normalised
     if not np.isfinite(block).all():
-        return GateSpectrum(layer.name, gate, float("nan"), float("nan"), unbounded)
+        return GateSpectrum(cell.name, gate, float("nan"), float("nan"), unbounded)
     radius = float(np.abs(np.linalg.eigvals(block)).max())
-    return GateSpectrum(layer.name, gate, radius, float(np.linalg.norm(block, 2)), unbounded)
+    return GateSpectrum(cell.name, gate, radius, float(np.linalg.norm(block, 2)), unbounded)

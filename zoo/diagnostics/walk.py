@@ -8,8 +8,6 @@ from typing import Any
 
 import keras
 
-from zoo.layers import LSTM, LSTMCell
-
 
 def leaf_layers(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
     """The layers inside `model` that hold no other layers that this package looks into, by path.
@@ -17,6 +15,7 @@ def leaf_layers(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
     It looks into models and into `Bidirectional`; any other layer is one piece.
 
     Example:
+    >>> from zoo.layers import LSTM
     >>> two_ways = keras.layers.Bidirectional(LSTM(2, name="lstm"), name="two_ways")
     >>> list(leaf_layers(keras.Sequential([keras.Input((None, 1)), two_ways, keras.layers.Dense(1, name="head")])))
     ['two_ways/forward_lstm', 'two_ways/backward_lstm', 'head']
@@ -41,14 +40,6 @@ def _leaves(layer: keras.layers.Layer, path: tuple[str, ...]) -> Iterator[tuple[
         yield path or (layer.name,), layer
 
 
-def is_zoo_lstm(layer: keras.layers.Layer) -> bool:
-    """Whether `layer` computes the recurrence that `zoo.layers.LSTM` documents, and so can be run again by hand.
-
-    A subclass whose cell has a step of its own is not.
-    """
-    return isinstance(layer, LSTM) and type(layer.cell).call is LSTMCell.call
-
-
 def require_built(model: keras.layers.Layer) -> None:
     """Raise `ValueError` where `model` has no weights yet."""
     if not model.built:
@@ -64,30 +55,46 @@ def tensors(inputs: Any) -> Any:
 
 
 @contextlib.contextmanager
-def intercepted(
-    layers: Iterable[keras.layers.Layer], replacement: Callable[[keras.layers.Layer, Any, dict[str, Any]], Any]
-) -> Iterator[None]:
-    """Within the block, `layer.call(...)` is `replacement(layer, original_call, arguments)`.
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within the block, `owner.name` is `value`, past Keras, which would track what is assigned to a layer.
 
-    Keras has no hook for what a layer inside a model receives; an attribute of the instance stands before the method
-    of its class, and taking it away again leaves the layer as it was.
+    An attribute of the instance stands before the method of its class, and taking it away again leaves the layer as
+    it was.
     """
-    chosen = list(layers)
+    own, absent = vars(owner), object()
+    before = own.get(name, absent)
+    own[name] = value
     try:
-        for layer in chosen:
-            vars(layer)["call"] = _replaced(layer, layer.call, replacement)
         yield
     finally:
-        for layer in chosen:
-            vars(layer).pop("call", None)
+        if before is absent:
+            del own[name]
+        else:
+            own[name] = before
 
 
-def _replaced(layer: Any, original: Any, replacement: Any) -> Callable[..., Any]:
+@contextlib.contextmanager
+def intercepted(
+    layers: Iterable[keras.layers.Layer],
+    replacement: Callable[[keras.layers.Layer, Any, dict[str, Any]], Any],
+    method: str = "call",
+) -> Iterator[None]:
+    """Within the block, `layer.method(...)` is `replacement(layer, original_method, arguments)`.
+
+    Keras has no hook for what a layer inside a model receives.
+    """
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(replaced(layer, method, _replacing(layer, getattr(layer, method), replacement)))
+        yield
+
+
+def _replacing(layer: Any, original: Any, replacement: Any) -> Callable[..., Any]:
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         return replacement(layer, functools.partial(original, *args, **kwargs), dict(bound.arguments))
 
-    return call
+    return method

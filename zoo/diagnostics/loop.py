@@ -1,0 +1,177 @@
+"""The loop of a recurrent layer, run by Keras as ever, with what happens inside a step as further columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from zoo.diagnostics.cells import Cell, noting
+from zoo.diagnostics.walk import replaced
+from zoo.layers._batch_norm_cell import BatchNormCell
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that one call of a cell computed. A step is a position in the sequence, whichever way it is read.
+
+    Attributes:
+        cell: The cell.
+        parts: An array (batch, steps, width) for each of the cell's parts that it computes, in the order of a step;
+            what stands at a masked step means nothing.
+        received: The same for "candidate" and "hidden": what these activations received.
+        valid: Bool (batch, steps): false where the step was masked.
+        order: Positions in the order in which the layer read them.
+    """
+
+    cell: Cell
+    parts: dict[str, NDArray[Any]]
+    received: dict[str, NDArray[Any]]
+    valid: NDArray[np.bool_]
+    order: NDArray[np.int64]
+
+
+@dataclass
+class WideLoop:
+    """Stands for `inner_loop` of a recurrent layer.
+
+    Keras's loop on every backend carries one output a step, so the notes are columns to the right of it; in the same
+    way what is to be added to the hidden states is columns to the right of the inputs.
+
+    Attributes:
+        cells: All cells of the layer.
+        notes: Whether to note what happens, beside running.
+        columns: Index of the cell, part and width of each note, once the loop has run.
+    """
+
+    cells: tuple[Cell, ...]
+    notes: bool = True
+    columns: list[tuple[int, str, int]] = field(default_factory=list)
+
+    def __call__(self, arguments: dict[str, Any], added: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Run the loop.
+
+        Args:
+            arguments: Those of `inner_loop`, by name.
+            added: (batch, steps, widths of all hidden states) to add to them after each step, or `None`.
+
+        Returns:
+            What `inner_loop` returns, and the notes (batch, steps, columns) in reading order.
+        """
+        layer, sequences, states = self.cells[0].layer, arguments["sequences"], list(arguments["initial_state"])
+        channels, outputs_wide = sequences.shape[-1], [0]
+        if added is not None:
+            sequences = ops.concatenate([sequences, ops.cast(added, sequences.dtype)], axis=-1)
+        counted = isinstance(layer.cell, BatchNormCell)
+        if counted:  # its statistics are those of the row's own step
+            states.append(ops.zeros((ops.shape(sequences)[0], 1), dtype="int32"))
+
+        def step(inputs: Tensor, before: Any) -> tuple[Tensor, Any]:
+            own, offsets = (inputs, None) if added is None else (inputs[:, :channels], inputs[:, channels:])
+            output, after, noted = self._step(own, before, offsets)
+            outputs_wide[0] = output.shape[-1]
+            return ops.concatenate([output, *noted], axis=-1), after
+
+        mask = arguments.get("mask")
+        mask = mask[0] if isinstance(mask, list | tuple) else mask
+        run = _keras_loop if mask is None or keras.backend.backend() != "jax" else _keras_loop_on_jax
+        last, every, states = run(layer, step, sequences, states, mask)
+        own = outputs_wide[0]
+        result = last[..., :own], every[..., :own], states[:-1] if counted else states
+        return result, every[..., own:]
+
+    def _step(self, inputs: Tensor, before: Any, offsets: Tensor | None) -> tuple[Tensor, Any, list[Tensor]]:
+        """One step of every cell, each fed by the one before it."""
+        states = before if self.cells[0].stacked else [before]
+        after: list[Any] = []
+        noted: list[Tensor] = []
+        self.columns, start = [], 0
+        for index, (cell, own) in enumerate(zip(self.cells, states, strict=True)):
+            inputs, new, seen = self._one(cell, inputs, own)
+            if offsets is not None and cell.known:
+                inputs = inputs + offsets[:, start : start + cell.width]
+                new, start = [inputs, *new[1:]], start + cell.width
+            if self.notes and cell.known:
+                seen |= dict(zip(("hidden_state", "cell_state")[: 2 if cell.gated else 1], new, strict=False))
+            self.columns += [(index, part, int(tensor.shape[-1])) for part, tensor in seen.items()]
+            noted += seen.values()
+            after.append(new if keras.tree.is_nested(own) else new[0])
+        return inputs, after if self.cells[0].stacked else after[0], noted
+
+    def _one(self, cell: Cell, inputs: Tensor, states: Any) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        seen: dict[str, Tensor] = {}
+        states = list(states) if keras.tree.is_nested(states) else [states]
+        if self.notes and cell.gated:
+            with noting(cell, seen.__setitem__):
+                output, new = _advance(cell.outer, inputs, states)
+        else:
+            output, new = _advance(cell.outer, inputs, states)
+        return output, list(new) if keras.tree.is_nested(new) else [new], seen
+
+    def traces(self, notes: NDArray[Any], mask: NDArray[np.bool_] | None) -> tuple[Trace, ...]:
+        """The notes cut up, one `Trace` a cell that is known."""
+        backwards = bool(self.cells[0].layer.go_backwards)
+        if backwards:
+            notes = notes[:, ::-1]
+        steps = np.arange(notes.shape[1])
+        found: list[dict[str, NDArray[Any]]] = [{} for _ in self.cells]
+        start = 0
+        for index, part, width in self.columns:
+            found[index][part] = notes[..., start : start + width]
+            start += width
+        valid = np.ones(notes.shape[:2], bool) if mask is None else mask
+        order = steps[::-1] if backwards else steps
+        return tuple(
+            Trace(cell, _in_order(cell.parts, seen), _received(seen), valid, order)
+            for cell, seen in zip(self.cells, found, strict=True)
+            if cell.known
+        )
+
+
+def _in_order(parts: Sequence[str], seen: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {part: seen[part] for part in parts if part in seen}
+
+
+def _received(seen: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {part.removesuffix("_input"): values for part, values in seen.items() if part.endswith("_input")}
+
+
+def _advance(cell: Any, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, Any]:
+    """One step of a cell at inference."""
+    if not isinstance(cell, BatchNormCell):
+        output, new = (cell if callable(cell) else cell.call)(inputs, states)
+        return output, new
+    hidden, state, count = states
+    step, keep = count[:, 0], ops.ones_like(count, dtype="bool")
+    z = cell.normalize_input(ops.matmul(inputs, cell.kernel), cell.moving("input", step))
+    moments = [*cell.moving("recurrent", step), *cell.moving("cell", step)]
+    new, _ = cell.step(z, [hidden, state], keep, moments, cell.functions())
+    return new[0], [*new, count + 1]
+
+
+def _keras_loop(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor | None) -> Any:
+    """Keras's own loop over `step`, every output returned; unrolled it would only be slower here."""
+    with replaced(layer, "cell", step), replaced(layer, "return_sequences", True), replaced(layer, "unroll", False):
+        return keras.layers.RNN.inner_loop(layer, sequences, states, mask)
+
+
+def _keras_loop_on_jax(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor) -> Any:
+    """On JAX Keras takes the first state for the output that a masked step repeats, so it has to be that."""
+    import jax
+
+    wide, _ = jax.eval_shape(step, sequences[:, 0], states)
+    hidden = keras.tree.flatten(states[-1] if keras.tree.is_nested(states[-1]) else states)[0]
+    rest = ops.zeros((wide.shape[0], wide.shape[-1] - hidden.shape[-1]), dtype=wide.dtype)
+
+    def with_output(inputs: Tensor, before: Any) -> tuple[Tensor, Any]:
+        output, after = step(inputs, before[1:])
+        return output, [output, *after]
+
+    states = [ops.concatenate([ops.cast(hidden, wide.dtype), rest], axis=-1), *states]
+    last, every, states = _keras_loop(layer, with_output, sequences, states, mask)
+    return last, every, states[1:]

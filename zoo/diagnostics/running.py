@@ -1,0 +1,69 @@
+"""A pass through a model that assigns nothing, compiled where that pays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+# A step of an LSTM run eagerly on TensorFlow costs about 2 ms, compiling its loop 100 ms however many steps it has.
+LONG = 50
+
+
+def stateless(function: Callable[..., Any], model: keras.layers.Layer, compiled: bool) -> Callable[..., Any]:
+    """`function(*structures_of_tensors)` with every assignment to a variable held back, the model as it is now.
+
+    Compiled, it reads the model's variables anew each time; it must be given the same shapes.
+
+    Example:
+    >>> import numpy as np
+    >>> layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    >>> layer.build((None, 2))
+    >>> run = stateless(layer, layer, compiled=True)
+    >>> [float(run(keras.ops.ones((1, 2)))[0, 0]), layer.set_weights([np.zeros((2, 1))])]
+    [2.0, None]
+    >>> float(run(keras.ops.ones((1, 2)))[0, 0])
+    0.0
+    """
+    backend = keras.backend.backend()
+    if backend == "jax" and compiled:
+        return _compiled_by_jax(function, model)
+
+    def run(*arguments: Any) -> Any:
+        with keras.StatelessScope():
+            return function(*arguments)
+
+    return _compiled_by_tensorflow(run) if backend == "tensorflow" and compiled else run
+
+
+def _compiled_by_tensorflow(run: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    made: list[Any] = []
+
+    def call(*arguments: Any) -> Any:
+        if not made:  # autograph, which Keras's layers do not need, takes longer than all the rest
+            made.append(tf.function(run, autograph=False).get_concrete_function(*arguments))
+        return made[0](*arguments)
+
+    return call
+
+
+def _compiled_by_jax(function: Callable[..., Any], model: keras.layers.Layer) -> Callable[..., Any]:
+    import jax
+
+    def with_values(values: list[Any], *arguments: Any) -> Any:
+        # Read inside, the values of the variables would be constants of what is compiled.
+        with keras.StatelessScope(zip(model.variables, values, strict=True)):
+            return function(*arguments)
+
+    run = jax.jit(with_values)
+    return lambda *arguments: run([variable.value for variable in model.variables], *arguments)
+
+
+def pays(model: keras.layers.Layer, inputs: Any) -> bool:
+    """Whether to compile a single pass: the sequences are long, and the model has not asked to run eagerly."""
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax") or getattr(model, "run_eagerly", False):
+        return False
+    long = any(len(leaf.shape) > 2 and leaf.shape[1] >= LONG for leaf in keras.tree.flatten(inputs))
+    return long or backend == "jax"  # which compiles every loop in any case
