@@ -94,8 +94,10 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
         training=options.training,
     )
     batch, steps = operands.x.shape[:2]
-    outputs = tf.ensure_shape(outputs, (batch, steps, units) if options.return_sequences else (batch, units))
-    return outputs, tf.ensure_shape(h, (batch, units)), tf.ensure_shape(c, (batch, units))
+    outputs.set_shape((batch, steps, units) if options.return_sequences else (batch, units))
+    h.set_shape((batch, units))
+    c.set_shape((batch, units))
+    return outputs, h, c
 
 
 def _parameter(activation: Activation, slope: Tensor | None, units: int, dtype: Any) -> Tensor:
@@ -118,7 +120,7 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
         again = native.operations().zoo_lstm(**dict(zip(names, inputs, strict=True)), **attributes, training=True)
         reserve = again[3:6]
     gates, cells, stacked = reserve
-    d_gates, d_bias, d_h0, d_c0, d_parameters = native.operations().zoo_lstm_grad(
+    d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = native.operations().zoo_lstm_grad(
         x=x,
         kernel=kernel,
         recurrent_kernel=recurrent_kernel,
@@ -131,39 +133,32 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
         cell_clip=inputs[9],
         gates=gates,
         cells=cells,
+        inputs=stacked,
         d_outputs=d_outputs,
         d_h_n=d_h,
         d_c_n=d_c,
         **attributes,
     )
-    d_x, d_kernels = _products(x, kernel, stacked, d_gates, dropout)
-    d_kernel, d_recurrent = d_kernels[: kernel.shape[0]], d_kernels[kernel.shape[0] :]
+    d_kernel, d_recurrent = tf.split(d_kernels, [kernel.shape[0], recurrent_kernel.shape[0]])
     d_bias = d_bias if bias.shape.num_elements() else None
+    d_x = _gradient_of_x(x, kernel, d_gates, dropout)
     return [d_x, d_kernel, d_recurrent, d_bias, d_h0, d_c0, None, None, d_parameters, None]
 
 
-def _products(x: Tensor, kernel: Tensor, stacked: Tensor, d_gates: Tensor, dropout: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of x, d_gates W^T, and of [W; U], [x, h]^T d_gates: one large product each.
+def _gradient_of_x(x: Tensor, kernel: Tensor, d_gates: Tensor, dropout: Tensor) -> Tensor:
+    """d_gates W^T, of which TensorFlow drops the computation where nobody asks for it.
 
-    Under dropout each gate saw [x, h] times factors of its own, so it is one for each gate.
+    Under dropout each gate saw x times factors of its own.
     """
-    channels, units = kernel.shape[0], kernel.shape[1] // 4
-
-    def flat(tensor: Tensor, width: int) -> Tensor:
-        return tf.reshape(tensor, (-1, width))
-
     if dropout.shape.rank == 1:
-        d_x = tf.matmul(flat(d_gates, 4 * units), kernel, transpose_b=True)
-        d_kernels = tf.matmul(flat(stacked, channels + units), flat(d_gates, 4 * units), transpose_a=True)
-        return tf.reshape(d_x, tf.shape(x)), d_kernels
-    d_x, columns = tf.zeros_like(x), []
-    for gate in range(4):
-        block = slice(gate * units, (gate + 1) * units)
-        d_gate, factors = d_gates[..., block], dropout[gate][:, None, :]
-        d_masked = tf.matmul(flat(d_gate, units), kernel[:, block], transpose_b=True)
-        d_x += tf.reshape(d_masked, tf.shape(x)) * factors[..., :channels]
-        columns.append(tf.matmul(flat(stacked * factors, channels + units), flat(d_gate, units), transpose_a=True))
-    return d_x, tf.concat(columns, axis=1)
+        return tf.reshape(tf.matmul(d_gates, kernel, transpose_b=True), tf.shape(x))
+    channels, d_x = kernel.shape[0], tf.zeros_like(x)
+    for gate, (d_gate, columns) in enumerate(
+        zip(tf.split(d_gates, 4, axis=1), tf.split(kernel, 4, axis=1), strict=True)
+    ):
+        d_masked = tf.reshape(tf.matmul(d_gate, columns, transpose_b=True), tf.shape(x))
+        d_x += d_masked * dropout[gate][:, None, :channels]
+    return d_x
 
 
 tf.RegisterGradient("ZooLstm")(_gradient)

@@ -1,5 +1,6 @@
 // Which instruction set runs, and on which threads.
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -65,6 +66,8 @@ class FlushDenormals {
 #endif
 };
 
+constexpr int kLookOut = 50;  // microseconds
+
 // A call that has tasks left. It lives on the stack of its caller, who takes it off the list before returning.
 struct Job {
   void (*body)(void*, int64_t);
@@ -99,6 +102,7 @@ class Pool {
     while (helpers_ < limit_ - 1) start_helper();
     if (job.wanted > 0) {
       jobs_.push_back(&job);
+      waiting_.store(1, std::memory_order_relaxed);
       work_.notify_all();
     }
     lock.unlock();
@@ -108,6 +112,7 @@ class Pool {
     for (auto at = jobs_.begin(); at != jobs_.end(); ++at) {
       if (*at == &job) {
         jobs_.erase(at);
+        waiting_.store(!jobs_.empty(), std::memory_order_relaxed);
         break;
       }
     }
@@ -117,6 +122,17 @@ class Pool {
   }
 
  private:
+  // The backward pass of a small layer follows its forward pass within some microseconds, and waking a thread takes
+  // longer than that: a helper that has just worked looks out for a little while before it sleeps.
+  void look_out() const {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(kLookOut);
+    while (waiting_.load(std::memory_order_relaxed) == 0 && std::chrono::steady_clock::now() < until) {
+#if defined(__x86_64__)
+      for (int i = 0; i < 16; ++i) _mm_pause();
+#endif
+    }
+  }
+
   void start_helper() {
     ++helpers_;
     std::thread([this] { help(); }).detach();
@@ -125,9 +141,15 @@ class Pool {
   void help() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
+      if (jobs_.empty()) {
+        lock.unlock();
+        look_out();
+        lock.lock();
+      }
       work_.wait(lock, [&] { return !jobs_.empty(); });
       Job& job = *jobs_.front();
       if (--job.wanted == 0) jobs_.pop_front();
+      waiting_.store(!jobs_.empty(), std::memory_order_relaxed);
       ++job.active;
       lock.unlock();
       job.work();
@@ -139,6 +161,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable work_, free_;
   std::deque<Job*> jobs_;
+  std::atomic<int> waiting_{0};  // whether jobs_ has any, to be seen without the mutex
   int limit_ = 1, in_use_ = 0;
   int helpers_ = 0;
 };

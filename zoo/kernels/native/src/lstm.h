@@ -45,8 +45,7 @@ struct Forward {
   // Out, the reserve for the backward pass, at the place of the step in the sequence. All null at inference.
   T* gates;   // (batch, steps, 4 * units): what each gate's activation gave or received
   T* cells;   // (batch, steps, units): the cell state after the step
-  T* inputs;  // (batch, steps, channels + units): [x, h] before the step, so that the gradients of both kernels are
-              // one product, inputs^T d_gates
+  T* inputs;  // (batch, steps, channels + units): [x, h] before the step
 };
 
 template <class T>
@@ -54,11 +53,13 @@ struct Backward {
   // In: the reserve, and the gradients of what the forward pass put out.
   const T* gates;
   const T* cells;
+  const T* inputs;
   const T* d_outputs;  // (batch, steps, units) or (batch, units)
   const T* d_h_n;      // (batch, units)
   const T* d_c_n;      // (batch, units)
   // Out.
   T* d_gates;       // (batch, steps, 4 * units): of what each gate's activation received; may be `gates`; 0 where masked
+  T* d_kernels;     // (channels + units, 4 * units): of the kernel and, below it, the recurrent kernel
   T* d_bias;        // (4 * units)
   T* d_h0;          // (batch, units)
   T* d_c0;          // (batch, units)

@@ -69,16 +69,23 @@ ZOO_INLINE void store(T* p, Vec<T> v, int n) {
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
-// Comparisons keep a NaN in `x`: it is neither below nor above anything.
+// A NaN in `x` stays: it is neither below nor above anything, and the processor's own minimum and maximum, of which
+// compilers do not make use here, return their second operand then.
 template <class T>
 ZOO_INLINE Vec<T> at_most(Vec<T> x, T bound) {
   const Vec<T> b = broadcast<T>(bound);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_maskz_min_ps(0xffff, (__m512)b, (__m512)x);
+#endif
   return x > b ? b : x;
 }
 
 template <class T>
 ZOO_INLINE Vec<T> at_least(Vec<T> x, T bound) {
   const Vec<T> b = broadcast<T>(bound);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return (Vec<T>)_mm512_maskz_max_ps(0xffff, (__m512)b, (__m512)x);
+#endif
   return x < b ? b : x;
 }
 

@@ -94,12 +94,14 @@ Array<T> results(const Engine& engine, const Case<T>& c) {
   forward.gates = gates.data(), forward.cells = cells.data(), forward.inputs = stacked.data();
   call(engine, p, c.inputs(), forward);
   Array<T> d_bias = made(4 * p.units), d_h0 = made(rows), d_c0 = made(rows), d_parameters = made(5 * p.units);
-  const zoo::Backward<T> backward{gates.data(), cells.data(),  c.d_outputs.data(), c.d_h.data(), c.d_c.data(),
-                                  gates.data(), d_bias.data(), d_h0.data(),        d_c0.data(),  d_parameters.data()};
+  Array<T> d_kernels = made((p.channels + p.units) * 4 * p.units);
+  const zoo::Backward<T> backward{gates.data(), cells.data(),     stacked.data(), c.d_outputs.data(), c.d_h.data(), c.d_c.data(),
+                                  gates.data(), d_kernels.data(), d_bias.data(),  d_h0.data(),        d_c0.data(),
+                                  d_parameters.data()};
   call(engine, p, c.inputs(), backward);
   Array<T> joined;
   const std::initializer_list<const Array<T>*> parts = {&at_inference, &outputs, &h,    &c_n,  &stacked,
-                                                        &gates,        &d_bias,  &d_h0, &d_c0, &d_parameters};
+                                                        &gates,        &d_kernels, &d_bias,  &d_h0, &d_c0, &d_parameters};
   for (const Array<T>* part : parts) {
     joined.insert(joined.end(), part->begin(), part->end());
   }

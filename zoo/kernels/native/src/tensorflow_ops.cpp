@@ -1,9 +1,12 @@
 // The recurrence as two TensorFlow operations, ZooLstm and ZooLstmGrad, registered when TensorFlow loads this library.
 //
-// An input that is absent ("or null" in lstm.h) comes as a tensor without elements; so does a reserve at inference.
+// An input that is absent ("or null" in lstm.h) comes as a tensor without elements; so does a reserve at inference. The
+// reserve and d_gates are tables, (batch * steps, width): what the product for the gradient of x takes.
 #include <limits>
 #include <new>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "lstm.h"
@@ -129,14 +132,20 @@ class Run {
     return static_cast<T*>(tf::TensorData(hold(tensor)));
   }
 
-  // The same in the memory of input `from`, where nobody else needs that any more.
+  // Input `from` and an output of the same shape, in the same memory where nobody else needs that input any more. To
+  // be told so, nothing here may hold the input while the output is asked for.
   template <class T>
-  T* output_in_place(int index, int from, const Shape& shape) {
+  std::pair<const T*, T*> in_place(int index, int from, const char* name, const Shape& wanted) {
+    const std::size_t before = held_.size();
+    const T* input = data<T>(from, name, wanted);
+    for (; held_.size() > before; held_.pop_back()) tf::DeleteTensor(held_.back());
     int forwarded = -1;
-    TF_Tensor* tensor = tf::ForwardInputOrAllocateOutput(context_, &from, 1, index, shape.data(),
-                                                         static_cast<int>(shape.size()), &forwarded, checked_);
+    TF_Tensor* tensor = tf::ForwardInputOrAllocateOutput(context_, &from, 1, index, wanted.data(),
+                                                         static_cast<int>(wanted.size()), &forwarded, checked_);
     check();
-    return static_cast<T*>(tf::TensorData(hold(tensor)));
+    T* output = static_cast<T*>(tf::TensorData(hold(tensor)));
+    if (forwarded < 0) input = data<T>(from, name, wanted);
+    return {forwarded < 0 ? input : output, output};
   }
 
  private:
@@ -158,7 +167,7 @@ class Run {
 
 // Place of each input; both operations begin alike.
 enum Place { kX, kKernel, kRecurrent, kBias, kH0, kC0, kMask, kDropout, kParameters, kClip, kGatesIn, kCellsIn,
-             kDOutputs, kDHN, kDCN };
+             kInputsIn, kDOutputs, kDHN, kDCN };
 
 template <class T>
 Inputs<T> read_inputs(Run& run, Problem& p) {
@@ -192,7 +201,7 @@ void run_forward(const Attributes& attributes, Run& run) {
   Problem p = attributes.problem;
   const Inputs<T> in = read_inputs<T>(run, p);
   const auto reserve = [&](int index, int64_t width) {
-    T* data = run.output<T>(index, attributes.training ? Shape{p.batch, p.steps, width} : Shape{0});
+    T* data = run.output<T>(index, attributes.training ? Shape{p.batch * p.steps, width} : Shape{0});
     return attributes.training ? data : nullptr;
   };
   Forward<T> out;
@@ -213,18 +222,19 @@ template <class T>
 void run_backward(const Attributes& attributes, Run& run) {
   Problem p = attributes.problem;
   const Inputs<T> in = read_inputs<T>(run, p);
-  const Shape gates{p.batch, p.steps, 4 * p.units};
+  const Shape gates{p.batch * p.steps, 4 * p.units};
   Backward<T> out;
-  out.gates = run.data<T>(kGatesIn, "gates", gates);
-  out.cells = run.data<T>(kCellsIn, "cells", {p.batch, p.steps, p.units});
+  std::tie(out.gates, out.d_gates) = run.in_place<T>(0, kGatesIn, "gates", gates);
+  out.cells = run.data<T>(kCellsIn, "cells", {p.batch * p.steps, p.units});
+  out.inputs = run.data<T>(kInputsIn, "inputs", {p.batch * p.steps, p.channels + p.units});
   out.d_outputs = run.data<T>(kDOutputs, "the gradient of the outputs", shape_of_outputs(p));
   out.d_h_n = run.data<T>(kDHN, "the gradient of the last hidden state", {p.batch, p.units});
   out.d_c_n = run.data<T>(kDCN, "the gradient of the last cell state", {p.batch, p.units});
-  out.d_gates = run.output_in_place<T>(0, kGatesIn, gates);
   out.d_bias = run.output<T>(1, {4 * p.units});
   out.d_h0 = run.output<T>(2, {p.batch, p.units});
   out.d_c0 = run.output<T>(3, {p.batch, p.units});
   out.d_parameters = run.output<T>(4, {kActivations, p.units});
+  out.d_kernels = run.output<T>(5, {p.channels + p.units, 4 * p.units});
   if constexpr (sizeof(T) == 4) {
     engine()->backward_float(p, in, out);
   } else {
@@ -277,13 +287,13 @@ bool register_all() {
   const Names shared = {"x: T", "kernel: T", "recurrent_kernel: T", "bias: T", "h0: T", "c0: T", "mask: bool",
                         "dropout: T", "parameters: T", "cell_clip: double"};
   Names grad = shared;
-  for (const char* input : {"gates: T", "cells: T", "d_outputs: T", "d_h_n: T", "d_c_n: T"}) grad.push_back(input);
+  for (const char* input : {"gates: T", "cells: T", "inputs: T", "d_outputs: T", "d_h_n: T", "d_c_n: T"}) grad.push_back(input);
   const Names attributes = {"T: {float, double}", "activations: list(int)", "learned: int", "threads: int",
                             "go_backwards: bool", "return_sequences: bool", "zero_output_for_mask: bool"};
   Names of_forward = attributes;
   of_forward.push_back("training: bool");
   register_op("ZooLstm", shared, {"outputs: T", "h_n: T", "c_n: T", "gates: T", "cells: T", "inputs: T"}, of_forward);
-  register_op("ZooLstmGrad", grad, {"d_gates: T", "d_bias: T", "d_h0: T", "d_c0: T", "d_parameters: T"}, attributes);
+  register_op("ZooLstmGrad", grad, {"d_gates: T", "d_bias: T", "d_h0: T", "d_c0: T", "d_parameters: T", "d_kernels: T"}, attributes);
   register_kernel("ZooLstm", make<true>, compute<run_forward<float>, run_forward<double>>);
   register_kernel("ZooLstmGrad", make<false>, compute<run_backward<float>, run_backward<double>>);
   return true;
