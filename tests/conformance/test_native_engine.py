@@ -89,6 +89,14 @@ def test_odd_sizes(units, batch, steps):
         compare(names_with("candidate", "relu"), (batch, steps, 2), units, mask, dtype)
 
 
+@pytest.mark.parametrize("units", [2, 4, 8, 16, 32, 48])
+@pytest.mark.parametrize("steps", [1, 6, 13])
+def test_a_batch_of_one_row_that_fills_whole_vectors(steps, units):
+    mask = np.random.default_rng(2).random((1, steps)) < 0.7
+    for dtype in ("float64", "float32"):
+        compare(names_with("candidate", "silu"), (1, steps, 3), units, mask, dtype)
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_mask_with_and_without_the_reserve(mask, training):

@@ -45,8 +45,8 @@ ENGINES: dict[str, Engine] = {
 def resolve(engine: str, gate_activations: Mapping[str, Any] | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
-    "auto" is the native engine where it can run and there is no GPU, else the reference: the benchmark
-    (docs/benchmarks.md) has no size at which the native engine is the slower one on a CPU.
+    "auto" is the native engine where it can run and there is no GPU, else the reference: on a CPU the benchmark
+    (docs/benchmarks.md) has no size at which the reference is the faster of the two, in training or at inference.
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.

@@ -102,16 +102,18 @@ struct States {
       : hidden(rows * width), next(rows * width), cell(rows * width), put_out(masked ? rows * width : 0) {}
 };
 
-// Add to `sum` the product of R rows of `depth` values, `stride` apart, with a tile of packed weights.
-template <class T, int R>
-ZOO_INLINE void accumulate(Vec<T> (&sum)[R][kGates], const T* rows, int64_t stride, int64_t depth, const T* weights) {
+// Add to `sum` the product of R rows of `depth` values, `stride` apart, with N vectors of weights for each value,
+// `weight_stride` apart.
+template <class T, int R, int N>
+ZOO_INLINE void accumulate(Vec<T> (&sum)[R][N], const T* rows, int64_t stride, int64_t depth, const T* weights,
+                           int64_t weight_stride) {
   constexpr int W = kWidth<T>;
-  for (int64_t k = 0; k < depth; ++k, weights += kGates * W) {
-    Vec<T> w[kGates];
-    for (int g = 0; g < kGates; ++g) w[g] = load(weights + g * W);
+  for (int64_t k = 0; k < depth; ++k, weights += weight_stride) {
+    Vec<T> w[N];
+    for (int n = 0; n < N; ++n) w[n] = load(weights + n * W);
     for (int r = 0; r < R; ++r) {
       const Vec<T> x = broadcast(rows[r * stride + k]);
-      for (int g = 0; g < kGates; ++g) sum[r][g] += x * w[g];
+      for (int n = 0; n < N; ++n) sum[r][n] += x * w[n];
     }
   }
 }
@@ -133,12 +135,12 @@ ZOO_INLINE void accumulate_by_gate(Vec<T> (&sum)[R][kGates], const T* rows, int6
 //
 //   z = x W + h U + bias;  i, f, g, o = activations of z;  c = clip(f c + i g);  h = o hidden(c)
 //
-// `hidden` and `cell` are those rows of the task's states, `next` receives the new h. Either `projected` holds
-// x W + bias of these rows, (R, 4, width) `stride` apart; or, under dropout, `dropped` holds [x, h] times the factors
-// of each gate, (4, R, depth); or both are null.
+// `hidden` and `cell` are those rows of the task's states, `next` receives the new h. Either `z` is there already,
+// (R, 4, width); or, under dropout, `dropped` holds [x, h] times the factors of each gate, (4, R, depth); or both are
+// null.
 template <class T, int R>
 void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t t, int64_t u, const T* hidden,
-                  const T* projected, const T* dropped, T* cell, T* next) {
+                  const T* z, const T* dropped, T* cell, T* next) {
   typedef Vec<T> V;
   constexpr int W = kWidth<T>;
   const int64_t units = plan.p.units, width = plan.width, channels = plan.p.channels;
@@ -147,14 +149,15 @@ void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64
   V sum[R][kGates];
   for (int g = 0; g < kGates; ++g) {
     const V bias = plan.in.bias ? load(plan.in.bias + g * units + u, lanes) : V{};
-    for (int r = 0; r < R; ++r) sum[r][g] = projected ? load(projected + (r * kGates + g) * width + u) : bias;
+    for (int r = 0; r < R; ++r) sum[r][g] = z ? load(z + (r * kGates + g) * width + u) : bias;
   }
   const T* weights = plan.packed + u * kGates * plan.depth;
   if (dropped) {
     accumulate_by_gate<T, R>(sum, dropped, plan.depth, R * plan.depth, plan.depth, weights);
-  } else {
-    if (!projected) accumulate<T, R>(sum, plan.in.x + plan.at(row, t) * channels, plan.p.steps * channels, channels, weights);
-    accumulate<T, R>(sum, hidden, width, units, weights + channels * kGates * W);
+  } else if (!z) {
+    const T* x = plan.in.x + plan.at(row, t) * channels;
+    accumulate<T>(sum, x, plan.p.steps * channels, channels, weights, kGates * W);
+    accumulate<T>(sum, hidden, width, units, weights + channels * kGates * W, kGates * W);
   }
 
   V gate[kGates][R];
@@ -200,22 +203,70 @@ void scale_for_dropout(const Plan<T>& plan, int64_t row, int64_t rows, int64_t t
   }
 }
 
-// x W + bias for `steps` steps of one row, from the step s on, into (steps, 4, width): where a task is a single row,
-// the steps stand in for the rows of a tile, so that W is read once for several.
+// === A batch of one row ===
+//
+// Every weight is used once a step, so copying the kernels into another order would cost as much as several steps. They
+// are read as they are, whole rows of columns at a time, which needs units that fill whole vectors. And the steps stand
+// in for the rows of a tile where the inputs are projected, so that W is read once for several.
+
+template <class T>
+bool single(const Plan<T>& plan) {
+  return plan.p.batch == 1 && plan.width == plan.p.units && plan.p.units % 4 == 0 && !plan.in.dropout;
+}
+
+// x W + bias for R steps from the step s on, into (R, 4 * units).
 template <class T, int R>
-void project_tile(const Plan<T>& plan, int64_t row, int64_t s, int64_t u, T* projected) {
-  const int64_t units = plan.p.units, channels = plan.p.channels;
-  const int lanes = plan.lanes(u);
-  Vec<T> sum[R][kGates];
-  for (int g = 0; g < kGates; ++g) {
-    const Vec<T> bias = plan.in.bias ? load(plan.in.bias + g * units + u, lanes) : Vec<T>{};
-    for (int r = 0; r < R; ++r) sum[r][g] = bias;
+void project(const Plan<T>& plan, int64_t s, T* projected) {
+  constexpr int W = kWidth<T>;
+  const int64_t columns = kGates * plan.p.units, channels = plan.p.channels;
+  const T* x = plan.in.x + plan.step(s) * channels;
+  for (int64_t j = 0; j < columns; j += kGates * W) {
+    Vec<T> sum[R][kGates];
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < kGates; ++n) sum[r][n] = plan.in.bias ? load(plan.in.bias + j + n * W) : Vec<T>{};
+    }
+    accumulate<T>(sum, x, plan.p.go_backwards ? -channels : channels, channels, plan.in.kernel + j, columns);
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < kGates; ++n) store(projected + r * columns + j + n * W, sum[r][n]);
+    }
   }
-  const int64_t stride = plan.p.go_backwards ? -channels : channels;
-  accumulate<T, R>(sum, plan.in.x + plan.at(row, plan.step(s)) * channels, stride, channels,
-                   plan.packed + u * kGates * plan.depth);
-  for (int r = 0; r < R; ++r) {
-    for (int g = 0; g < kGates; ++g) store(projected + (r * kGates + g) * plan.width + u, sum[r][g]);
+}
+
+// z (4 * units) += h U, N vectors at a time.
+template <class T, int N>
+int64_t add_recurrence(const Plan<T>& plan, const T* hidden, T* z, int64_t j) {
+  constexpr int W = kWidth<T>;
+  const int64_t columns = kGates * plan.p.units;
+  for (; j + N * W <= columns; j += N * W) {
+    Vec<T> sum[1][N];
+    for (int n = 0; n < N; ++n) sum[0][n] = load(z + j + n * W);
+    accumulate<T>(sum, hidden, 0, plan.p.units, plan.in.recurrent_kernel + j, columns);
+    for (int n = 0; n < N; ++n) store(z + j + n * W, sum[0][n]);
+  }
+  return j;
+}
+
+template <class T>
+void add_recurrence(const Plan<T>& plan, const T* hidden, T* z) {
+  add_recurrence<T, kGates>(plan, hidden, z, add_recurrence<T, 2 * kRows>(plan, hidden, z, 0));
+}
+
+// dh (units) = U dz, the rows of U four at a time.
+template <class T>
+void single_product(const Plan<T>& plan, const T* dz, T* hidden) {
+  constexpr int W = kWidth<T>;
+  const int64_t columns = kGates * plan.p.units;
+  for (int64_t j = 0; j < plan.p.units; j += 4) {
+    const T* u = plan.in.recurrent_kernel + j * columns;
+    Vec<T> sum[4] = {}, more[4] = {};
+    for (int64_t k = 0; k < columns; k += 2 * W) {
+      const Vec<T> d = load(dz + k), e = load(dz + k + W);
+      for (int r = 0; r < 4; ++r) {
+        sum[r] += load(u + r * columns + k) * d;
+        more[r] += load(u + r * columns + k + W) * e;
+      }
+    }
+    for (int r = 0; r < 4; ++r) hidden[j + r] = sum_of_lanes<T>(sum[r] + more[r]);
   }
 }
 
@@ -240,12 +291,12 @@ struct ForwardTile {
 };
 
 template <class T>
-struct ProjectTile {
+struct Project {
   template <int R>
   struct Of {
     template <class... A>
     static void call(A&&... arguments) {
-      project_tile<T, R>(arguments...);
+      project<T, R>(arguments...);
     }
   };
 };
@@ -257,8 +308,8 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
   const std::size_t bytes = static_cast<std::size_t>(units) * sizeof(T);
   States<T> states(rows, width, plan.in.mask != nullptr);
   Buffer<T> dropped(plan.in.dropout ? kGates * rows * plan.depth : 0);
-  const bool projects = rows == 1 && !plan.in.dropout;
-  Buffer<T> projected(projects ? kRows * kGates * width : 0);
+  const bool alone = single(plan);
+  Buffer<T> projected(alone ? kRows * kGates * units : 0);
   T *hidden = states.hidden.get(), *next = states.next.get();
   for (int64_t r = 0; r < rows; ++r) {
     std::memcpy(hidden + r * width, plan.in.h0 + (first + r) * units, bytes);
@@ -275,17 +326,18 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
       scale_for_dropout(plan, first + r, smaller(kRows, rows - r), t, hidden + r * width,
                         dropped + kGates * r * plan.depth);
     }
+    T* z = alone ? projected + s % kRows * kGates * units : nullptr;
+    if (alone) {
+      if (s % kRows == 0) with_rows<Project<T>::template Of, kRows>(smaller(kRows, p.steps - s), plan, s, z);
+      add_recurrence(plan, hidden, z);
+    }
     // All rows before the next tile of units, whose weights are then still in the first-level cache.
     for (int64_t u = 0; u < width; u += kWidth<T>) {
-      if (projects && s % kRows == 0) {
-        with_rows<ProjectTile<T>::template Of, kRows>(smaller(kRows, p.steps - s), plan, first, s, u, projected.get());
-      }
       for (int64_t r = 0; r < rows; r += kRows) {
         const int64_t offset = r * width;
         with_rows<ForwardTile<T>::template Of, kRows>(
             smaller(kRows, rows - r), plan, out, first + r, t, u, hidden + offset,
-            projects ? projected + s % kRows * kGates * width : nullptr,
-            plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr, states.cell + offset, next + offset);
+            z, plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr, states.cell + offset, next + offset);
       }
     }
     // What the layer puts out: the hidden state; at a masked step what was put out before, 0 at first, or always 0.
@@ -332,8 +384,8 @@ struct Chunks {
 template <class T>
 void forward(const Problem& p, const Inputs<T>& in, const Forward<T>& out) {
   Plan<T> plan(p, in);
-  Buffer<T> packed(plan.width * kGates * plan.depth);
-  pack_forward(plan, packed.get());
+  Buffer<T> packed(single(plan) ? 0 : plan.width * kGates * plan.depth);
+  if (!single(plan)) pack_forward(plan, packed.get());
   plan.packed = packed.get();
   const int threads = worth(p, 2 * p.batch * p.steps * kGates * p.units * plan.depth);
   struct Call {
@@ -589,7 +641,11 @@ void backward_task(const Plan<T>& plan, const Backward<T>& out, int64_t first, i
                                                        d.hidden + offset, d.cell + offset, d.dz + kGates * offset, sums);
       }
     }
-    product(plan, first, rows, t, d.dz.get(), d.hidden.get());
+    if (!single(plan)) {
+      product(plan, first, rows, t, d.dz.get(), d.hidden.get());
+    } else if (plan.valid(0, t)) {  // the state of a masked step is that of the step before
+      single_product(plan, d.dz.get(), d.hidden.get());
+    }
   }
   for (int64_t r = 0; r < rows; ++r) {
     std::memcpy(out.d_h0 + (first + r) * units, d.hidden + r * width, bytes);
@@ -730,8 +786,8 @@ void add_up(const T* sums, int64_t tasks, int64_t stride, int64_t blocks, int64_
 template <class T>
 void backward(const Problem& p, const Inputs<T>& in, const Backward<T>& out) {
   Plan<T> plan(p, in);
-  Buffer<T> packed(plan.width * kGates * p.units);
-  pack_backward(plan, packed.get());
+  Buffer<T> packed(single(plan) ? 0 : plan.width * kGates * p.units);
+  if (!single(plan)) pack_backward(plan, packed.get());
   plan.packed = packed.get();
   const int threads = worth(p, 2 * p.batch * p.steps * kGates * p.units * p.units);
   const Chunks chunks(p.batch, threads);

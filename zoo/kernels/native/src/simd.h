@@ -107,6 +107,18 @@ ZOO_INLINE Vec<T> reciprocal(Vec<T> x) {
   return T(1) / x;
 }
 
+// The sum of the lanes.
+template <class T>
+ZOO_INLINE T sum_of_lanes(Vec<T> x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_reduce_add_ps((__m512)x);
+  if constexpr (sizeof(T) == 8) return _mm512_reduce_add_pd((__m512d)x);
+#endif
+  T sum = 0;
+  for (int i = 0; i < kWidth<T>; ++i) sum += x[i];
+  return sum;
+}
+
 // === The exponential ===
 //
 //   x = n ln 2 + r, |r| <= ln 2 / 2;   e^x = 2^n (1 + p),  p = e^r - 1 = r + r^2 q(r)

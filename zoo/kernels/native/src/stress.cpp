@@ -35,7 +35,8 @@ struct Case {
       for (T& value : array) value = static_cast<T>(normal(random));
       return array;
     };
-    p.batch = 1 + below(30), p.steps = 1 + below(6), p.channels = 1 + below(9), p.units = 1 + below(70);
+    p.batch = below(4) ? 1 + below(30) : 1, p.steps = 1 + below(6), p.channels = 1 + below(9), p.units = 1 + below(70);
+    if (below(3) == 0) p.units = 16 * (1 + below(4));
     int known = 0;
     while (zoo::engine()->activation_name(known)) ++known;
     // Bounded gates, so that a difference between instruction sets is an error and not the growth of one.
