@@ -10,6 +10,8 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 import keras
 import pytest
 
+from zoo.kernels import native
+
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
@@ -17,3 +19,10 @@ def fresh_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(params=["native", "reference"] if native.unavailable() is None else ["reference"])
+def each_engine(request, monkeypatch):
+    """Runs a test with what "auto" takes here, and, where that is the native engine, once more on the reference."""
+    if request.param == "reference":
+        monkeypatch.setattr(native, "refuses", lambda gate_activations: "this test wants the reference")

@@ -12,6 +12,8 @@ from zoo.activations import ACTIVATIONS
 from zoo.layers import LSTM
 from zoo.layers.lstm_cell import GATES
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 BATCH, STEPS, CHANNELS, UNITS = 2, 4, 2, 2
 MASK = np.array([[1, 0, 1, 1], [0, 1, 1, 0]], bool)
 

@@ -12,7 +12,7 @@ from zoo.activations import ACTIVATIONS, bind
 from zoo.layers import LSTM, LSTMCell
 from zoo.layers.lstm_cell import GATES
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("each_engine")]
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 7, 3)).astype("float32")

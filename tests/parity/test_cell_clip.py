@@ -11,7 +11,7 @@ from oracles import ORACLE, lstm
 from zoo.kernels.reference import clip_cell
 from zoo.layers import LSTM, LSTMCell
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("each_engine")]
 
 SHAPE = (4, 9, 3)
 X = np.random.default_rng(0).normal(size=SHAPE).astype("float32")

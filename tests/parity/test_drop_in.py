@@ -10,7 +10,7 @@ from keras import ops
 
 from zoo.layers import LSTM, LSTMCell
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("each_engine")]
 
 SHAPE = (4, 5, 3)
 X = np.random.default_rng(0).normal(size=SHAPE).astype("float32")

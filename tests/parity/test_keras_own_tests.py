@@ -20,7 +20,7 @@ EXCLUDED = {
 }
 NOISE = "ignore:.shuffle=True. was passed:UserWarning"  # from Keras's own run_layer_test
 
-pytestmark = [pytest.mark.any_backend, pytest.mark.filterwarnings(NOISE)]
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("each_engine"), pytest.mark.filterwarnings(NOISE)]
 
 
 def swapped(name):

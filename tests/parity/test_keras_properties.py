@@ -10,6 +10,8 @@ from zoo.activations import ACTIVATIONS
 from zoo.layers import LSTM
 from zoo.layers.lstm_cell import GATES
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 # Derandomized: a run of the gate says something about the change, not about the day. The fixture that seeds Keras
 # need not run again for each example.
 PICK = settings(

@@ -10,6 +10,8 @@ from zoo.activations import ACTIVATIONS
 from zoo.layers import LSTM
 from zoo.layers.lstm_cell import GATES
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 BATCH, STEPS, CHANNELS = 5, 9, 3
 MASKS = {
     "none": None,

@@ -1,0 +1,213 @@
+// The forward pass.
+#pragma once
+
+#include <utility>
+
+#include "single.h"
+
+namespace zoo {
+namespace ZOO_ISA {
+
+// [W; U] (channels + units, 4 * units) as [tile of units][k][gate][lane], zeros past the last unit.
+template <class T>
+void pack_forward(const Plan<T>& plan, T* packed) {
+  constexpr int W = kWidth<T>;
+  const Problem& p = plan.p;
+  for (int64_t u = 0; u < plan.width; u += W) {
+    const int lanes = plan.lanes(u);
+    for (int64_t k = 0; k < plan.depth; ++k) {
+      const T* row = k < p.channels ? plan.in.kernel + k * kGates * p.units
+                                    : plan.in.recurrent_kernel + (k - p.channels) * kGates * p.units;
+      for (int g = 0; g < kGates; ++g, packed += W) store(packed, load(row + g * p.units + u, lanes));
+    }
+  }
+}
+
+// The states of the rows of a task.
+template <class T>
+struct States {
+  Buffer<T> hidden, next, cell, put_out;
+  States(int64_t rows, int64_t width, bool masked)
+      : hidden(rows * width), next(rows * width), cell(rows * width), put_out(masked ? rows * width : 0) {}
+};
+
+// The same where each gate has rows of its own, `gate_stride` apart.
+template <class T, int R>
+ZOO_INLINE void accumulate_by_gate(Vec<T> (&sum)[R][kGates], const T* rows, int64_t stride, int64_t gate_stride,
+                                   int64_t depth, const T* weights) {
+  constexpr int W = kWidth<T>;
+  for (int64_t k = 0; k < depth; ++k, weights += kGates * W) {
+    for (int g = 0; g < kGates; ++g) {
+      const Vec<T> w = load(weights + g * W);
+      for (int r = 0; r < R; ++r) sum[r][g] += broadcast(rows[g * gate_stride + r * stride + k]) * w;
+    }
+  }
+}
+
+// One tile: rows [row, row + R) of the batch at position t, units [u, u + W).
+//
+//   z = x W + h U + bias;  i, f, g, o = activations of z;  c = clip(f c + i g);  h = o hidden(c)
+//
+// `hidden` and `cell` are those rows of the task's states, `next` receives the new h. Either `z` is there already,
+// (R, 4, width); or, under dropout, `dropped` holds [x, h] times the factors of each gate, (4, R, depth); or both are
+// null.
+template <class T, int R>
+void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t t, int64_t u, const T* hidden,
+                  const T* z, const T* dropped, T* cell, T* next) {
+  typedef Vec<T> V;
+  constexpr int W = kWidth<T>;
+  const int64_t units = plan.p.units, width = plan.width, channels = plan.p.channels;
+  const int lanes = plan.lanes(u);
+
+  V sum[R][kGates];
+  for (int g = 0; g < kGates; ++g) {
+    const V bias = plan.in.bias ? load(plan.in.bias + g * units + u, lanes) : V{};
+    for (int r = 0; r < R; ++r) sum[r][g] = z ? load(z + (r * kGates + g) * width + u) : bias;
+  }
+  const T* weights = plan.packed + u * kGates * plan.depth;
+  if (dropped) {
+    accumulate_by_gate<T, R>(sum, dropped, plan.depth, R * plan.depth, plan.depth, weights);
+  } else if (!z) {
+    const T* x = plan.in.x + plan.at(row, t) * channels;
+    accumulate<T>(sum, x, plan.p.steps * channels, channels, weights, kGates * W);
+    accumulate<T>(sum, hidden, width, units, weights + channels * kGates * W, kGates * W);
+  }
+
+  V gate[kGates][R];
+  for (int g = 0; g < kGates; ++g) {
+    for (int r = 0; r < R; ++r) gate[g][r] = sum[r][g];
+  }
+  const auto keep = [&](int g) {
+    for (int r = 0; r < R; ++r) store(out.gates + (plan.at(row + r, t) * kGates + g) * units + u, gate[g][r], lanes);
+  };
+  for (int g = 0; g < kGates; ++g) {
+    const bool kept_before = plan.rows[g]->saves == kInput;
+    if (out.gates && kept_before) keep(g);
+    plan.rows[g]->value(gate[g], R, plan.parameter(g, u));
+    if (out.gates && !kept_before) keep(g);
+  }
+
+  V state[R];
+  for (int r = 0; r < R; ++r) {
+    const V c = gate[kForgetGate][r] * load(cell + r * width + u) + gate[kInputGate][r] * gate[kCandidate][r];
+    state[r] = clipped(plan, c);
+    if (!plan.valid(row + r, t)) state[r] = load(cell + r * width + u);
+    store(cell + r * width + u, state[r]);
+    if (out.cells) store(out.cells + plan.at(row + r, t) * units + u, state[r], lanes);
+  }
+  plan.rows[kHidden]->value(state, R, plan.parameter(kHidden, u));
+  for (int r = 0; r < R; ++r) {
+    const bool valid = plan.valid(row + r, t);
+    store(next + r * width + u, valid ? gate[kOutputGate][r] * state[r] : load(hidden + r * width + u));
+  }
+}
+
+template <class T>
+void scale_for_dropout(const Plan<T>& plan, int64_t row, int64_t rows, int64_t t, const T* hidden, T* dropped) {
+  const int64_t channels = plan.p.channels;
+  for (int g = 0; g < kGates; ++g) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const T *x = plan.in.x + plan.at(row + r, t) * channels, *h = hidden + r * plan.width;
+      const T* factors = plan.in.dropout + (g * plan.p.batch + row + r) * plan.depth;
+      T* to = dropped + (g * rows + r) * plan.depth;
+      for (int64_t k = 0; k < channels; ++k) to[k] = x[k] * factors[k];
+      for (int64_t k = channels; k < plan.depth; ++k) to[k] = h[k - channels] * factors[k];
+    }
+  }
+}
+
+template <class T>
+struct ForwardTile {
+  template <int R>
+  struct Of {
+    template <class... A>
+    static void call(A&&... arguments) {
+      forward_tile<T, R>(arguments...);
+    }
+  };
+};
+
+template <class T>
+void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int64_t rows) {
+  const Problem& p = plan.p;
+  const int64_t units = p.units, width = plan.width;
+  const std::size_t bytes = static_cast<std::size_t>(units) * sizeof(T);
+  States<T> states(rows, width, plan.in.mask != nullptr);
+  Buffer<T> dropped(plan.in.dropout ? kGates * rows * plan.depth : 0);
+  const bool alone = single(plan);
+  Buffer<T> projected(alone ? kRows * kGates * units : 0);
+  T *hidden = states.hidden.get(), *next = states.next.get();
+  for (int64_t r = 0; r < rows; ++r) {
+    std::memcpy(hidden + r * width, plan.in.h0 + (first + r) * units, bytes);
+    std::memcpy(states.cell + r * width, plan.in.c0 + (first + r) * units, bytes);
+  }
+  for (int64_t s = 0; s < p.steps; ++s) {
+    const int64_t t = plan.step(s);
+    for (int64_t r = 0; out.inputs && r < rows; ++r) {
+      T* to = out.inputs + plan.at(first + r, t) * plan.depth;
+      std::memcpy(to, plan.in.x + plan.at(first + r, t) * p.channels, static_cast<std::size_t>(p.channels) * sizeof(T));
+      std::memcpy(to + p.channels, hidden + r * width, bytes);
+    }
+    for (int64_t r = 0; plan.in.dropout && r < rows; r += kRows) {
+      scale_for_dropout(plan, first + r, smaller(kRows, rows - r), t, hidden + r * width,
+                        dropped + kGates * r * plan.depth);
+    }
+    T* z = alone ? projected + s % kRows * kGates * units : nullptr;
+    if (alone) {
+      if (s % kRows == 0) with_rows<Project<T>::template Of, kRows>(smaller(kRows, p.steps - s), plan, s, z);
+      add_recurrence(plan, hidden, z);
+    }
+    // All rows before the next tile of units, whose weights are then still in the first-level cache.
+    for (int64_t u = 0; u < width; u += kWidth<T>) {
+      for (int64_t r = 0; r < rows; r += kRows) {
+        const int64_t offset = r * width;
+        with_rows<ForwardTile<T>::template Of, kRows>(
+            smaller(kRows, rows - r), plan, out, first + r, t, u, hidden + offset,
+            z, plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr, states.cell + offset, next + offset);
+      }
+    }
+    // What the layer puts out: the hidden state; at a masked step what was put out before, 0 at first, or always 0.
+    const bool wanted = p.return_sequences || s == p.steps - 1;
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* shown = next + r * width;
+      if (plan.in.mask) {
+        T* last = states.put_out + r * width;
+        if (plan.valid(first + r, t)) {
+          std::memcpy(last, shown, bytes);
+        } else if (p.zero_output_for_mask) {
+          std::memset(last, 0, bytes);
+        }
+        shown = last;
+      }
+      const int64_t place = p.return_sequences ? plan.at(first + r, s) : first + r;
+      if (wanted) std::memcpy(out.outputs + place * units, shown, bytes);
+    }
+    std::swap(hidden, next);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    std::memcpy(out.h_n + (first + r) * units, hidden + r * width, bytes);
+    std::memcpy(out.c_n + (first + r) * units, states.cell + r * width, bytes);
+  }
+}
+
+template <class T>
+void forward(const Problem& p, const Inputs<T>& in, const Forward<T>& out) {
+  Plan<T> plan(p, in);
+  Buffer<T> packed(single(plan) ? 0 : plan.width * kGates * plan.depth);
+  if (!single(plan)) pack_forward(plan, packed.get());
+  plan.packed = packed.get();
+  const int threads = worth(p, 2 * p.batch * p.steps * kGates * p.units * plan.depth);
+  struct Call {
+    const Plan<T>& plan;
+    const Forward<T>& out;
+    Chunks chunks;
+  } call{plan, out, Chunks(p.batch, threads)};
+  parallel(call.chunks.tasks, threads, [](void* context, int64_t task) {
+    const Call& c = *static_cast<Call*>(context);
+    const int64_t begin = c.chunks.begin(task);
+    forward_task(c.plan, c.out, begin, c.chunks.begin(task + 1) - begin);
+  }, &call);
+}
+
+}  // namespace ZOO_ISA
+}  // namespace zoo
