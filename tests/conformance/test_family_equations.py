@@ -133,11 +133,12 @@ def test_every_activation_in_every_gate_of_batch_norm(first):
 
 
 def slopes_as_published(layer):
-    """Weights moved as by `nudge`, but learned slopes left where the published function has them."""
+    """Weights moved as by `nudge`, but what activations learn left where the published function has it."""
     weights = nudge(layer)
+    learned = {f"{gate}_{parameter}": start for gate in GATES for parameter, start in (("slope", 0.25), ("beta", 1.0))}
     for w in layer.trainable_weights:
-        if w.name.endswith("_slope"):
-            w.assign(np.full(w.shape, 0.25))
+        if w.name in learned:
+            w.assign(np.full(w.shape, learned[w.name]))
     return weights
 
 

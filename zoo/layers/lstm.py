@@ -211,7 +211,11 @@ class LSTM(keras.layers.RNN):
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         if isinstance(mask, list | tuple):
             mask = mask[0]
-        engine = "reference" if kernels.portable_only() else self.resolved_engine
+        # Keras's unrolled loop puts the zeros of `zero_output_for_mask` where the mask has them before it is reversed.
+        # "auto" gives what Keras gives; a named engine gives what is meant.
+        quirk = self.unroll and self.go_backwards and self.zero_output_for_mask and mask is not None
+        portable = kernels.portable_only() or (quirk and self.engine == "auto")
+        engine = "reference" if portable else self.resolved_engine
         if engine != self._logged_engine:
             self._logged_engine = engine
             logger.info("%s: engine %s (asked for: %s)", self.name, engine, self.engine)
