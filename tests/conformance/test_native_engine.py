@@ -97,6 +97,23 @@ def test_a_batch_of_one_row_that_fills_whole_vectors(steps, units):
         compare(names_with("candidate", "silu"), (1, steps, 3), units, mask, dtype)
 
 
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def instruction_set(request):
+    if not native.library().zoo_use(request.param.encode()):
+        pytest.skip(f"this processor has no {request.param}")
+    assert native.instruction_set() == request.param
+    yield
+    native.library().zoo_use(None)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 13])
+@pytest.mark.parametrize("units", [1, 4, 8, 12, 16, 17, 24, 32, 40, 48, 72])
+def test_every_instruction_set(instruction_set, units, batch):
+    mask = np.random.default_rng(3).random((batch, 7)) < 0.7
+    for dtype in ("float64", "float32"):
+        compare(names_with("candidate", "silu"), (batch, 7, 3), units, mask, dtype)
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_mask_with_and_without_the_reserve(mask, training):

@@ -33,6 +33,8 @@ const Engine* const kEngines[] = {
     &portable_engine,
 };
 
+std::atomic<const Engine*> in_use{nullptr};
+
 bool runs_here(const Engine* engine) {
 #if defined(__x86_64__)
   if (engine == &avx512_engine) {
@@ -181,7 +183,10 @@ Pool& pool() {
 
 }  // namespace
 
+void use(const Engine* chosen) { in_use = chosen; }
+
 const Engine* engine(const char* name) {
+  if (const Engine* chosen = in_use; chosen && !name) return chosen;
   for (const Engine* candidate : kEngines) {
     if (runs_here(candidate) && (!name || !std::strcmp(name, candidate->name))) return candidate;
   }

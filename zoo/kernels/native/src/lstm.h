@@ -86,8 +86,12 @@ extern const Engine avx2_engine;
 extern const Engine avx512_engine;
 #endif
 
-// The best engine for this processor, or the one named; null where the name is unknown or the processor lacks it.
+// The engine named, null where the name is unknown or the processor lacks it; without a name the one in use, which is
+// the best for this processor unless `use` said otherwise.
 const Engine* engine(const char* name = nullptr);
+
+// Use `chosen` from now on, null for the best: for the tests, which run every one of them.
+void use(const Engine* chosen);
 
 // Call `body(context, task)` for every task in [0, tasks), on at most `threads` threads, this one among them. All calls
 // together keep to the largest `threads` that any of them named. Throws std::bad_alloc where a task did.

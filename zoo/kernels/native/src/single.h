@@ -49,7 +49,8 @@ int64_t add_recurrence(const Plan<T>& plan, const T* hidden, T* z, int64_t j) {
 
 template <class T>
 void add_recurrence(const Plan<T>& plan, const T* hidden, T* z) {
-  add_recurrence<T, kGates>(plan, hidden, z, add_recurrence<T, 2 * kRows>(plan, hidden, z, 0));
+  const int64_t rest = add_recurrence<T, 2 * kRows>(plan, hidden, z, 0);
+  add_recurrence<T, 1>(plan, hidden, z, add_recurrence<T, kGates>(plan, hidden, z, rest));
 }
 
 // dh (units) = U dz, the rows of U four at a time.

@@ -310,6 +310,14 @@ __attribute__((visibility("default"))) const char* zoo_activation_name(int code)
 
 __attribute__((visibility("default"))) const char* zoo_instruction_set() { return zoo::engine()->name; }
 
+// Whether instruction set `name` runs here and, if so, every call from now on uses it; null for the best.
+__attribute__((visibility("default"))) int zoo_use(const char* name) {
+  const zoo::Engine* engine = name ? zoo::engine(name) : nullptr;
+  if (name && !engine) return 0;
+  zoo::use(engine);
+  return 1;
+}
+
 // Whether instruction set `name` runs here and, if so, `code` applied by it; see Engine::apply_double.
 __attribute__((visibility("default"))) int zoo_apply(const char* name, int bytes, int code, int64_t n, const void* x, const void* p, void* y, void* dx, void* dp) {
   const zoo::Engine* engine = zoo::engine(name);
