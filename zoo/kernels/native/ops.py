@@ -106,31 +106,21 @@ def _parameter(activation: Activation, slope: Tensor | None, units: int, dtype: 
     return tf.fill((units,), tf.constant(next((value for _, value in activation.parameters), 0.0), dtype))
 
 
+_INPUTS = ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "mask", "dropout", "parameters", "cell_clip")
 _SHARED = ("activations", "learned", "threads", "go_backwards", "return_sequences", "zero_output_for_mask")
 
 
 def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) -> list[Tensor | None]:
     """Gradients of the ten inputs of ZooLstm."""
-    inputs = list(op.inputs)
-    x, kernel, recurrent_kernel, bias, h0, _, mask, dropout, parameters, _ = inputs
+    inputs = dict(zip(_INPUTS, op.inputs, strict=True))
+    x, kernel, recurrent_kernel = inputs["x"], inputs["kernel"], inputs["recurrent_kernel"]
     attributes = {name: op.get_attr(name) for name in _SHARED}
     reserve = op.outputs[3:6]
     if not op.get_attr("training"):
-        names = ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "mask", "dropout", "parameters", "cell_clip")
-        again = native.operations().zoo_lstm(**dict(zip(names, inputs, strict=True)), **attributes, training=True)
-        reserve = again[3:6]
+        reserve = native.operations().zoo_lstm(**inputs, **attributes, training=True)[3:6]
     gates, cells, stacked = reserve
     d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = native.operations().zoo_lstm_grad(
-        x=x,
-        kernel=kernel,
-        recurrent_kernel=recurrent_kernel,
-        bias=bias,
-        h0=h0,
-        c0=inputs[5],
-        mask=mask,
-        dropout=dropout,
-        parameters=parameters,
-        cell_clip=inputs[9],
+        **inputs,
         gates=gates,
         cells=cells,
         inputs=stacked,
@@ -140,8 +130,8 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
         **attributes,
     )
     d_kernel, d_recurrent = tf.split(d_kernels, [kernel.shape[0], recurrent_kernel.shape[0]])
-    d_bias = d_bias if bias.shape.num_elements() else None
-    d_x = _gradient_of_x(x, kernel, d_gates, dropout)
+    d_bias = d_bias if inputs["bias"].shape.num_elements() else None
+    d_x = _gradient_of_x(x, kernel, d_gates, inputs["dropout"])
     return [d_x, d_kernel, d_recurrent, d_bias, d_h0, d_c0, None, None, d_parameters, None]
 
 
