@@ -111,6 +111,12 @@ def share_lines(rows: Sequence[Row]) -> list[list[object]]:
     return lines
 
 
+def torch_lines(rows: Sequence[Row]) -> list[list[object]]:
+    """Where torch itself is above half of the matrix product's rate, so that no ratio of 2 can be had."""
+    fast = [row for row in rows if row["side"] == "torch" and row["mode"] == "training" and row["share_of_matmul"] > 0.5]
+    return [[str(_cell(row)), f"{row['share_of_matmul']:.0%}", 1 / row["share_of_matmul"]] for row in fast]
+
+
 def batch_one_lines(rows: Sequence[Row]) -> list[list[object]]:
     """Inference at batch 1, cell by cell."""
     ones = [row for row in rows if row["mode"] == "inference" and row["batch"] == 1 and row["activation"] == "tanh"]
@@ -159,6 +165,9 @@ def summary(rows: Sequence[Row], memory: Sequence[Row], header: Sequence[str]) -
         ),
         "Share of the matrix product's rate, wide cells in large batches": table(
             ["mode", "cell", "native, its lowest activation", "native, mean", "Keras, mean"], share_lines(rows)
+        ),
+        "Cells in which torch trains at more than half of the matrix product's rate": table(
+            ["cell", "torch's share of it", "ratio of an engine that reached all of it"], torch_lines(rows)
         ),
         "Inference at batch 1, tanh, milliseconds": table(
             ["cell", "native", "onnxruntime", "Keras", "onnxruntime over native", "Keras over native"],

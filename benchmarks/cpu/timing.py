@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 WARM_UP = 2
 ROUNDS = 5  # at the least
-TURN = 0.01  # seconds: shorter steps are run several times a turn
+TURN = 0.02  # seconds: shorter steps are run several times a turn
 PAUSE = 0.002  # seconds after a turn, for threads that still spin to go to sleep
 
 Run = Callable[[int], float]
@@ -71,6 +71,7 @@ def alternate(runs: Mapping[str, Run], seconds: float, pause: float = PAUSE) -> 
     while turn < ROUNDS or time.perf_counter() - started < seconds:
         first = turn % len(names)
         for name in names[first:] + names[:first]:
+            runs[name](1)  # the step that finds the other sides' data in the caches; in training, steps follow each other
             spent[name].append(runs[name](repeats[name]) / repeats[name])
             time.sleep(pause)
         turn += 1

@@ -284,9 +284,10 @@ def test_stateful_layers_carry_their_states():
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_the_same_bits_every_time_for_a_given_number_of_threads():
-    layer = LSTM(33, engine="native", return_sequences=True)
-    x = np.random.default_rng(0).normal(size=(29, 7, 5)).astype("float32")
+@pytest.mark.parametrize(("shape", "units"), [((29, 7, 5), 33), ((1, 40, 3), 256), ((9, 12, 5), 260)])
+def test_the_same_bits_every_time_for_a_given_number_of_threads(shape, units):
+    layer = LSTM(units, engine="native", return_sequences=True)
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
     layer.build(x.shape)
     first = {}
     try:
@@ -295,6 +296,24 @@ def test_the_same_bits_every_time_for_a_given_number_of_threads():
             found = [ops.convert_to_numpy(a) for a in keras.tree.flatten(run(layer, x, 0, training=True))]
             for ours, theirs in zip(found, first.setdefault(number, found), strict=True):
                 np.testing.assert_array_equal(ours, theirs)
+    finally:
+        native.set_threads(None)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "units"),
+    [((1, 60, 3), 128), ((1, 30, 8), 272), ((7, 6, 5), 260), ((3, 60, 2), 256), ((40, 90, 3), 24)],
+)
+def test_every_way_to_share_the_work(shape, units, masked):
+    """The units of a single row split; the product for the kernels after the loop over time, and inside of it."""
+    layers = pair(units, shape, return_sequences=masked)
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    mask = np.random.default_rng(1).random(shape[:2]) > 0.3 if masked else None
+    try:
+        for number in (1, 2, 3, 16):
+            native.set_threads(number)
+            agree(layers, x, mask=mask)
     finally:
         native.set_threads(None)
 

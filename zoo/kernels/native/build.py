@@ -36,8 +36,8 @@ FLAGS = [
 ]
 INSTRUCTION_SETS: dict[str, list[str]] = {
     "portable": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
+    "avx2": ["-mavx2", "-mfma", "-mprfchw"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprfchw", "-mprefer-vector-width=512"],
 }
 SANITIZERS = {"address": ["address", "undefined"], "undefined": ["undefined"], "thread": ["thread"]}
 

@@ -115,23 +115,26 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
     inputs = dict(zip(_INPUTS, op.inputs, strict=True))
     x, kernel, recurrent_kernel = inputs["x"], inputs["kernel"], inputs["recurrent_kernel"]
     attributes = {name: op.get_attr(name) for name in _SHARED}
-    reserve = op.outputs[3:6]
+    forward = op.outputs
     if not op.get_attr("training"):
-        reserve = native.operations().zoo_lstm(**inputs, **attributes, training=True)[3:6]
-    gates, cells, stacked = reserve
+        forward = native.operations().zoo_lstm(**inputs, **attributes, training=True)
+    outputs, _, _, gates, cells, hidden = forward
+    outputs_serve = attributes["return_sequences"] and not inputs["mask"].shape.rank == 2
+    of_x = 0 not in (getattr(op, "skip_input_indices", None) or ())
     d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = native.operations().zoo_lstm_grad(
         **inputs,
         gates=gates,
         cells=cells,
-        inputs=stacked,
+        hidden=outputs if outputs_serve else hidden,
         d_outputs=d_outputs,
         d_h_n=d_h,
         d_c_n=d_c,
+        of_x=of_x,
         **attributes,
     )
     d_kernel, d_recurrent = tf.split(d_kernels, [kernel.shape[0], recurrent_kernel.shape[0]])
     d_bias = d_bias if inputs["bias"].shape.num_elements() else None
-    d_x = _gradient_of_x(x, kernel, d_gates, inputs["dropout"])
+    d_x = _gradient_of_x(x, kernel, d_gates, inputs["dropout"]) if of_x else None
     return [d_x, d_kernel, d_recurrent, d_bias, d_h0, d_c0, None, None, d_parameters, None]
 
 

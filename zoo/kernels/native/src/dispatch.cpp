@@ -193,6 +193,14 @@ const Engine* engine(const char* name) {
   return nullptr;
 }
 
+int64_t second_level_cache() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (size > 0) return size;
+#endif
+  return 1 << 20;
+}
+
 void parallel(int64_t tasks, int threads, void (*body)(void*, int64_t), void* context) {
   const int limit = threads < 1 ? 1 : threads;
   Job job;

@@ -59,6 +59,12 @@ void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64
   const int64_t units = plan.p.units, width = plan.width, channels = plan.p.channels;
   const int lanes = plan.lanes(u);
 
+  if (out.gates) {  // the lines that will be written come into the cache during the product
+    for (int r = 0; r < R; ++r) {
+      for (int g = 0; g < kGates; ++g) __builtin_prefetch(out.gates + (plan.at(row + r, t) * kGates + g) * units + u, 1);
+      __builtin_prefetch(out.cells + plan.at(row + r, t) * units + u, 1);
+    }
+  }
   V sum[R][kGates];
   for (int g = 0; g < kGates; ++g) {
     const V bias = plan.in.bias ? load(plan.in.bias + g * units + u, lanes) : V{};
@@ -127,6 +133,29 @@ struct ForwardTile {
   };
 };
 
+// Units [begin, end) of what the layer puts out at a step: the hidden state; at a masked step what was put out before, 0
+// at first, or always 0. `put_out` is that of the row.
+template <class T>
+void put_out(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t s, const T* next, T* put_out, int64_t begin,
+             int64_t end) {
+  const Problem& p = plan.p;
+  const std::size_t bytes = static_cast<std::size_t>(end - begin) * sizeof(T);
+  if (out.hidden) std::memcpy(out.hidden + plan.at(row, s) * p.units + begin, next + begin, bytes);
+  const T* shown = next;
+  if (plan.in.mask) {
+    if (plan.valid(row, plan.step(s))) {
+      std::memcpy(put_out + begin, next + begin, bytes);
+    } else if (p.zero_output_for_mask) {
+      std::memset(put_out + begin, 0, bytes);
+    }
+    shown = put_out;
+  }
+  if (!p.return_sequences && s != p.steps - 1) return;
+  const int64_t place = p.return_sequences ? plan.at(row, s) : row;
+  std::memcpy(out.outputs + place * p.units + begin, shown + begin, bytes);
+}
+
+// Rows [first, first + rows) from the first step to the last.
 template <class T>
 void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int64_t rows) {
   const Problem& p = plan.p;
@@ -134,8 +163,6 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
   const std::size_t bytes = static_cast<std::size_t>(units) * sizeof(T);
   States<T> states(rows, width, plan.in.mask != nullptr);
   Buffer<T> dropped(plan.in.dropout ? kGates * rows * plan.depth : 0);
-  const bool alone = single(plan);
-  Buffer<T> projected(alone ? kRows * kGates * units : 0);
   T *hidden = states.hidden.get(), *next = states.next.get();
   for (int64_t r = 0; r < rows; ++r) {
     std::memcpy(hidden + r * width, plan.in.h0 + (first + r) * units, bytes);
@@ -143,44 +170,21 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
   }
   for (int64_t s = 0; s < p.steps; ++s) {
     const int64_t t = plan.step(s);
-    for (int64_t r = 0; out.inputs && r < rows; ++r) {
-      T* to = out.inputs + plan.at(first + r, t) * plan.depth;
-      std::memcpy(to, plan.in.x + plan.at(first + r, t) * p.channels, static_cast<std::size_t>(p.channels) * sizeof(T));
-      std::memcpy(to + p.channels, hidden + r * width, bytes);
-    }
     for (int64_t r = 0; plan.in.dropout && r < rows; r += kRows) {
       scale_for_dropout(plan, first + r, smaller(kRows, rows - r), t, hidden + r * width,
                         dropped + kGates * r * plan.depth);
-    }
-    T* z = alone ? projected + s % kRows * kGates * units : nullptr;
-    if (alone) {
-      if (s % kRows == 0) with_rows<Project<T>::template Of, kRows>(smaller(kRows, p.steps - s), plan, s, z);
-      add_recurrence(plan, hidden, z);
     }
     // All rows before the next tile of units, whose weights are then still in the first-level cache.
     for (int64_t u = 0; u < width; u += kWidth<T>) {
       for (int64_t r = 0; r < rows; r += kRows) {
         const int64_t offset = r * width;
         with_rows<ForwardTile<T>::template Of, kRows>(
-            smaller(kRows, rows - r), plan, out, first + r, t, u, hidden + offset,
-            z, plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr, states.cell + offset, next + offset);
+            smaller(kRows, rows - r), plan, out, first + r, t, u, hidden + offset, static_cast<const T*>(nullptr),
+            plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr, states.cell + offset, next + offset);
       }
     }
-    // What the layer puts out: the hidden state; at a masked step what was put out before, 0 at first, or always 0.
-    const bool wanted = p.return_sequences || s == p.steps - 1;
     for (int64_t r = 0; r < rows; ++r) {
-      const T* shown = next + r * width;
-      if (plan.in.mask) {
-        T* last = states.put_out + r * width;
-        if (plan.valid(first + r, t)) {
-          std::memcpy(last, shown, bytes);
-        } else if (p.zero_output_for_mask) {
-          std::memset(last, 0, bytes);
-        }
-        shown = last;
-      }
-      const int64_t place = p.return_sequences ? plan.at(first + r, s) : first + r;
-      if (wanted) std::memcpy(out.outputs + place * units, shown, bytes);
+      put_out(plan, out, first + r, s, next + r * width, states.put_out + (plan.in.mask ? r * width : 0), 0, units);
     }
     std::swap(hidden, next);
   }
@@ -190,13 +194,40 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
   }
 }
 
+// The only row of a batch, its units split.
+template <class T>
+void forward_single(const Plan<T>& plan, const Forward<T>& out, int threads) {
+  const Problem& p = plan.p;
+  const Parts<T> parts(plan, threads);
+  const std::size_t bytes = static_cast<std::size_t>(p.units) * sizeof(T);
+  States<T> states(1, plan.width, plan.in.mask != nullptr);
+  Buffer<T> projected(kRows * kGates * p.units, false);
+  std::memcpy(states.hidden.get(), plan.in.h0, bytes);
+  std::memcpy(states.cell.get(), plan.in.c0, bytes);
+  const auto work = [&](int64_t s, int part) {
+    const int64_t begin = parts.begin(part), end = parts.begin(part + 1);
+    const T* hidden = (s % 2 ? states.next : states.hidden).get();
+    T *next = (s % 2 ? states.hidden : states.next).get(), *z = projected + s % kRows * kGates * p.units;
+    if (s % kRows == 0) with_rows<Project<T>::template Of, kRows>(smaller(kRows, p.steps - s), plan, s, begin, end, z);
+    add_recurrence(plan, hidden, begin, end, z);
+    for (int64_t u = begin; u < end; u += kWidth<T>) {
+      forward_tile<T, 1>(plan, out, 0, plan.step(s), u, hidden, z, nullptr, states.cell.get(), next);
+    }
+    put_out(plan, out, 0, s, next, states.put_out.get(), begin, end);
+  };
+  walk_together(p.steps, parts.parts, p.threads, work);
+  std::memcpy(out.h_n, (p.steps % 2 ? states.next : states.hidden).get(), bytes);
+  std::memcpy(out.c_n, states.cell.get(), bytes);
+}
+
 template <class T>
 void forward(const Problem& p, const Inputs<T>& in, const Forward<T>& out) {
   Plan<T> plan(p, in);
-  Buffer<T> packed(single(plan) ? 0 : plan.width * kGates * plan.depth);
-  if (!single(plan)) pack_forward(plan, packed.get());
-  plan.packed = packed.get();
   const int threads = worth(p, 2 * p.batch * p.steps * kGates * p.units * plan.depth);
+  if (single(plan)) return forward_single(plan, out, threads);
+  Buffer<T> packed(plan.width * kGates * plan.depth, false);
+  pack_forward(plan, packed.get());
+  plan.packed = packed.get();
   struct Call {
     const Plan<T>& plan;
     const Forward<T>& out;

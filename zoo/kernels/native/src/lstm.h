@@ -17,6 +17,7 @@ struct Problem {
   uint32_t learned;                  // bit g is set: the gradient of parameter g is wanted
   bool go_backwards;                 // read from the last step to the first
   bool return_sequences;             // `outputs` holds every step, else the last one read
+  bool of_x;                         // backward: d_gates are wanted, for the gradient of x
   bool zero_output_for_mask;         // a masked step puts out 0, else what the step before it put out
   double cell_clip;                  // bound of the cell state, +infinity for none
   int32_t threads;                   // at most so many; for a given number the results are the same to the bit
@@ -45,7 +46,9 @@ struct Forward {
   // Out, the reserve for the backward pass, at the place of the step in the sequence. All null at inference.
   T* gates;   // (batch, steps, 4 * units): what each gate's activation gave or received
   T* cells;   // (batch, steps, units): the cell state after the step
-  T* inputs;  // (batch, steps, channels + units): [x, h] before the step
+  // (batch, steps, units): the hidden state after the step s read, at place s. Null too where `outputs` are just that:
+  // every step of them, without a mask.
+  T* hidden;
 };
 
 template <class T>
@@ -53,12 +56,14 @@ struct Backward {
   // In: the reserve, and the gradients of what the forward pass put out.
   const T* gates;
   const T* cells;
-  const T* inputs;
+  const T* hidden;     // or `outputs`, see above
   const T* d_outputs;  // (batch, steps, units) or (batch, units)
   const T* d_h_n;      // (batch, units)
   const T* d_c_n;      // (batch, units)
   // Out.
-  T* d_gates;       // (batch, steps, 4 * units): of what each gate's activation received; may be `gates`; 0 where masked
+  // (batch, steps, 4 * units): of what each gate's activation received, 0 where masked. May be `gates`. It is room for the
+  // engine too: what is in it afterwards counts only if the problem said `of_x`.
+  T* d_gates;
   T* d_kernels;     // (channels + units, 4 * units): of the kernel and, below it, the recurrent kernel
   T* d_bias;        // (4 * units)
   T* d_h0;          // (batch, units)
@@ -92,6 +97,9 @@ const Engine* engine(const char* name = nullptr);
 
 // Use `chosen` from now on, null for the best: for the tests, which run every one of them.
 void use(const Engine* chosen);
+
+// Bytes of the second-level cache of a core.
+int64_t second_level_cache();
 
 // Call `body(context, task)` for every task in [0, tasks), on at most `threads` threads, this one among them. All calls
 // together keep to the largest `threads` that any of them named. Throws std::bad_alloc where a task did.

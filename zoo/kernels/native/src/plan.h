@@ -16,13 +16,15 @@ constexpr int kChunk = 2 * kRows;     // rows of a task
 constexpr int kGates = 4;
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Zeroed memory on a cache line.
+// Memory on a cache line, zeroed unless all of it will be written before it is read.
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size) : data_(static_cast<T*>(::operator new(bytes(size), std::align_val_t(64)))) {
-    std::memset(data_, 0, bytes(size));
+  explicit Buffer(int64_t size, bool zeroed = true)
+      : data_(static_cast<T*>(::operator new(bytes(size), std::align_val_t(64)))) {
+    if (zeroed) std::memset(data_, 0, bytes(size));
   }
   ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
   Buffer(const Buffer&) = delete;
@@ -106,6 +108,7 @@ struct Chunks {
     if (tasks % threads) tasks += threads - tasks % threads;
     if (tasks > batch) tasks = batch;
   }
+  int64_t largest() const { return (rows + tasks - 1) / tasks; }
   int64_t begin(int64_t task) const { return rows / tasks * task + smaller(task, rows % tasks); }
 };
 

@@ -37,6 +37,8 @@ struct Case {
     };
     p.batch = below(4) ? 1 + below(30) : 1, p.steps = 1 + below(6), p.channels = 1 + below(9), p.units = 1 + below(70);
     if (below(3) == 0) p.units = 16 * (1 + below(4));
+    if (seed % 10 == 0) p.batch = 1, p.units = 128, p.steps = 50;  // units split over threads
+    if (seed % 10 == 5) p.batch = 3, p.units = 264, p.steps = 3;   // sums that fill the second-level cache
     int known = 0;
     while (zoo::engine()->activation_name(known)) ++known;
     // Bounded gates, so that a difference between instruction sets is an error and not the growth of one.
@@ -45,7 +47,7 @@ struct Case {
       const std::string name = zoo::engine()->activation_name(p.activation[g]);
       if (name == "prelu" || name == "parametric_swish") p.learned |= 1u << g;
     }
-    p.go_backwards = below(2), p.return_sequences = below(2), p.zero_output_for_mask = below(2);
+    p.go_backwards = below(2), p.return_sequences = below(2), p.zero_output_for_mask = below(2), p.of_x = below(2);
     p.cell_clip = below(2) ? 0.5 : std::numeric_limits<double>::infinity();
     p.threads = 1 + below(4);
     const int64_t rows = p.batch * p.units;
@@ -88,20 +90,23 @@ Array<T> results(const Engine& engine, const Case<T>& c) {
   const auto made = [](int64_t n) { return Array<T>(static_cast<std::size_t>(n)); };
   const int64_t rows = p.batch * p.units, all = rows * p.steps;
   Array<T> outputs = made(p.return_sequences ? all : rows), h = made(rows), c_n = made(rows), gates = made(4 * all),
-           cells = made(all), stacked = made(p.batch * p.steps * (p.channels + p.units));
+           cells = made(all), hidden = made(all);
   zoo::Forward<T> forward{outputs.data(), h.data(), c_n.data(), nullptr, nullptr, nullptr};
   call(engine, p, c.inputs(), forward);  // without the reserve
   const Array<T> at_inference = outputs;
-  forward.gates = gates.data(), forward.cells = cells.data(), forward.inputs = stacked.data();
+  forward.gates = gates.data(), forward.cells = cells.data();
+  if (!p.return_sequences || c.mask) forward.hidden = hidden.data();
   call(engine, p, c.inputs(), forward);
   Array<T> d_bias = made(4 * p.units), d_h0 = made(rows), d_c0 = made(rows), d_parameters = made(5 * p.units);
   Array<T> d_kernels = made((p.channels + p.units) * 4 * p.units);
-  const zoo::Backward<T> backward{gates.data(), cells.data(),     stacked.data(), c.d_outputs.data(), c.d_h.data(), c.d_c.data(),
+  const T* states = forward.hidden ? hidden.data() : outputs.data();
+  const zoo::Backward<T> backward{gates.data(), cells.data(),     states, c.d_outputs.data(), c.d_h.data(), c.d_c.data(),
                                   gates.data(), d_kernels.data(), d_bias.data(),  d_h0.data(),        d_c0.data(),
                                   d_parameters.data()};
   call(engine, p, c.inputs(), backward);
+  if (!p.of_x) gates.clear();
   Array<T> joined;
-  const std::initializer_list<const Array<T>*> parts = {&at_inference, &outputs, &h,    &c_n,  &stacked,
+  const std::initializer_list<const Array<T>*> parts = {&at_inference, &outputs, &h,    &c_n,  &hidden,
                                                         &gates,        &d_kernels, &d_bias,  &d_h0, &d_c0, &d_parameters};
   for (const Array<T>* part : parts) {
     joined.insert(joined.end(), part->begin(), part->end());

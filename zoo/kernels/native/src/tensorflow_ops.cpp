@@ -75,6 +75,7 @@ void* make(TF_OpKernelConstruction* made) {
   if (status.ok()) p.return_sequences = read_flag(made, "return_sequences", status);
   if (status.ok()) p.zero_output_for_mask = read_flag(made, "zero_output_for_mask", status);
   if (status.ok() && kForward) attributes->training = read_flag(made, "training", status);
+  if (status.ok() && !kForward) p.of_x = read_flag(made, "of_x", status);
   for (int g = 0; g < kActivations; ++g) {
     p.activation[g] = static_cast<int32_t>(activations[g]);
     if (status.ok() && !engine()->activation_name(p.activation[g])) {
@@ -167,7 +168,7 @@ class Run {
 
 // Place of each input; both operations begin alike.
 enum Place { kX, kKernel, kRecurrent, kBias, kH0, kC0, kMask, kDropout, kParameters, kClip, kGatesIn, kCellsIn,
-             kInputsIn, kDOutputs, kDHN, kDCN };
+             kHiddenIn, kDOutputs, kDHN, kDCN };
 
 template <class T>
 Inputs<T> read_inputs(Run& run, Problem& p) {
@@ -210,7 +211,9 @@ void run_forward(const Attributes& attributes, Run& run) {
   out.c_n = run.output<T>(2, {p.batch, p.units});
   out.gates = reserve(3, 4 * p.units);
   out.cells = reserve(4, p.units);
-  out.inputs = reserve(5, p.channels + p.units);
+  const bool outputs_serve = p.return_sequences && !in.mask;
+  out.hidden = run.output<T>(5, attributes.training && !outputs_serve ? Shape{p.batch * p.steps, p.units} : Shape{0});
+  if (!attributes.training || outputs_serve) out.hidden = nullptr;
   if constexpr (sizeof(T) == 4) {
     engine()->forward_float(p, in, out);
   } else {
@@ -226,7 +229,9 @@ void run_backward(const Attributes& attributes, Run& run) {
   Backward<T> out;
   std::tie(out.gates, out.d_gates) = run.in_place<T>(0, kGatesIn, "gates", gates);
   out.cells = run.data<T>(kCellsIn, "cells", {p.batch * p.steps, p.units});
-  out.inputs = run.data<T>(kInputsIn, "inputs", {p.batch * p.steps, p.channels + p.units});
+  const Shape hidden{p.batch * p.steps, p.units};
+  out.hidden = p.return_sequences && !in.mask ? run.data<T>(kHiddenIn, "the outputs", shape_of_outputs(p))
+                                              : run.data<T>(kHiddenIn, "hidden", hidden);
   out.d_outputs = run.data<T>(kDOutputs, "the gradient of the outputs", shape_of_outputs(p));
   out.d_h_n = run.data<T>(kDHN, "the gradient of the last hidden state", {p.batch, p.units});
   out.d_c_n = run.data<T>(kDCN, "the gradient of the last cell state", {p.batch, p.units});
@@ -287,13 +292,16 @@ bool register_all() {
   const Names shared = {"x: T", "kernel: T", "recurrent_kernel: T", "bias: T", "h0: T", "c0: T", "mask: bool",
                         "dropout: T", "parameters: T", "cell_clip: double"};
   Names grad = shared;
-  for (const char* input : {"gates: T", "cells: T", "inputs: T", "d_outputs: T", "d_h_n: T", "d_c_n: T"}) grad.push_back(input);
+  for (const char* input : {"gates: T", "cells: T", "hidden: T", "d_outputs: T", "d_h_n: T", "d_c_n: T"}) grad.push_back(input);
   const Names attributes = {"T: {float, double}", "activations: list(int)", "learned: int", "threads: int",
                             "go_backwards: bool", "return_sequences: bool", "zero_output_for_mask: bool"};
   Names of_forward = attributes;
   of_forward.push_back("training: bool");
-  register_op("ZooLstm", shared, {"outputs: T", "h_n: T", "c_n: T", "gates: T", "cells: T", "inputs: T"}, of_forward);
-  register_op("ZooLstmGrad", grad, {"d_gates: T", "d_bias: T", "d_h0: T", "d_c0: T", "d_parameters: T", "d_kernels: T"}, attributes);
+  register_op("ZooLstm", shared, {"outputs: T", "h_n: T", "c_n: T", "gates: T", "cells: T", "hidden: T"}, of_forward);
+  Names of_gradient = attributes;
+  of_gradient.push_back("of_x: bool");
+  register_op("ZooLstmGrad", grad, {"d_gates: T", "d_bias: T", "d_h0: T", "d_c0: T", "d_parameters: T", "d_kernels: T"},
+              of_gradient);
   register_kernel("ZooLstm", make<true>, compute<run_forward<float>, run_forward<double>>);
   register_kernel("ZooLstmGrad", make<false>, compute<run_backward<float>, run_backward<double>>);
   return true;
