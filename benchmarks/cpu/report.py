@@ -113,7 +113,9 @@ def share_lines(rows: Sequence[Row]) -> list[list[object]]:
 
 def torch_lines(rows: Sequence[Row]) -> list[list[object]]:
     """Where torch itself is above half of the matrix product's rate, so that no ratio of 2 can be had."""
-    fast = [row for row in rows if row["side"] == "torch" and row["mode"] == "training" and row["share_of_matmul"] > 0.5]
+    fast = [
+        row for row in rows if row["side"] == "torch" and row["mode"] == "training" and row["share_of_matmul"] > 0.5
+    ]
     return [[str(_cell(row)), f"{row['share_of_matmul']:.0%}", 1 / row["share_of_matmul"]] for row in fast]
 
 

@@ -71,7 +71,7 @@ def alternate(runs: Mapping[str, Run], seconds: float, pause: float = PAUSE) -> 
     while turn < ROUNDS or time.perf_counter() - started < seconds:
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            runs[name](1)  # the step that finds the other sides' data in the caches; in training, steps follow each other
+            runs[name](1)  # finds others' data in the caches; in training, a step follows one like it
             spent[name].append(runs[name](repeats[name]) / repeats[name])
             time.sleep(pause)
         turn += 1

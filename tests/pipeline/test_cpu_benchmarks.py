@@ -81,10 +81,10 @@ def test_sides_take_turns_and_each_begins_a_round(monkeypatch: pytest.MonkeyPatc
         return pretended
 
     times = timing.alternate({"a": side("a", 1.0), "b": side("b", 1e-3)}, seconds=0.0, pause=0.0)
-    assert "".join(order) == "aabb" + "ab" + "ba" + "ab" + "ba" + "ab"
+    assert "".join(order) == "aabb" + 2 * ("aabb" + "bbaa") + "aabb"
     assert [(t.median, t.spread, t.repeats, len(t.seconds)) for t in times.values()] == [
         (1.0, 0.0, 1, 5),
-        (pytest.approx(1e-3), pytest.approx(0), 10, 5),  # so many that they fill a turn of 10 ms
+        (pytest.approx(1e-3), pytest.approx(0), 20, 5),  # so many that they fill a turn of 20 ms
     ]
 
 

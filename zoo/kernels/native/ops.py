@@ -119,7 +119,7 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
     if not op.get_attr("training"):
         forward = native.operations().zoo_lstm(**inputs, **attributes, training=True)
     outputs, _, _, gates, cells, hidden = forward
-    outputs_serve = attributes["return_sequences"] and not inputs["mask"].shape.rank == 2
+    outputs_serve = attributes["return_sequences"] and inputs["mask"].shape.rank == 1
     of_x = 0 not in (getattr(op, "skip_input_indices", None) or ())
     d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = native.operations().zoo_lstm_grad(
         **inputs,
