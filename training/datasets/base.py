@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from zoo.suggest import unknown
 
 Split = Literal["train", "test"]
+Task = Literal["classification", "labelling", "regression", "forecasting", "language_model"]
+
+PADDING, UNKNOWN = "", "[UNK]"
+"""The first two entries of every vocabulary, as Keras's `TextVectorization` has them."""
 
 
 class InvalidExamples(ValueError):
@@ -48,8 +52,8 @@ class Spec:
     Attributes:
         name: Its key in `DATASETS`.
         features: What one step holds, with units and parameters.
-        channels: Values per step.
-        classes: The label names; label `k` is `classes[k]`.
+        channels: Values per step; 1 for text, whose steps are tokens.
+        classes: Classification and labelling: the label names; label `k` is `classes[k]`.
         lengths: Steps of the shortest and of the longest sequence over all splits.
         counts: Examples per split.
         licence: Licence of the data (not of this project).
@@ -57,7 +61,12 @@ class Spec:
         homepage: Where the data comes from.
         split_rule: How an example got into its split.
         references: Published figures on this data; empty where none is known for this split.
-        task: What is predicted.
+        task: What is predicted. "classification": a label a sequence. "labelling": a label a step. "regression":
+            `outputs` numbers a sequence. "forecasting": the `horizon` steps after the sequence, `outputs` numbers each.
+            "language_model": at each step the next token.
+        outputs: Regression and forecasting: the names of the predicted numbers, with units.
+        horizon: Forecasting: how many steps ahead.
+        text: Steps are tokens, whose vocabulary the examples bring along.
     """
 
     name: str
@@ -71,17 +80,58 @@ class Spec:
     homepage: str
     split_rule: str
     references: tuple[Reference, ...] = ()
-    task: str = "classification"
+    task: Task = "classification"
+    outputs: tuple[str, ...] = ()
+    horizon: int = 1
+    text: bool = False
+
+
+class Slices(Sequence[NDArray[Any]]):
+    """Sequences that lie one behind the other in one array, which may be a file mapped into memory.
+
+    Args:
+        values: `[all steps, channels]`, or `[all steps]` of tokens.
+        starts: Where each sequence begins, `[n]`.
+        lengths: Its steps, `[n]`.
+
+    Example:
+    >>> slices = Slices(np.arange(5.0)[:, None], np.array([0, 2]), np.array([2, 3]))
+    >>> len(slices), slices[1][:, 0].tolist()
+    (2, [2.0, 3.0, 4.0])
+    """
+
+    def __init__(self, values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        self.values, self.starts, self.lengths = values, starts, lengths
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice | np.ndarray):
+            return Slices(self.values, self.starts[index], self.lengths[index])
+        return self.values[self.starts[index] : self.starts[index] + self.lengths[index]]
+
+    @classmethod
+    def of(cls, sequences: Sequence[NDArray[Any]]) -> "Slices":
+        """The same sequences, behind one another."""
+        if isinstance(sequences, Slices):
+            return sequences
+        lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+        return cls(np.concatenate(sequences), np.cumsum(lengths) - lengths, lengths)
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled sequences of different lengths, checked when made.
+    """Sequences of different lengths and what is to be predicted of them, checked when made.
 
     Attributes:
-        sequences: One float32 array `[steps, channels]` per example, at least one step, all values finite.
-        labels: int64 `[n]`, none negative.
+        sequences: Per example float32 `[steps, channels]`, all values finite, or, with a vocabulary, int32 `[steps]`,
+            indices into it. At least one step. A list, or `Slices`.
+        targets: What is predicted, by the task of the spec. Classification: int64 `[n]`, none negative. Labelling: a
+            list or `Slices` of int64 `[steps]`, one a sequence and as long as it; -1 where a step has no label.
+            Regression: float32 `[n, outputs]`. Forecasting: float32 `[n, horizon, outputs]`. Language model: None.
         groups: int64 `[n]` or None. Examples of one group (a speaker, a patient) are never parted by a split.
+        vocabulary: The text of each token, of text only; it begins with `PADDING` and `UNKNOWN`.
 
     Raises:
         InvalidExamples: Something above does not hold; the message names the example's index.
@@ -92,42 +142,53 @@ class Examples:
     (2, 2, [3, 5])
     """
 
-    sequences: list[NDArray[np.float32]]
-    labels: NDArray[np.int64]
+    sequences: Sequence[NDArray[Any]]
+    targets: Any = None
     groups: NDArray[np.int64] | None = None
+    vocabulary: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.sequences:
+        if not len(self.sequences):
             raise InvalidExamples("received 0 sequences, expected at least 1: nothing can be learnt from none")
+        tokens = None if self.vocabulary is None else len(self.vocabulary)
+        if self.vocabulary is not None and self.vocabulary[:2] != (PADDING, UNKNOWN):
+            raise InvalidExamples(
+                f"the vocabulary begins with {self.vocabulary[:2]}, expected {(PADDING, UNKNOWN)}: token 0 stands for "
+                "padding and 1 for what is not in the vocabulary"
+            )
         for index, sequence in enumerate(self.sequences):
-            _check_sequence(index, sequence)
-            if sequence.shape[1] != self.channels:
+            if tokens is None:
+                _check_sequence(index, sequence)
+            else:
+                _check_tokens(index, sequence, tokens)
+            if tokens is None and sequence.shape[1] != self.channels:
                 raise InvalidExamples(
                     f"sequence {index} has {sequence.shape[1]} channels, expected {self.channels} as in sequence 0: "
                     "all sequences of a dataset need the same channels"
                 )
-        _check_integers("labels", self.labels, len(self.sequences))
         if self.groups is not None:
             _check_integers("groups", self.groups, len(self.sequences))
-        if self.labels.min() < 0:
-            index = int(np.argmin(self.labels))
-            raise InvalidExamples(
-                f"label of example {index} is {self.labels[index]}, expected 0 or more: "
-                "number the classes from 0 and leave out unlabelled examples"
-            )
+        _check_targets(self.targets, self.lengths)
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     @property
     def channels(self) -> int:
-        """Values per step."""
-        return int(self.sequences[0].shape[1])
+        """Values per step; 1 for text."""
+        return 1 if self.vocabulary is not None else int(self.sequences[0].shape[1])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Steps of every sequence, `[n]`."""
+        if isinstance(self.sequences, Slices):
+            return self.sequences.lengths
         return np.array([len(sequence) for sequence in self.sequences], np.int64)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The targets of a classification, `[n]`."""
+        return np.asarray(self.targets)
 
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> "Examples":
         """The examples at `indices`, in that order; the sequences are shared, not copied.
@@ -139,20 +200,38 @@ class Examples:
             InvalidExamples: No index is given.
             IndexError: An index lies outside.
         """
-        chosen = np.arange(len(self))[np.asarray(indices)] if len(indices) else []
-        groups = None if self.groups is None else self.groups[chosen]
-        return Examples([self.sequences[index] for index in chosen], self.labels[chosen], groups)
+        chosen = np.arange(len(self))[np.asarray(indices)] if len(indices) else np.array([], np.int64)
+        if not len(chosen):
+            raise InvalidExamples("received 0 sequences, expected at least 1: nothing can be learnt from none")
+        made = object.__new__(Examples)  # what was checked once need not be read again
+        for name, value in (
+            ("sequences", _chosen(self.sequences, chosen)),
+            ("targets", None if self.targets is None else _chosen(self.targets, chosen)),
+            ("groups", None if self.groups is None else self.groups[chosen]),
+            ("vocabulary", self.vocabulary),
+        ):
+            object.__setattr__(made, name, value)
+        return made
 
     def digest(self) -> str:
-        """SHA-256 over values, lengths, labels, groups and order: the same on every machine."""
-        digest = hashlib.sha256(f"examples-1:{self.channels}:{self.groups is not None}".encode())
+        """SHA-256 over values, lengths, targets, groups, vocabulary and order: the same on every machine."""
+        digest = hashlib.sha256(f"examples-2:{self.channels}:{self.groups is not None}".encode())
         digest.update(self.lengths.astype("<i8").tobytes())
-        digest.update(self.labels.astype("<i8").tobytes())
+        if self.targets is not None:
+            parts = [self.targets] if isinstance(self.targets, np.ndarray) else self.targets
+            for part in parts:
+                digest.update(part.astype("<i8" if part.dtype.kind == "i" else "<f4").tobytes())
         if self.groups is not None:
             digest.update(self.groups.astype("<i8").tobytes())
+        if self.vocabulary is not None:
+            digest.update("\0".join(self.vocabulary).encode())
         for sequence in self.sequences:
-            digest.update(np.ascontiguousarray(sequence, "<f4").data)
+            digest.update(np.ascontiguousarray(sequence, "<f4" if self.vocabulary is None else "<i4").data)
         return digest.hexdigest()
+
+
+def _chosen(items: Any, indices: NDArray[np.int64]) -> Any:
+    return items[indices] if isinstance(items, Slices | np.ndarray) else [items[index] for index in indices]
 
 
 class Dataset(ABC):
@@ -164,11 +243,13 @@ class Dataset(ABC):
 
     spec: Spec
 
-    def load(self, split: Split) -> Examples:
+    def load(self, split: Split, in_memory: bool = True) -> Examples:
         """Read one split, preparing the data first where that is still to be done.
 
         Args:
             split: "train" or "test".
+            in_memory: Read everything now. Otherwise a dataset that is kept packed stays in its file, and what is
+                needed is read when it is needed.
 
         Returns:
             As many examples as the spec says, checked against the spec.
@@ -181,6 +262,10 @@ class Dataset(ABC):
             raise UnknownSplit(f"dataset {self.spec.name}: {unknown('split', split, self.spec.counts)}")
         examples = self._read(split)
         _check_against_spec(examples, self.spec, split)
+        if in_memory:
+            from training.datasets.packed import in_memory as read_now
+
+            return read_now(examples)
         return examples
 
     def is_prepared(self) -> bool:
@@ -215,6 +300,53 @@ def _check_sequence(index: int, sequence: NDArray[np.float32]) -> None:
         )
 
 
+def _check_tokens(index: int, sequence: NDArray[np.int32], tokens: int) -> None:
+    if not isinstance(sequence, np.ndarray) or sequence.dtype != np.int32 or sequence.ndim != 1 or not len(sequence):
+        received = f"{getattr(sequence, 'dtype', type(sequence).__name__)} {list(np.shape(sequence))}"
+        raise InvalidExamples(
+            f"sequence {index} is {received}, expected int32 [steps] with at least one step: "
+            "indices into the vocabulary"
+        )
+    if sequence.min() < 1 or sequence.max() >= tokens:
+        wrong = sequence[(sequence < 1) | (sequence >= tokens)][0]
+        raise InvalidExamples(
+            f"sequence {index} holds token {wrong}, expected 1 to {tokens - 1}: 0 is for padding, 1 for what is not "
+            "in the vocabulary"
+        )
+
+
+def _check_targets(targets: Any, lengths: NDArray[np.int64]) -> None:
+    if targets is None:
+        return
+    if isinstance(targets, np.ndarray) and targets.dtype == np.float32:
+        if len(targets) != len(lengths) or targets.ndim not in (2, 3) or 0 in targets.shape:
+            raise InvalidExamples(
+                f"targets are float32 {list(targets.shape)}, expected [{len(lengths)}, outputs], or "
+                f"[{len(lengths)}, horizon, outputs] of a forecast: one row a sequence"
+            )
+        unfit = np.flatnonzero(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1))
+        if unfit.size:
+            raise InvalidExamples(f"the target of example {unfit[0]} is not finite: leave out or fill missing targets")
+        return
+    if isinstance(targets, np.ndarray):
+        _check_integers("labels", targets, len(lengths))
+        if targets.min() < 0:
+            index = int(np.argmin(targets))
+            raise InvalidExamples(
+                f"label of example {index} is {targets[index]}, expected 0 or more: "
+                "number the classes from 0 and leave out unlabelled examples"
+            )
+        return
+    if len(targets) != len(lengths):
+        raise InvalidExamples(f"labels of {len(targets)} sequences, expected {len(lengths)}: one array a sequence")
+    for index, (labels, length) in enumerate(zip(targets, lengths, strict=True)):
+        _check_integers(f"labels of example {index}", labels, int(length))
+        if labels.min() < -1:
+            raise InvalidExamples(
+                f"labels of example {index} hold {labels.min()}, expected 0 or more, or -1 where a step has none"
+            )
+
+
 def _check_integers(name: str, values: NDArray[np.int64], count: int) -> None:
     if not isinstance(values, np.ndarray) or values.dtype != np.int64 or values.shape != (count,):
         received = f"{getattr(values, 'dtype', type(values).__name__)} {list(np.shape(values))}"
@@ -229,6 +361,8 @@ def _check_against_spec(examples: Examples, spec: Spec, split: Split) -> None:
     remedy = "prepare the data again, or correct the spec"
     if len(examples) != spec.counts[split]:
         raise InvalidExamples(f"{where}: read {len(examples)} examples, expected {spec.counts[split]}: {remedy}")
+    if (examples.vocabulary is not None) != spec.text:
+        raise InvalidExamples(f"{where}: text is {examples.vocabulary is not None}, expected {spec.text}: {remedy}")
     if examples.channels != spec.channels:
         raise InvalidExamples(f"{where}: read {examples.channels} channels, expected {spec.channels}: {remedy}")
     lengths = examples.lengths
@@ -239,9 +373,32 @@ def _check_against_spec(examples: Examples, spec: Spec, split: Split) -> None:
             f"{where}: sequence {outside[0]} has {lengths[outside[0]]} steps, "
             f"expected {shortest} to {longest}: {remedy}"
         )
-    beyond = np.flatnonzero(examples.labels >= len(spec.classes))
+    _check_targets_against_spec(examples, spec, f"{where}: ", remedy)
+
+
+def _check_targets_against_spec(examples: Examples, spec: Spec, where: str, remedy: str) -> None:
+    targets = examples.targets
+    expected = {
+        "classification": "int64 [n]",
+        "labelling": "int64 [steps] a sequence",
+        "regression": f"float32 [n, {len(spec.outputs)}]",
+        "forecasting": f"float32 [n, {spec.horizon}, {len(spec.outputs)}]",
+        "language_model": "nothing",
+    }[spec.task]
+    if targets is None:
+        received = "nothing"
+    elif not isinstance(targets, np.ndarray):
+        received = "int64 [steps] a sequence"
+    else:
+        received = f"{targets.dtype} [{', '.join(['n', *map(str, targets.shape[1:])])}]"
+    if received != expected:
+        raise InvalidExamples(f"{where}targets are {received}, expected {expected} of a {spec.task}: {remedy}")
+    if spec.task not in ("classification", "labelling"):
+        return
+    highest = targets if spec.task == "classification" else np.array([labels.max() for labels in targets])
+    beyond = np.flatnonzero(highest >= len(spec.classes))
     if beyond.size:
         raise InvalidExamples(
-            f"{where}: label of example {beyond[0]} is {examples.labels[beyond[0]]}, "
+            f"{where}label of example {beyond[0]} is {highest[beyond[0]]}, "
             f"expected 0 to {len(spec.classes) - 1}: {remedy}"
         )

@@ -9,10 +9,9 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from training.datasets.base import Split
 
 
 class PreparationFailed(RuntimeError):
@@ -45,12 +44,13 @@ def is_prepared(name: str, version: str) -> bool:
     return (directory_of(name, version) / "dataset_info.json").is_file()
 
 
-def prepare(builder_class: Any, manual_dir: Path | None = None) -> Any:
+def prepare(builder_class: Any, manual_dir: Path | None = None, config: str | None = None) -> Any:
     """Prepare the dataset where that has not been done, and give its builder.
 
     Args:
         builder_class: A `tfds.core.DatasetBuilder` class.
         manual_dir: Folder in which raw files may lie that TFDS would download otherwise.
+        config: The name of one of the builder's configurations, of those that have some.
 
     Returns:
         A builder that reads the prepared data.
@@ -58,7 +58,7 @@ def prepare(builder_class: Any, manual_dir: Path | None = None) -> Any:
     Raises:
         PreparationFailed: Disk, download, checksum or the raw data; the message says which, and what to do.
     """
-    name, version = builder_class.name, str(builder_class.VERSION)
+    name, version = full_name(builder_class, config), str(builder_class.VERSION)
     directory = directory_of(name, version)
     if not is_prepared(name, version):
         if directory.exists():
@@ -66,17 +66,29 @@ def prepare(builder_class: Any, manual_dir: Path | None = None) -> Any:
                 f"{directory} exists without dataset_info.json, so it is not a prepared dataset: "
                 "move it away and run again"
             )
-        _prepare_now(builder_class, directory, manual_dir)
-    return builder_class(data_dir=data_directory())
+        _prepare_now(builder_class, directory, manual_dir, config)
+    return _builder(builder_class, config)
 
 
-def read(builder_class: Any, split: Split, manual_dir: Path | None = None) -> list[dict[str, Any]]:
-    """All examples of one split as NumPy values, in the order in which they were written.
+def full_name(builder_class: Any, config: str | None) -> str:
+    """The builder's name, and its configuration's after a slash."""
+    return builder_class.name if config is None else f"{builder_class.name}/{config}"
+
+
+def _builder(builder_class: Any, config: str | None) -> Any:
+    return builder_class(data_dir=data_directory(), **({} if config is None else {"config": config}))
+
+
+def read(
+    builder_class: Any, split: str, manual_dir: Path | None = None, config: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Examples of one split as NumPy values, one by one, in the order in which they were written.
 
     Args:
         builder_class: A `tfds.core.DatasetBuilder` class; prepared first where that has not been done.
         split: A split of the builder.
         manual_dir: As for `prepare`.
+        config: As for `prepare`.
 
     Raises:
         PreparationFailed: Preparing failed, or the prepared files are damaged.
@@ -84,11 +96,11 @@ def read(builder_class: Any, split: Split, manual_dir: Path | None = None) -> li
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    builder = prepare(builder_class, manual_dir)
+    builder = prepare(builder_class, manual_dir, config)
     in_order = tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=False)
     try:
         dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=in_order)
-        return list(tfds.as_numpy(dataset))
+        yield from tfds.as_numpy(dataset)
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
         raise PreparationFailed(
             f"the prepared data in {builder.data_dir} cannot be read ({type(error).__name__}: {error.message}): "
@@ -96,7 +108,7 @@ def read(builder_class: Any, split: Split, manual_dir: Path | None = None) -> li
         ) from error
 
 
-def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None) -> None:
+def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None, config: str | None) -> None:
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -109,11 +121,11 @@ def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None) -
             tempfile.TemporaryDirectory(prefix="extracted-", dir=data_directory()) as extracted,
             contextlib.redirect_stdout(sys.stderr),
         ):
-            config = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir)
-            builder_class(data_dir=data_directory()).download_and_prepare(download_config=config)
+            download = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir)
+            _builder(builder_class, config).download_and_prepare(download_config=download)
     except failures as error:
         # Where another process finished first, its folder stands where ours was to go, and all is well.
-        if not is_prepared(builder_class.name, str(builder_class.VERSION)):
+        if not is_prepared(full_name(builder_class, config), str(builder_class.VERSION)):
             raise PreparationFailed(
                 f"cannot prepare {builder_class.name} in {directory} ({type(error).__name__}: {error}): "
                 "see that the folder can be written and has space (TFDS_DATA_DIR names another), "

@@ -90,8 +90,7 @@ class SpokenDigit(Dataset):
         if not prepared.is_prepared(self.spec.name, self.version):
             _check_audio_extra()
             manual_dir = raw_files.check_raw_files(builder_class)
-        rows = prepared.read(builder_class, "train", manual_dir)
-        rows.sort(key=lambda row: row["audio/filename"])
+        rows = sorted(prepared.read(builder_class, "train", manual_dir), key=lambda row: row["audio/filename"])
         sequences = self.log_mel.transform([_waveform(row) for row in rows])
         return _Features(
             values=np.concatenate(sequences),

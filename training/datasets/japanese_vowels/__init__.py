@@ -43,5 +43,5 @@ class JapaneseVowels(Dataset):
     def _read(self, split: Split) -> Examples:
         from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
 
-        rows = prepared.read(Builder, split)
+        rows = list(prepared.read(Builder, split))
         return Examples([row["series"] for row in rows], np.array([row["label"] for row in rows], np.int64))

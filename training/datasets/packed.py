@@ -1,0 +1,221 @@
+"""Examples packed into a few files: written once, row by row, then read whole or mapped into memory.
+
+    <folder>/values.bin  targets.bin  lengths.npy  ...  packed.json
+
+`packed.json` names every file with its size and SHA-256. The folder appears under its name when it is complete, and
+what it holds is compared with `packed.json` whenever it is opened, so half-written or damaged data is never read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.base import Examples, InvalidExamples, Slices
+from training.datasets.prepared import PreparationFailed
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example on its way to the file.
+
+    Attributes:
+        sequence: float32 `[steps, channels]`, or int32 `[steps]` of tokens.
+        target: As in `Examples`, of this example: an int, int64 `[steps]`, float32 `[outputs]` or
+            `[horizon, outputs]`, or None.
+        group: The speaker, the patient, or None.
+    """
+
+    sequence: NDArray[Any]
+    target: Any = None
+    group: int | None = None
+
+
+def read_or_make(
+    folder: Path, make: Callable[[], Iterable[Row]], vocabulary: Callable[[], tuple[str, ...]] | None = None
+) -> Examples:
+    """The examples in `folder`, made first where that has not been done.
+
+    Args:
+        folder: Where they are kept. Its name should change with everything that they depend on.
+        make: Gives the rows, one after the other; only one is held at a time.
+        vocabulary: Gives the vocabulary, of text only; asked after the last row.
+
+    Returns:
+        `Examples` whose sequences are mapped from the file: what does not fit into memory is read as it is needed.
+
+    Raises:
+        PreparationFailed: The disk is full or cannot be written, or what is kept is damaged.
+        InvalidExamples: `make` gave no row, or rows of different kinds.
+    """
+    if not is_made(folder):
+        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.incomplete")
+        try:
+            unfinished.mkdir(parents=True)
+            _write(unfinished, make(), vocabulary)
+            _publish(unfinished, folder)
+        except OSError as error:
+            raise PreparationFailed(
+                f"cannot write {folder} ({type(error).__name__}: {error}): see that the folder can be written and has "
+                "space (TFDS_DATA_DIR names another)"
+            ) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return read(folder)
+
+
+def is_made(folder: Path) -> bool:
+    """Whether the folder is there, completely; does not look into the files."""
+    return (folder / "packed.json").is_file()
+
+
+def read(folder: Path) -> Examples:
+    """The examples in `folder`.
+
+    Raises:
+        PreparationFailed: A file is not as `packed.json` says.
+    """
+    try:
+        about = json.loads((folder / "packed.json").read_text())
+        if about["format"] != _FORMAT:
+            raise ValueError(f"format {about['format']}, expected {_FORMAT}")
+        for name, expected in about["files"].items():
+            _check_file(folder / name, expected)
+        lengths = np.load(folder / "lengths.npy")
+        slices = Slices(_mapped(folder / "values.bin", about["values"]), np.cumsum(lengths) - lengths, lengths)
+        return Examples(
+            slices,
+            _targets(folder, about, slices),
+            np.load(folder / "groups.npy") if about["groups"] else None,
+            tuple(about["vocabulary"]) if about["vocabulary"] is not None else None,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, InvalidExamples):
+            raise
+        raise PreparationFailed(
+            f"the data kept in {folder} is damaged ({type(error).__name__}: {error}): delete that folder and run again"
+        ) from error
+
+
+def in_memory(examples: Examples) -> Examples:
+    """The same examples, none of them in a file."""
+    sequences = examples.sequences
+    if not isinstance(sequences, Slices) or not isinstance(sequences.values, np.memmap):
+        return examples
+    made = object.__new__(Examples)  # checked already
+    loaded = Slices(np.array(sequences.values), sequences.starts, sequences.lengths)
+    for name, value in (*vars(examples).items(), ("sequences", loaded)):
+        object.__setattr__(made, name, value)
+    return made
+
+
+def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str, ...]] | None) -> None:
+    lengths: list[int] = []
+    scalars: list[int] = []
+    groups: list[int] = []
+    kinds: set[Any] = set()
+    with (folder / "values.bin").open("wb") as values, (folder / "targets.bin").open("wb") as targets:
+        for row in rows:
+            target = row.target if row.target is None or isinstance(row.target, int) else np.asarray(row.target)
+            kinds.add((_kind(row.sequence), _target_kind(target), row.group is None))
+            if len(kinds) > 1:
+                raise InvalidExamples(f"row {len(lengths)} is of another kind than those before it: {kinds}")
+            values.write(np.ascontiguousarray(row.sequence).data)
+            lengths.append(len(row.sequence))
+            if isinstance(target, int):
+                scalars.append(target)
+            elif target is not None:
+                targets.write(np.ascontiguousarray(target).data)
+            if row.group is not None:
+                groups.append(row.group)
+    if not lengths:
+        raise InvalidExamples("received 0 sequences, expected at least 1: nothing can be learnt from none")
+    [(value_kind, target_kind, ungrouped)] = kinds
+    np.save(folder / "lengths.npy", np.array(lengths, np.int64))
+    if scalars:
+        np.save(folder / "labels.npy", np.array(scalars, np.int64))
+    if not ungrouped:
+        np.save(folder / "groups.npy", np.array(groups, np.int64))
+    about = {
+        "format": _FORMAT,
+        "values": value_kind,
+        "targets": target_kind,
+        "groups": not ungrouped,
+        "vocabulary": vocabulary() if vocabulary else None,
+        "files": {path.name: _described(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / "packed.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _kind(array: NDArray[Any]) -> tuple[str, tuple[int, ...]]:
+    """What all steps of all sequences have in common."""
+    return array.dtype.str, array.shape[1:]
+
+
+def _target_kind(target: Any) -> tuple[str, tuple[int, ...]] | str | None:
+    if target is None:
+        return None
+    if isinstance(target, int):
+        return "label"
+    # Labels a step are as many as the steps; numbers to predict have one shape.
+    return "labels" if target.dtype.kind == "i" else (target.dtype.str, target.shape)
+
+
+def _targets(folder: Path, about: dict[str, Any], slices: Slices) -> Any:
+    kind = about["targets"]
+    if kind is None:
+        return None
+    if kind == "label":
+        return np.load(folder / "labels.npy")
+    if kind == "labels":
+        return Slices(_mapped(folder / "targets.bin", ("<i8", ())), slices.starts, slices.lengths)
+    return np.fromfile(folder / "targets.bin", kind[0]).reshape(-1, *kind[1])
+
+
+def _mapped(path: Path, kind: Any) -> NDArray[Any]:
+    dtype, tail = np.dtype(kind[0]), tuple(kind[1])
+    steps = path.stat().st_size // (dtype.itemsize * int(np.prod(tail, dtype=np.int64)))
+    return np.memmap(path, dtype, mode="r", shape=(steps, *tail))
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _check_file(path: Path, expected: dict[str, Any]) -> None:
+    received = _described(path)
+    if received != expected:
+        raise ValueError(f"{path.name} is {received}, expected {expected}")
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    for path in [*unfinished.iterdir(), unfinished]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    try:
+        os.rename(unfinished, folder)
+    except OSError:
+        if not is_made(folder):  # else another process has made the same meanwhile
+            raise
+
+
+def tracked(rows: Iterable[Row], total: int, what: str) -> Iterator[Row]:
+    """The same rows, with progress and the time left on stderr."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(rows, f"preparing {what}", total=total, console=Console(stderr=True), transient=True))
