@@ -26,31 +26,48 @@ class Diverged(RuntimeError):
 
 @click.command()
 @click.option("--config", "path", help="A TOML file, or the name of one in training/configs.")
+@click.option("--data", help="Data of your own: a .ts pair, a .npz, a CSV file or a folder of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def train(path: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
+def train(path: str | None, data: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Train one model and record the run in MLflow.
 
     \b
     zoo train                                             the default: an LSTM on japanese_vowels
     zoo train model.activation=relu seed=1
     zoo train --config japanese_vowels_lstm model.units=64 optimizer.clipnorm=none
+    zoo train --data measurements.csv model.units=32
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
     import_keras()
     from rich.console import Console
 
     from training.config import load
 
-    run_id, result = train_one(load(path, overrides), Console(stderr=True))
+    console = Console(stderr=True)
+    config = load(path, [*overrides, *([f"dataset.path={json.dumps(data)}"] if data else [])])
+    if config.dataset.path:
+        _show_own_data(config, console)
+    run_id, result = train_one(config, console)
     if as_json:
         click.echo(json.dumps(_summary(run_id, result)))
     elif result.validation and result.test:
-        click.echo(
-            f"run {run_id[:8]}: validation accuracy {result.validation.accuracy:.4f}, "
-            f"test accuracy {result.test.accuracy:.4f}, {len(result.history)} epochs in {result.seconds:.1f} s"
-        )
+        figures = [
+            f"{part} {name.replace('_', ' ')} {value:.4f}"
+            for part, scores in (("validation", result.validation), ("test", result.test))
+            for name, value in {"loss": scores.loss, **scores.metrics}.items()
+        ]
+        click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {len(result.history)} epochs in {result.seconds:.1f} s")
     if result.outcome == "diverged":
         raise Diverged(f"run {run_id[:8]} {result.reason}")
+
+
+def _show_own_data(config: "Config", console: "Console") -> None:
+    """Print what was inferred from data of one's own: a wrong guess should be seen before it is trained on."""
+    from training.config import find_dataset
+    from training.datasets_command import spec_table
+
+    dataset: Any = find_dataset(config.dataset)
+    console.print(spec_table(dataset.spec, {"note": "\n".join(dataset.notes)}))
 
 
 def train_one(config: "Config", console: "Console") -> "tuple[str, Result]":
@@ -71,7 +88,7 @@ def train_one(config: "Config", console: "Console") -> "tuple[str, Result]":
 
 def _summary(run_id: str, result: "Result") -> dict[str, Any]:
     def scores(part: Any) -> Any:
-        return part and {"loss": part.loss, "accuracy": part.accuracy}
+        return part and {"loss": part.loss, **part.metrics}
 
     return {
         "run_id": run_id,
@@ -202,6 +219,27 @@ def plot(stored: "Sequence[StoredRun]", path: Path) -> None:
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
+@click.option("--prompt", help="What the text goes on from.  [default: a new line]")
+@click.option("--characters", type=click.IntRange(min=1), default=500, show_default=True)
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="Lower is safer, higher is wilder.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def sample(run_id: str, prompt: str | None, characters: int, temperature: float, seed: int) -> None:
+    """Draw text from the language model of RUN.
+
+    RUN is a run id or a unique beginning of one.
+    """
+    import_keras()
+    from training import sampling, tracking
+
+    model, task = tracking.load(tracking.find(run_id))
+    if task.get("kind") != "language_model":
+        raise click.UsageError(f"run {run_id} is a {task.get('kind')} of {task['dataset']}, not a language model")
+    text = sampling.sample(model, task["vocabulary"], prompt, characters, temperature, seed)
+    click.echo((prompt or "") + text)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
 @click.option("--name", required=True, help="The served model's name: versions are written to ROOT/NAME/.")
 @click.option("--root", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the path as JSON.")
@@ -218,7 +256,7 @@ def export(run_id: str, name: str, root: Path, as_json: bool) -> None:
 def export_run(run_id: str, name: str, root: Path) -> Path:
     """Export the run whose id begins with `run_id` to `root/name/<next version>` and give that path."""
     from training import tracking
-    from zoo.export import export as export_model
+    from zoo.export import ExportError, export as export_model
 
     if not name or name in (".", "..") or any(symbol in name for symbol in "/\\:"):
         raise click.UsageError(f"--name {name!r}: a model's name is one folder, without / \\ or :")
@@ -226,6 +264,12 @@ def export_run(run_id: str, name: str, root: Path) -> Path:
     if run.tags.get("outcome") == "diverged":
         raise Diverged(f"run {run.run_id[:8]} is not exported, since it {run.tags.get('reason', 'diverged')}")
     model, task = tracking.load(run)
+    if task.get("kind", "classification") != "classification" or task.get("vocabulary"):
+        what = f"a {task['kind']}" + (" of text" if task.get("vocabulary") else "")
+        raise ExportError(
+            f"run {run.run_id[:8]} is {what}, and signatures are made for classifications of numeric sequences only: "
+            "use its model.keras, which any process that imports zoo can load"
+        )
     card = {
         "name": name,
         "dataset": task["dataset"],

@@ -17,13 +17,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
-from training import datasets
+from training import augmentation, datasets
+from training.datasets.base import Task
+from training.tasks import model_task
 from zoo import activations
-from zoo.models import MODELS, SequenceTask, build, builder
+from zoo.models import MODELS, build, builder
 from zoo.suggest import unknown
 
 NAMED_CONFIGS = Path(__file__).parent / "configs"
@@ -45,11 +47,20 @@ class DatasetSection(Section):
     """Which data, and how it is cut and batched.
 
     Attributes:
-        name: A dataset of `zoo datasets`.
+        name: A dataset of `zoo datasets`; not used where there is a `path`.
+        path: Data of your own: a file or folder as in docs/datasets.md, or `None`.
         validation_fraction: Share of the training split kept aside for choosing.
         batch_size: Sequences a training step.
         buckets: Sequences are padded to one of at most this many lengths.
         max_length: Crop longer sequences to this many steps; `None` keeps all.
+        task: Of `path` only: what to predict, where the data should not decide.
+        horizon: Of `path` only: steps to forecast.
+        window: Language models: steps over which gradients go back, 100 where `None`. A forecast of `path`: the steps
+            that it is made from, four horizons where `None`.
+        cache: "memory" reads all data at once; "disk" leaves what is kept packed in its file, for data larger than
+            memory.
+        class_weights: Let every class weigh the same in training, however rare it is.
+        augment: Changes to the training sequences, such as ["jitter(0.05)", "scale(0.1)"].
     """
 
     name: str = "japanese_vowels"
@@ -57,13 +68,29 @@ class DatasetSection(Section):
     batch_size: int = Field(default=16, ge=1)
     buckets: int = Field(default=4, ge=1)
     max_length: int | None = Field(default=None, ge=1)
+    path: str | None = None
+    task: Task | None = None
+    horizon: int | None = Field(default=None, ge=1)
+    window: int | None = Field(default=None, ge=1)
+    cache: Literal["memory", "disk"] = "memory"
+    class_weights: bool = False
+    augment: list[str] = []
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in datasets.DATASETS:
-            raise ValueError(unknown("dataset", name, datasets.DATASETS))
+        try:
+            datasets.get(name)
+        except datasets.UnknownDataset as error:
+            raise ValueError(str(error)) from None
         return name
+
+    @field_validator("augment")
+    @classmethod
+    def _augmentations(cls, names: list[str]) -> list[str]:
+        for name in names:
+            augmentation.get(name)
+        return names
 
 
 class OptimizerSection(Section):
@@ -103,7 +130,8 @@ def _check_activation(value: str | None) -> str | None:
 @cache
 def model_section(name: str) -> type[Section]:
     """The section of the model called `name`, made from its builder's signature: one place for every default."""
-    fields: dict[str, Any] = {"name": (Literal[name], name)}
+    # Text begins with an embedding, whatever the model.
+    fields: dict[str, Any] = {"name": (Literal[name], name), "embedding": (Annotated[int, Field(ge=1)], 64)}
     checked = []
     for key, parameter in inspect.signature(builder(name)).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
@@ -158,7 +186,7 @@ class Config(Section):
 
     def model_arguments(self) -> dict[str, Any]:
         """What the model's builder is called with."""
-        return {key: value for key, value in self.model if key != "name"}
+        return {key: value for key, value in self.model if key not in ("name", "embedding")}
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -191,13 +219,47 @@ def validate(values: Mapping[str, Any]) -> Config:
         config = Config(**_without_none(values))
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(problem, values) for problem in error.errors())) from None
-    spec = datasets.get(config.dataset.name).spec
+    section = config.dataset
+    spec = find_dataset(section).spec
+    _check_keys(section, spec)
     try:
         # A trial build: what a layer would refuse is refused here, before any data is read.
-        build(config.model.name, SequenceTask(spec.channels, len(spec.classes)), **config.model_arguments())
+        build(config.model.name, model_task(spec, embedding=config.model.embedding), **config.model_arguments())
     except ValueError as error:
         raise ConfigError(f"model {config.model.name!r} refuses its arguments: {error}") from None
     return config
+
+
+def find_dataset(section: DatasetSection) -> datasets.Dataset:
+    """The dataset that a configuration names.
+
+    Raises:
+        ConfigError: The data at `path` cannot be used; the message says why.
+    """
+    own = {"task": section.task, "horizon": section.horizon, "window": section.window}
+    if section.path is None:
+        return datasets.get(section.name)
+    return datasets.find(section.name, section.path, **own)  # type: ignore[arg-type]
+
+
+def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:
+    """Refuse keys that the dataset has no use for.
+
+    Raises:
+        ConfigError: There is such a key.
+    """
+    language, forecast = spec.task == "language_model", section.path is not None and spec.task == "forecasting"
+    for key, useful, what in (
+        ("task", section.path is not None, "is for data of your own, named by dataset.path"),
+        ("horizon", section.path is not None, "is for data of your own, named by dataset.path"),
+        ("window", language or forecast, "is for language models, and for forecasts of data of your own"),
+        ("class_weights", spec.task in ("classification", "labelling"), f"weighs classes; a {spec.task} has none"),
+        ("augment", not spec.text, "changes values, and text has none"),
+        ("max_length", not language, "crops sequences; a language model reads all of the text, window by window"),
+    ):
+        value = getattr(section, key)
+        if value and not useful:
+            raise ConfigError(f"config key 'dataset.{key}' {what}; received {value!r} for {spec.name}")
 
 
 def _read(path: str | Path) -> dict[str, Any]:

@@ -1,39 +1,159 @@
-"""The verb `zoo datasets`: what data there is, and whether it is prepared."""
+"""The verb `zoo datasets`: what data there is, what is known about it, and preparing it."""
 
 import dataclasses
 import json
-from typing import Any
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from training.datasets import DATASETS, Dataset, get
+from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, find, get
+from training.datasets.prepared import data_directory
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from training.datasets.own import OwnData
+
+_BINS = 10
+_BAR = 40
+_LISTED = 30
 
 
-@click.command()
-@click.argument("name", required=False)
+class _DescribeByName(click.Group):
+    """`zoo datasets NAME` is short for `zoo datasets describe NAME`."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        short = arguments[0] not in self.commands
+        return super().resolve_command(context, ["describe", *arguments] if short else arguments)
+
+
+@click.group(cls=_DescribeByName, invoke_without_command=True, subcommand_metavar="[COMMAND | NAME | PATH]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--prepare", is_flag=True, help="Prepare NAME now instead of at the first training.")
-def datasets(name: str | None, as_json: bool, prepare: bool) -> None:
-    """List the datasets, or say all that is known about NAME."""
-    if name is None:
-        if prepare:
-            raise click.UsageError("--prepare needs the NAME of one dataset; `zoo datasets` lists them")
-        if as_json:
-            click.echo(json.dumps([_facts(dataset) for dataset in DATASETS.values()], indent=2))
-        else:
-            _print_all()
+@click.pass_context
+def datasets(context: click.Context, as_json: bool) -> None:
+    """List the datasets, describe one, or prepare one.
+
+    \b
+    zoo datasets                             what there is
+    zoo datasets japanese_vowels             all that is known about one
+    zoo datasets describe recordings.csv     what is seen in data of your own
+    zoo datasets prepare spoken_digit        now instead of at the first training
+    """  # noqa: D301  (click reads the backspace character as "keep these lines")
+    context.obj = as_json
+    if context.invoked_subcommand is not None:
         return
-    dataset = get(name)
-    if prepare:
-        dataset.prepare()
     if as_json:
-        click.echo(json.dumps(_facts(dataset), indent=2))
+        click.echo(json.dumps([_facts(dataset) for dataset in DATASETS.values()], indent=2))
     else:
-        _print_one(dataset)
+        _print_all()
+
+
+@datasets.command()
+@click.argument("name", metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--task", type=click.Choice(get_args(Task)), help="PATH only: what to predict, if not what is inferred.")
+@click.option("--horizon", type=int, help="PATH only: how many steps to forecast.")
+@click.option("--window", type=int, help="PATH only: from how many steps to forecast.")
+@click.pass_obj
+def describe(
+    as_json_before: bool, name: str, as_json: bool, task: Task | None, horizon: int | None, window: int | None
+) -> None:
+    """Say all that is known about the dataset NAME, or what is seen in data of your own at PATH."""
+    from training.datasets.own import OwnData, is_path
+
+    known = name in DATASETS or name.partition("/")[0] in FAMILIES
+    path = name if not known and is_path(name) else None
+    if path is None and (task, horizon, window) != (None, None, None):
+        raise click.UsageError(f"--task, --horizon and --window are for data of your own; there is no file {name!r}")
+    dataset = find(name, path, task=task, horizon=horizon, window=window)
+    if as_json or as_json_before:
+        click.echo(json.dumps(_facts(dataset), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    if isinstance(dataset, OwnData):
+        console.print(spec_table(dataset.spec, {"note": "\n".join(dataset.notes)}))
+        for table in _content_tables(dataset):
+            console.print(table)
+    else:
+        prepared = f"yes, {_size(dataset)}" if dataset.is_prepared() else f"no (zoo datasets prepare {name})"
+        console.print(spec_table(dataset.spec, {"prepared": prepared}))
+
+
+@datasets.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
+@click.pass_obj
+def prepare(as_json_before: bool, name: str, as_json: bool) -> None:
+    """Prepare NAME now instead of at the first training."""
+    dataset = get(name)
+    started = time.perf_counter()
+    if not dataset.is_prepared():
+        click.echo(f"preparing {name} in {data_directory()}", err=True)
+        dataset.prepare()
+    seconds = time.perf_counter() - started
+    if as_json or as_json_before:
+        click.echo(json.dumps({**_facts(dataset), "seconds": round(seconds, 3)}, indent=2))
+    else:
+        click.echo(f"{name} is prepared, {_size(dataset)}; this took {seconds:.1f} s")
+
+
+def spec_table(spec: Spec, more: dict[str, str] | None = None) -> "Table":
+    """All that a spec says, as a table for the terminal; what it leaves empty is left out.
+
+    Args:
+        spec: Of any dataset.
+        more: Further rows, label and text.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    references = "\n".join(f"{ref.value:g}  {ref.figure} [{ref.source}]" for ref in spec.references)
+    rows = {
+        "name": spec.name,
+        "task": spec.task,
+        "features": spec.features,
+        "channels": "tokens of a vocabulary" if spec.text else str(spec.channels),
+        "steps": _steps(spec.lengths),
+        "classes": _counted(spec.classes),
+        "outputs": _counted(spec.outputs),
+        "horizon": f"{spec.horizon} steps" if spec.task == "forecasting" else "",
+        "examples": ", ".join(f"{split} {count}" for split, count in spec.counts.items()),
+        "split rule": spec.split_rule,
+        "licence": spec.licence,
+        "citation": spec.citation,
+        "homepage": spec.homepage,
+        "references": references or "none known for this split",
+        **(more or {}),
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for label, value in rows.items():
+        if value:
+            table.add_row(label, Text(value))
+    return table
+
+
+def _counted(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f"{len(names)}: {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}"
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
-    return {**dataclasses.asdict(dataset.spec), "prepared": dataset.is_prepared()}
+    from training.datasets.own import OwnData
+
+    facts = dataclasses.asdict(dataset.spec)
+    if isinstance(dataset, OwnData):
+        return {**facts, "notes": dataset.notes, "content": _content(dataset), "length_counts": _lengths(dataset)}
+    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": _bytes_on_disk(dataset)}
 
 
 def _print_all() -> None:
@@ -49,47 +169,108 @@ def _print_all() -> None:
         table.add_row(
             spec.name,
             spec.task,
-            str(spec.channels),
+            "tokens" if spec.text else str(spec.channels),
             _steps(spec.lengths),
-            str(len(spec.classes)),
+            str(len(spec.classes) or "none"),
             " / ".join(str(spec.counts[split]) for split in ("train", "test")),
             spec.licence,
-            "yes" if dataset.is_prepared() else "no",
+            f"yes, {_size(dataset)}" if dataset.is_prepared() else "no",
             f"{spec.references[0].value:g}" if spec.references else "none",
         )
     # A row stays a row, also in a pipe or a narrow window: cut columns would say nothing.
     unbounded = Console(width=1000)
     Console(width=Measurement.get(unbounded, unbounded.options, table).maximum).print(table)
+    click.echo(f"Further variants as FAMILY/VARIANT, of: {', '.join(FAMILIES)}")
 
 
-def _print_one(dataset: Dataset) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _size(dataset: Dataset) -> str:
+    size = _bytes_on_disk(dataset)
+    return f"{size / 1e6:.1f} MB on disk" if size else "nothing on disk"
 
-    spec = dataset.spec
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    references = "\n".join(f"{ref.value:g}  {ref.figure} [{ref.source}]" for ref in spec.references)
-    rows = {
-        "name": spec.name,
-        "task": spec.task,
-        "features": spec.features,
-        "channels": str(spec.channels),
-        "steps": _steps(spec.lengths),
-        "classes": f"{len(spec.classes)}: {', '.join(spec.classes)}",
-        "examples": ", ".join(f"{split} {count}" for split, count in spec.counts.items()),
-        "split rule": spec.split_rule,
-        "licence": spec.licence,
-        "citation": spec.citation,
-        "homepage": spec.homepage,
-        "references": references or "none known for this split",
-        "prepared": "yes" if dataset.is_prepared() else f"no (zoo datasets {spec.name} --prepare)",
+
+def _bytes_on_disk(dataset: Dataset) -> int:
+    """What lies in the data directory under the dataset's name, or that of what it is made from."""
+    names = {dataset.spec.name, getattr(dataset, "builder", None), getattr(dataset, "source", None)} - {None}
+    root = data_directory()
+    folders = {
+        folder
+        for name in names
+        for pattern in (f"{name}", f"packed/{name}", f"packed/{name}-*")  # a variant's folder names its version too
+        for folder in root.glob(pattern)
     }
-    for label, value in rows.items():
-        table.add_row(label, Text(value))
-    Console().print(table)
+    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
-def _steps(lengths: tuple[int, int]) -> str:
+def _steps(lengths: tuple[int, int] | None) -> str:
+    if lengths is None:
+        return "unknown"
     shortest, longest = lengths
     return str(shortest) if shortest == longest else f"{shortest} to {longest}"
+
+
+# === What is in data of your own ===
+
+
+def _content(dataset: "OwnData") -> dict[str, dict[str, Any]]:
+    """Per split the examples of every class (labelling: the steps), or the range of every output."""
+    return {split: _content_of(dataset.load(split), dataset.spec) for split in ("train", "test")}
+
+
+def _content_of(examples: Examples, spec: Spec) -> dict[str, Any]:
+    if spec.classes:
+        labels = np.concatenate(examples.targets) if spec.task == "labelling" else examples.labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(spec.classes))
+        without = {"(no label)": int((labels < 0).sum())} if (labels < 0).any() else {}
+        return dict(zip(spec.classes, counts.tolist(), strict=True)) | without
+    values = examples.targets.reshape(-1, len(spec.outputs))
+    ranges = zip(values.min(axis=0), values.mean(axis=0), values.max(axis=0), strict=True)
+    return {
+        name: {"lowest": float(lowest), "mean": float(mean), "highest": float(highest)}
+        for name, (lowest, mean, highest) in zip(spec.outputs, ranges, strict=True)
+    }
+
+
+def _lengths(dataset: "OwnData") -> list[tuple[int, int, int]]:
+    """A histogram of the steps of all sequences: shortest, longest, how many."""
+    lengths = np.concatenate([dataset.load(split).lengths for split in ("train", "test")])
+    return histogram(lengths)
+
+
+def histogram(lengths: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Count lengths in at most ten ranges, as equally wide as whole numbers allow.
+
+    Returns:
+        Of every range its shortest and longest possible length, and how many there are.
+
+    Example:
+    >>> histogram(np.array([3, 3, 4])), histogram(np.arange(1, 101))[:2]
+    ([(3, 3, 2), (4, 4, 1)], [(1, 10, 10), (11, 20, 10)])
+    """
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    width = math.ceil((longest - shortest + 1) / _BINS)
+    counts = np.bincount((lengths - shortest) // width)
+    starts = shortest + width * np.arange(len(counts))
+    return [(int(start), int(start) + width - 1, int(count)) for start, count in zip(starts, counts, strict=True)]
+
+
+def _content_tables(dataset: "OwnData") -> list["Table"]:
+    from rich import box
+    from rich.table import Table
+
+    content = _content(dataset)
+    if dataset.spec.classes:
+        counted = "steps of" if dataset.spec.task == "labelling" else "sequences of"
+        by_class = Table(f"{counted} class", "train", "test", box=box.SIMPLE_HEAD)
+        for name in dict.fromkeys([*content["train"], *content["test"]]):
+            by_class.add_row(name, *(str(content[split].get(name, 0)) for split in ("train", "test")))
+    else:
+        by_class = Table("output", "train: lowest, mean, highest", "test", box=box.SIMPLE_HEAD)
+        for name in dataset.spec.outputs:
+            ranges = (", ".join(f"{value:.4g}" for value in content[split][name].values()) for split in content)
+            by_class.add_row(name, *ranges)
+    bars = Table("steps", "sequences", "", box=box.SIMPLE_HEAD)
+    counts = _lengths(dataset)
+    most = max(count for _, _, count in counts)
+    for shortest, longest, count in counts:
+        bars.add_row(_steps((shortest, longest)), str(count), "#" * math.ceil(_BAR * count / most))
+    return [by_class, bars]

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from training.pipeline import Batches
+from training.pipeline import Batches, Windows
 
 
 class FollowEpoch(keras.callbacks.Callback):
@@ -15,7 +15,7 @@ class FollowEpoch(keras.callbacks.Callback):
         batches: What `feed` was given.
     """
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches | Windows) -> None:
         super().__init__()
         self.batches = batches
 
@@ -23,7 +23,24 @@ class FollowEpoch(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
-def feed(batches: Batches) -> Any:
+class BeginAnew(keras.callbacks.Callback):
+    """Forget the states of a stateful model when an epoch or an evaluation begins."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        begin_anew(self.model)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        begin_anew(self.model)
+
+
+def begin_anew(model: keras.Model) -> None:
+    """Set the states of the recurrent layers of `model` to zero, of those that keep them between batches."""
+    for layer in model.layers:
+        if getattr(layer, "stateful", False):
+            layer.reset_state()
+
+
+def feed(batches: Batches | Windows) -> Any:
     """What to pass to `fit` for `batches`.
 
     On TensorFlow, Keras infers the shape of a `PyDataset` from its first two batches: two of one bucket make it
@@ -42,12 +59,15 @@ def feed(batches: Batches) -> Any:
     def epoch() -> Iterator[Any]:
         return (batches[index] for index in range(len(batches)))
 
+    def described(name: str, value: Any) -> Any:
+        # Batch and time are open; a text's features have a time axis and no other.
+        timed = name == "features" or (value.ndim == 2 and value.shape == first["features"].shape[:2])
+        return tf.TensorSpec((None, None, *value.shape[2:]) if timed else (None, *value.shape[1:]), value.dtype)
+
+    first, *rest = batches[0]
     signature = (
-        {
-            "features": tf.TensorSpec((None, None, batches.channels), tf.float32),
-            "lengths": tf.TensorSpec((None,), tf.int32),
-        },
-        tf.TensorSpec((None,), tf.int32),
+        {name: described(name, value) for name, value in first.items()},
+        *(described("", value) for value in rest),
     )
     dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)

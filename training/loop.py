@@ -1,39 +1,26 @@
 """From a configuration to a trained model and its figures. Logs nothing and knows no tracker: callbacks do."""
 
-import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from training import datasets
-from training.config import Config
-from training.datasets import Examples, Spec
-from training.feeding import FollowEpoch, feed
-from training.pipeline import Batches, channel_statistics, train_validation_split
+from training import augmentation
+from training.config import Config, find_dataset
+from training.datasets import Dataset, Examples, Spec
+from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
+from training.pipeline import Batches, Windows, class_weights, train_validation_split
+from training.tasks import Scores, compile_arguments, guessing, model_task, score
 from zoo.models import SequenceTask, build, fixed_steps
 
 # A training loss this many times that of guessing means that the run has exploded, long before it overflows.
 EXPLODED = 100.0
 
-
-@dataclass(frozen=True)
-class Scores:
-    """How well a model does on one set of examples.
-
-    Attributes:
-        loss: Mean cross-entropy in nats.
-        accuracy: Share of right answers.
-        confusion: Counts (classes, classes): row the truth, column the answer.
-    """
-
-    loss: float
-    accuracy: float
-    confusion: NDArray[np.int64] = field(repr=False)
+# Steps over which the gradients of a language model go back, where the configuration does not say.
+_WINDOW = 100
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,8 @@ class Result:
         outcome: "finished" or "diverged".
         reason: Why it diverged and what to try, or `None`.
         model: The trained model, with the weights of the best epoch by validation loss.
-        history: One dict an epoch: "train/loss", "train/accuracy", "validation/loss", "validation/accuracy".
+        history: One dict an epoch: "train/loss", "validation/loss", and the same of the task's metric, such as
+            "train/accuracy".
         best_epoch: Its index in `history`, or `None` where no epoch ended.
         seconds: Wall-clock of training alone.
         sequences_per_second: Training sequences over that time.
@@ -71,21 +59,26 @@ class Result:
 class Data:
     """The two parts of the training split. The test split is not read before a model is chosen."""
 
-    spec: Spec
+    dataset: Dataset
     train: Examples
     validation: Examples
+
+    @property
+    def spec(self) -> Spec:
+        """Of the dataset."""
+        return self.dataset.spec
 
 
 class StopOnDivergence(keras.callbacks.Callback):
     """Stop at the first loss that is not finite, or that exceeds `EXPLODED` times that of guessing.
 
     Args:
-        classes: Number of classes; guessing costs log(classes) nats.
+        guessing: The loss of a model that knows nothing.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, guessing: float) -> None:
         super().__init__()
-        self.limit = EXPLODED * math.log(classes)
+        self.limit = EXPLODED * guessing
         self.reason: str | None = None
         self._epoch = 0
 
@@ -110,23 +103,18 @@ class StopOnDivergence(keras.callbacks.Callback):
 
 
 def load_data(config: Config) -> Data:
-    """Read the training split and set its validation part aside."""
-    dataset = datasets.get(config.dataset.name)
-    train, validation = train_validation_split(
-        dataset.load("train"), config.dataset.validation_fraction, seed=config.seed
-    )
-    return Data(dataset.spec, train, validation)
+    """Read the training split and set its validation part aside, where the dataset has not done that itself."""
+    section = config.dataset
+    dataset = find_dataset(section)
+    in_memory = section.cache == "memory"
+    train, validation = dataset.load("train", in_memory), dataset.validation()
+    if validation is None:
+        train, validation = train_validation_split(train, section.validation_fraction, seed=config.seed)
+    return Data(dataset, train, validation)
 
 
-def build_model(config: Config, data: Data) -> keras.Model:
-    """Build and compile the model, with the statistics of the training part inside."""
-    mean, variance = channel_statistics(data.train)
-    task = SequenceTask(
-        channels=data.spec.channels,
-        classes=len(data.spec.classes),
-        mean=tuple(mean.tolist()),
-        variance=tuple(variance.tolist()),
-    )
+def build_model(config: Config, task: SequenceTask) -> keras.Model:
+    """Build and compile the model for `task`."""
     model = build(config.model.name, task, **config.model_arguments())
     optimizer = {
         "adam": keras.optimizers.Adam,
@@ -136,10 +124,9 @@ def build_model(config: Config, data: Data) -> keras.Model:
     model.compile(
         # global_clipnorm scales the whole gradient; Keras's clipnorm would scale each weight's by itself.
         optimizer=optimizer(config.optimizer.learning_rate, global_clipnorm=config.optimizer.clipnorm),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # JAX without compilation runs operation by operation, which no one wants.
         jit_compile=config.train.jit_compile or keras.backend.backend() == "jax",
+        **compile_arguments(task),
     )
     return model
 
@@ -160,81 +147,99 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
     data = data or load_data(config)
     # After the data: reading it may draw random numbers, the first time only.
     keras.utils.set_random_seed(config.seed)
-    model = build_model(config, data)
     section = config.dataset
+    task = model_task(data.spec, data.train, config.model.embedding)
+    language = task.kind == "language_model"
+    model = build_model(config, replace(task, stateful_batch=section.batch_size) if language else task)
     # The model's own fixed time axis crops just as a maximum length does, so both are reported as one.
     longest = min((limit for limit in (section.max_length, fixed_steps(model)) if limit), default=None)
-    train = Batches(data.train, section.batch_size, section.buckets, seed=config.seed, max_length=longest)
-    validation = _in_order(data.validation, section.batch_size, longest)
 
-    divergence = StopOnDivergence(len(data.spec.classes))
+    def in_order(examples: Examples) -> Batches | Windows:
+        if language:
+            return Windows(examples, section.batch_size, section.window or _WINDOW)
+        return Batches(examples, section.batch_size, seed=0, shuffle=False, max_length=longest)
+
+    train = in_order(data.train) if language else _training_batches(config, data, task, longest)
+    divergence = StopOnDivergence(guessing(task))
     chosen = keras.callbacks.EarlyStopping(
         "val_loss", patience=config.train.patience or config.train.epochs, restore_best_weights=True
     )
     started = time.perf_counter()
     fitted = model.fit(
         feed(train),
-        validation_data=feed(validation),
+        validation_data=feed(in_order(data.validation)),
         epochs=config.train.epochs,
-        callbacks=[FollowEpoch(train), divergence, chosen, *callbacks],
+        callbacks=[FollowEpoch(train), BeginAnew(), divergence, chosen, *callbacks],
         shuffle=False,  # the batches come in an order of their own
         verbose=0,
     )
     seconds = time.perf_counter() - started
     history = _history(fitted.history)
     scored = divergence.reason is None
+
+    def scores(examples: Examples) -> Scores:
+        return evaluate(model, task, in_order(examples))
+
     return Result(
         outcome="finished" if scored else "diverged",
         reason=divergence.reason,
-        model=model,
+        model=_for_use(config, task, model) if language else model,
         history=history,
         best_epoch=chosen.best_epoch if history and scored else None,
         seconds=seconds,
         sequences_per_second=len(data.train) * len(history) / seconds,
         cropped_share=train.cropped_share,
         padding_share=train.padding_share,
-        validation=evaluate(model, data.validation, section.batch_size, longest) if scored else None,
-        test=evaluate(model, datasets.get(section.name).load("test"), section.batch_size, longest) if scored else None,
+        validation=scores(data.validation) if scored else None,
+        test=scores(data.dataset.load("test", section.cache == "memory")) if scored else None,
     )
 
 
-def evaluate(model: keras.Model, examples: Examples, batch_size: int, max_length: int | None = None) -> Scores:
-    """Score `model` on `examples`.
+def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows) -> Scores:
+    """Score `model` on `batches`.
 
     Args:
-        model: Gives logits (batch, classes).
-        examples: What to score on.
-        batch_size: Sequences at a time.
-        max_length: Crop longer sequences to this many steps.
+        model: Built for `task`; a stateful one begins anew.
+        task: What it answers.
+        batches: What to score on, in order.
     """
-    batches = _in_order(examples, batch_size, max_length)
-    parts = [(model.predict_on_batch(inputs), labels) for inputs, labels in (batches[i] for i in range(len(batches)))]
-    logits = np.concatenate([np.asarray(part) for part, _ in parts]).astype("float64")
-    labels = np.concatenate([label for _, label in parts])
-    # log softmax, shifted so that exp cannot overflow
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    answers = logits.argmax(axis=1)
-    confusion = np.zeros((logits.shape[1],) * 2, np.int64)
-    np.add.at(confusion, (labels, answers), 1)
-    return Scores(
-        loss=float(-log_probabilities[np.arange(len(labels)), labels].mean()),
-        accuracy=float((answers == labels).mean()),
-        confusion=confusion,
+
+    def answers() -> Iterator[Any]:
+        for index in range(len(batches)):
+            inputs, targets, *weights = batches[index]
+            yield np.asarray(model.predict_on_batch(inputs)), targets, weights[0] if weights else None
+
+    begin_anew(model)
+    return score(task, answers())
+
+
+def _training_batches(config: Config, data: Data, task: SequenceTask, longest: int | None) -> Batches:
+    section = config.dataset
+    return Batches(
+        data.train,
+        section.batch_size,
+        section.buckets,
+        seed=config.seed,
+        max_length=longest,
+        class_weights=class_weights(data.train, task.classes) if section.class_weights else None,
+        augment=augmentation.chain(section.augment, data.train) if section.augment else None,
     )
 
 
-def _in_order(examples: Examples, batch_size: int, max_length: int | None) -> Batches:
-    return Batches(examples, batch_size, seed=0, shuffle=False, max_length=max_length)
+def _for_use(config: Config, task: SequenceTask, trained: keras.Model) -> keras.Model:
+    """The same model for sequences that begin anew, of any batch: trained states stay behind."""
+    model = build_model(config, task)
+    values = {variable.path: variable for variable in trained.variables}
+    for variable in model.trainable_variables:
+        variable.assign(values[variable.path])
+    for variable in model.non_trainable_variables:
+        if variable.path in values:  # the seeds of dropout have names of their own
+            variable.assign(values[variable.path])
+    return model
 
 
-# Keras's names and ours, in the order in which the MLflow UI should offer them
-METRICS = {
-    "val_loss": "validation/loss",
-    "val_accuracy": "validation/accuracy",
-    "loss": "train/loss",
-    "accuracy": "train/accuracy",
-}
+# The metrics of an epoch, in the order in which the MLflow UI should offer them
+_METRICS = ("loss", "accuracy", "mean_absolute_error")
 
 
 def metric_names(logs: Mapping[str, float]) -> dict[str, float]:
@@ -244,7 +249,11 @@ def metric_names(logs: Mapping[str, float]) -> dict[str, float]:
     >>> metric_names({"loss": 2, "val_loss": 1})
     {'validation/loss': 1.0, 'train/loss': 2.0}
     """
-    return {name: float(logs[key]) for key, name in METRICS.items() if key in logs}
+    names = {f"{prefix}{metric}": f"{part}/{metric}" for prefix, part in _PARTS for metric in _METRICS}
+    return {name: float(logs[key]) for key, name in names.items() if key in logs}
+
+
+_PARTS = (("val_", "validation"), ("", "train"))
 
 
 def _history(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:

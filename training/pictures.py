@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 GOOD, BAD, TRAIN = "#1b6ca8", "#c0392b", "#8a8a8a"
 
 
-def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> Figure:
-    """Loss and accuracy over epochs, training and validation, with the chosen epoch marked.
+def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None, metric: str = "accuracy") -> Figure:
+    """Loss and another metric over epochs, training and validation, with the chosen epoch marked.
 
     Args:
         history: As in `training.loop.Result`.
         best_epoch: Index of the epoch whose weights were kept, or `None`.
+        metric: The other metric: "accuracy", or an error, which is drawn on a log scale as the loss is.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=130)
     epochs = np.arange(1, len(history) + 1)
-    for axes, metric, scale in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("log", "linear"), strict=True):
+    share = metric == "accuracy"
+    loss = "cross-entropy (nats)" if share else "squared error / variance"
+    shown_metrics = (("loss", "log", loss), (metric, "linear" if share else "log", metric.replace("_", " ")))
+    for axes, (metric, scale, label) in zip(figure.subplots(1, 2), shown_metrics, strict=True):
         for part, colour in (("train", TRAIN), ("validation", GOOD)):
             values = np.array([row.get(f"{part}/{metric}", np.nan) for row in history])
             # A single epoch is a point, not an invisible line; a log axis has no place for 0 or infinity.
@@ -31,7 +35,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | No
             axes.set_yscale(scale)
         if best_epoch is not None:
             axes.axvline(best_epoch + 1, color=GOOD, linestyle=":", label=f"kept: epoch {best_epoch + 1}")
-        axes.set(xlabel="epoch", ylabel="cross-entropy (nats)" if metric == "loss" else metric)
+        axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
@@ -66,6 +70,59 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], title: s
     axes.set_yticks(range(len(classes)), classes)
     right = np.trace(counts) / max(counts.sum(), 1)
     axes.set(xlabel="answer", ylabel="truth", title=f"{title}: {right:.1%} right")
+    return figure
+
+
+def predictions(truth: NDArray[np.float32], said: NDArray[np.float32], outputs: Sequence[str], title: str) -> Figure:
+    """What a regression said against the truth, a panel an output; on the line it is right.
+
+    Args:
+        truth: (examples, outputs).
+        said: The same of the model.
+        outputs: Their names.
+        title: What the examples are of.
+    """
+    figure = Figure(figsize=(4.2 * len(outputs) + 0.4, 4.2), layout="constrained", dpi=130)
+    for index, axes in enumerate(figure.subplots(1, len(outputs), squeeze=False)[0]):
+        limits = [np.nanmin([truth[:, index], said[:, index]]), np.nanmax([truth[:, index], said[:, index]])]
+        axes.plot(limits, limits, color=TRAIN, linewidth=1)
+        axes.scatter(truth[:, index], said[:, index], s=12, color=GOOD, alpha=0.6, linewidths=0)
+        error = np.abs(truth[:, index] - said[:, index]).mean()
+        axes.set(xlabel=f"truth: {outputs[index]}", ylabel="prediction", title=f"{title}: mean error {error:.3g}")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def forecasts(truth: NDArray[np.float32], said: NDArray[np.float32], outputs: Sequence[str], title: str) -> Figure:
+    """Six forecasts of the first output against what came, and the mean error by how far ahead.
+
+    Args:
+        truth: (examples, horizon, outputs).
+        said: The same of the model.
+        outputs: Their names.
+        title: What the examples are of.
+    """
+    ahead = np.arange(1, truth.shape[1] + 1)
+    figure = Figure(figsize=(11, 5.2), layout="constrained", dpi=130)
+    grid = figure.add_gridspec(2, 4)
+    for place, index in enumerate(np.linspace(0, len(truth) - 1, 6).astype(int)):
+        axes = figure.add_subplot(grid[place // 3, place % 3])
+        marker = "o" if len(ahead) < 4 else None
+        axes.plot(ahead, truth[index, :, 0], color="black", label="truth", linewidth=1.4, marker=marker)
+        axes.plot(ahead, said[index, :, 0], color=GOOD, label="forecast", linewidth=1.4, marker=marker)
+        axes.set_title(f"example {index}", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        if place == 0:
+            axes.set(ylabel=outputs[0], xlabel="steps ahead")
+            axes.legend(frameon=False, fontsize=8)
+    axes = figure.add_subplot(grid[:, 3])
+    for index, name in enumerate(outputs):
+        error = np.abs(truth[:, :, index] - said[:, :, index]).mean(axis=0)
+        axes.plot(ahead, error, label=name, marker="o" if len(ahead) < 4 else None)
+    axes.set(xlabel="steps ahead", ylabel="mean absolute error", title=title, ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

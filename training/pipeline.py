@@ -5,16 +5,20 @@ release; NumPy reserves the right to change its generators between releases).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.base import Examples
+from training.datasets.base import Examples, Slices
 
-Batch = tuple[dict[str, NDArray[Any]], NDArray[np.int32]]
+Batch = tuple[Any, ...]
+"""Inputs, targets and, where not every target counts the same, weights."""
+
+Augment = Callable[[NDArray[np.float32], NDArray[np.int64], np.random.Generator], NDArray[np.float32]]
+"""From features (batch, time, channels), lengths (batch,) and a generator to other features of the same shape."""
 
 # A standard deviation below this share of a channel's root mean square is rounding, not signal: float32 itself
 # resolves 6e-8 of a value, and a few hundred summed roundings stay below 1e-5.
@@ -33,8 +37,8 @@ class InvalidPipeline(ValueError):
 def train_validation_split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Set a part of the training examples aside for model choice.
 
-    Without groups the split is stratified: of every class, `fraction` of its examples (rounded, at least one,
-    never all) go to validation; a class of one example stays in training. With groups, whole groups go to
+    Without groups the split of a classification is stratified: of every class, `fraction` of its examples (rounded, at
+    least one, never all) go to validation; a class of one example stays in training. With groups, whole groups go to
     validation until `fraction` of the examples is reached, first those that bring a class that is missing there;
     a group is never taken when a class would be left without a training example.
 
@@ -58,10 +62,12 @@ def train_validation_split(examples: Examples, fraction: float, seed: int) -> tu
     if not 0 < fraction < 1:
         raise InvalidPipeline(f"validation fraction is {fraction}, expected more than 0 and less than 1")
     generator = np.random.default_rng(seed)
+    one_label_each = isinstance(examples.targets, np.ndarray) and examples.targets.dtype == np.int64
+    labels = examples.labels if one_label_each else np.zeros(len(examples), np.int64)
     in_validation = (
-        _stratified(examples.labels, fraction, generator)
+        _stratified(labels, fraction, generator)
         if examples.groups is None
-        else _grouped(examples.labels, examples.groups, fraction, generator)
+        else _grouped(labels, examples.groups, fraction, generator)
     )
     if not in_validation.any():
         raise InvalidPipeline(
@@ -107,6 +113,35 @@ def channel_statistics(examples: Examples) -> tuple[NDArray[np.float32], NDArray
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
+def target_statistics(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and variance of every predicted number over all training targets, two float32 arrays `[outputs]`.
+
+    Variance 1 for one that does not vary, as in `channel_statistics`.
+    """
+    rows = examples.targets.reshape(-1, examples.targets.shape[-1])
+    return channel_statistics(Examples([rows]))
+
+
+def class_weights(examples: Examples, classes: int) -> NDArray[np.float32]:
+    """The weight of each class by which all classes weigh the same: examples / (classes * examples of the class).
+
+    A class without an example gets weight 0. Labelling counts steps.
+
+    Args:
+        examples: Training examples of a classification or labelling.
+        classes: Their number.
+
+    Example:
+    >>> examples = Examples([np.zeros((1, 1), "float32")] * 4, np.array([0, 0, 0, 1]))
+    >>> class_weights(examples, 2).round(3).tolist()
+    [0.667, 2.0]
+    """
+    labels = examples.targets if isinstance(examples.targets, np.ndarray) else np.concatenate(list(examples.targets))
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    weights: NDArray[np.float64] = np.divide(counts.sum(), classes * counts, out=np.zeros(classes), where=counts > 0)
+    return weights.astype(np.float32)
+
+
 def bucket_boundaries(lengths: Sequence[int] | NDArray[np.int64], buckets: int) -> tuple[int, ...]:
     """The padded lengths that waste the fewest steps.
 
@@ -150,30 +185,34 @@ def bucket_boundaries(lengths: Sequence[int] | NDArray[np.int64], buckets: int) 
 class Batches(keras.utils.PyDataset):
     """Length-bucketed, zero-padded batches; every example exactly once an epoch.
 
-    An item is `({"features": float32 [batch, time, channels], "lengths": int32 [batch]}, labels int32 [batch])`,
-    where `time` is the boundary of the bucket. The last batch of a bucket may be smaller. The order depends on
+    An item is `({"features": float32 [batch, time, channels], "lengths": int32 [batch]}, targets)`, where `time` is the
+    boundary of the bucket; of text the features are int32 `[batch, time]`. Targets are int32 `[batch]` of a
+    classification, float32 `[batch, ...]` of numbers to predict, or int32 `[batch, time]` of a labelling, which has
+    float32 weights `[batch, time]` as a third part: 0 where there is no label. A classification with `class_weights`
+    has weights `[batch]`. The last batch of a bucket may be smaller. The order depends on
     `seed` and `epoch` alone, and changes only when `epoch` is set: Keras's own hooks for that also fire before the
     first epoch and after evaluations. Pass `shuffle=False` to `fit`, or Keras shuffles the batches once more.
 
     Args:
-        examples: What to batch.
+        examples: What to batch. Sequences that are mapped from a file stay there.
         batch_size: Examples in a full batch.
         buckets: Padded lengths in use at most; 1 pads everything to the longest.
         seed: Order of the examples; None draws one, kept in `seed`.
         shuffle: False keeps the order of `examples` inside a bucket, short buckets first.
         max_length: Keep only the first steps of longer sequences; None keeps all.
+        class_weights: Weight of each class, `[classes]`, or None.
+        augment: Changes the features of every batch, before they are padded with zeros again; or None.
 
     Attributes:
-        channels: Values a step.
+        channels: Values per step, or None of text.
         epoch: The epoch whose order is served, 0 at first; set it when an epoch begins.
-        channels: Values per step.
         seed: The seed in use.
         boundaries: The padded lengths.
         padding_share: Padded steps, as a share of all steps served.
         cropped_share: Steps cut off by `max_length`, as a share of all steps of the examples.
 
     Raises:
-        InvalidPipeline: An argument below 1.
+        InvalidPipeline: An argument below 1, or text that is to be augmented.
 
     Example:
     >>> examples = Examples([np.ones((steps, 2), "float32") for steps in (1, 4, 2)], np.array([7, 8, 9]))
@@ -190,26 +229,31 @@ class Batches(keras.utils.PyDataset):
         seed: int | None = None,
         shuffle: bool = True,
         max_length: int | None = None,
+        class_weights: NDArray[np.float32] | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or (max_length is not None and max_length < 1):
             raise InvalidPipeline(
                 f"received batch_size {batch_size} and max_length {max_length}, expected 1 or more of each"
             )
+        if augment is not None and examples.vocabulary is not None:
+            raise InvalidPipeline("text cannot be augmented: augmentations change values, and tokens are none")
         full = examples.lengths
         self._lengths = full if max_length is None else np.minimum(full, max_length)
         self._batch_size, self._shuffle = batch_size, shuffle
-        self._labels = examples.labels.astype(np.int32)
-        self._starts = np.concatenate([[0], np.cumsum(full)[:-1]])
-        # One row of zeros behind all steps: padding is then one more row to gather, not a second pass.
-        self.channels = examples.channels
-        self._steps = np.concatenate([*examples.sequences, np.zeros((1, examples.channels), np.float32)])
+        self._sequences = Slices.of(examples.sequences)
+        self._labels = Slices.of(examples.targets) if _labels_steps(examples) else None
+        self._targets = None if self._labels is not None else examples.targets
+        if self._targets is not None and self._targets.dtype == np.int64:
+            self._targets = self._targets.astype(np.int32)
+        self._weights, self._augment = class_weights, augment
+        self.channels = None if examples.vocabulary is not None else examples.channels
         self.boundaries = bucket_boundaries(self._lengths, buckets)
         self._bucket = np.searchsorted(self.boundaries, self._lengths)
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self.cropped_share = 1.0 - float(self._lengths.sum() / full.sum())
         self.padding_share = 1.0 - float(self._lengths.sum() / np.asarray(self.boundaries)[self._bucket].sum())
-        self.channels = examples.channels
         self.epoch = 0
 
     @property
@@ -229,13 +273,24 @@ class Batches(keras.utils.PyDataset):
         members = self._plan[index]
         lengths = self._lengths[members]
         time = np.arange(self.boundaries[self._bucket[members[0]]])
-        rows = np.where(time < lengths[:, None], self._starts[members][:, None] + time, len(self._steps) - 1)
-        features = self._steps[rows]
-        return {"features": features, "lengths": lengths.astype(np.int32)}, self._labels[members]
+        valid = time < lengths[:, None]
+        features = _gathered(self._sequences, members, time, valid)
+        if self._augment is not None:
+            generator = np.random.default_rng([self.seed, self._epoch, index])
+            features = self._augment(features, lengths, generator)
+            features[~valid] = 0
+        inputs = {"features": features, "lengths": lengths.astype(np.int32)}
+        if self._labels is not None:
+            labels = _gathered(self._labels, members, time, valid)
+            weights = (valid & (labels >= 0)).astype(np.float32)
+            labels = np.maximum(labels, 0).astype(np.int32)
+            return inputs, labels, weights if self._weights is None else weights * self._weights[labels]
+        targets = None if self._targets is None else self._targets[members]
+        return (inputs, targets) if self._weights is None else (inputs, targets, self._weights[targets])
 
     def _planned(self, epoch: int) -> list[NDArray[np.int64]]:
         generator = np.random.default_rng([self.seed, epoch])
-        count = len(self._labels)
+        count = len(self._lengths)
         order = generator.permutation(count) if self._shuffle else np.arange(count)
         batches = []
         for bucket in range(len(self.boundaries)):
@@ -245,6 +300,76 @@ class Batches(keras.utils.PyDataset):
         if self._shuffle:
             batches = [batches[position] for position in generator.permutation(len(batches))]
         return batches
+
+
+class Windows(keras.utils.PyDataset):
+    """Running text cut for truncated back-propagation through time: each batch goes on where the one before it stopped.
+
+    All documents, one behind the other, make `batch_size` streams of equal length. Item k is
+    `({"features": int32 [batch_size, steps], "lengths": int32 [batch_size]}, next tokens int32 [batch_size, steps])`,
+    steps k * steps to (k + 1) * steps of every stream; the last item may be shorter. A stateful model that is reset
+    when an epoch begins sees each stream whole, and its gradients go back to the beginning of the window.
+
+    Args:
+        examples: Text; the tokens are the targets too.
+        batch_size: Streams.
+        steps: Of a window: how far gradients go back.
+
+    Attributes:
+        channels: None.
+        epoch: Of no consequence: the order is that of the text.
+        cropped_share: Tokens at the end that do not fill a step of every stream, as a share of all.
+        padding_share: 0.
+
+    Raises:
+        InvalidPipeline: The text is not text, or too short for so many streams.
+
+    Example:
+    >>> text = Examples([np.arange(2, 13, dtype="int32")], vocabulary=("", "[UNK]", *"abcdefghijk"))
+    >>> inputs, following = Windows(text, batch_size=2, steps=3)[0]
+    >>> inputs["features"].tolist(), following.tolist()
+    ([[2, 3, 4], [7, 8, 9]], [[3, 4, 5], [8, 9, 10]])
+    """
+
+    def __init__(self, examples: Examples, batch_size: int, steps: int) -> None:
+        super().__init__()
+        if examples.vocabulary is None:
+            raise InvalidPipeline("a language model is trained on text, and these sequences hold values")
+        tokens = np.concatenate(list(examples.sequences))
+        width = (len(tokens) - 1) // max(batch_size, 1)
+        if batch_size < 1 or steps < 1 or width < 1:
+            raise InvalidPipeline(
+                f"received batch_size {batch_size} and window {steps} for a text of {len(tokens)} tokens, "
+                "expected 1 or more of each and a batch of less than the tokens"
+            )
+        self._steps, self._batch_size = steps, batch_size
+        self._streams = tokens[: width * batch_size].reshape(batch_size, width)
+        self._following = tokens[1 : width * batch_size + 1].reshape(batch_size, width)
+        self.channels, self.epoch = None, 0
+        self.cropped_share, self.padding_share = 1.0 - width * batch_size / (len(tokens) - 1), 0.0
+
+    def __len__(self) -> int:
+        return math.ceil(self._streams.shape[1] / self._steps)
+
+    def __getitem__(self, index: int) -> Batch:
+        window = slice(index * self._steps, (index + 1) * self._steps)
+        features = self._streams[:, window]
+        lengths = np.full(self._batch_size, features.shape[1], np.int32)
+        return {"features": features, "lengths": lengths}, self._following[:, window]
+
+
+def _labels_steps(examples: Examples) -> bool:
+    return examples.targets is not None and not isinstance(examples.targets, np.ndarray)
+
+
+def _gathered(
+    slices: Slices, members: NDArray[np.int64], time: NDArray[np.int64], valid: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """The members' steps at `time`, zeros where they are not valid."""
+    rows = np.where(valid, slices.starts[members][:, None] + time, 0)
+    values: NDArray[Any] = slices.values[rows]
+    values[~valid] = 0
+    return values
 
 
 def _stratified(labels: NDArray[np.int64], fraction: float, generator: np.random.Generator) -> NDArray[np.bool_]:

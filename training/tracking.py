@@ -26,9 +26,12 @@ from mlflow.tracking import MlflowClient
 
 from training import environment, pictures
 from training.config import Config
-from training.loop import Data, Result, Scores, metric_names
+from training.loop import Data, Result, metric_names
+from training.sampling import sample
+from training.tasks import Scores, main_metric
 
 TASK_FILE = "task.json"
+SAMPLE_FILE = "sample.txt"
 MODEL_FILE = "model.keras"
 
 # The store's set-up logs every migration of an empty database; a person learns nothing from it.
@@ -136,18 +139,43 @@ class Recorder(keras.callbacks.Callback):
 
 
 def _scores(prefix: str, scores: Scores | None) -> dict[str, float]:
-    return {} if scores is None else {f"{prefix}/loss": scores.loss, f"{prefix}/accuracy": scores.accuracy}
+    if scores is None:
+        return {}
+    return {f"{prefix}/loss": scores.loss} | {f"{prefix}/{name}": value for name, value in scores.metrics.items()}
 
 
 def _write_artifacts(folder: Path, result: Result, data: Data) -> None:
     result.model.save(folder / MODEL_FILE)
-    task = {"dataset": data.spec.name, "classes": data.spec.classes, "channels": data.spec.channels}
+    spec = data.spec
+    task = {
+        "dataset": spec.name,
+        "kind": spec.task,
+        "classes": spec.classes,
+        "channels": spec.channels,
+        "outputs": spec.outputs,
+        "horizon": spec.horizon,
+        "vocabulary": data.train.vocabulary,
+    }
     (folder / TASK_FILE).write_text(json.dumps(task, indent=2) + "\n")
     if result.history:
-        pictures.learning_curves(result.history, result.best_epoch).savefig(folder / "learning_curves.png")
+        metric = main_metric(spec.task)
+        figure = pictures.learning_curves(result.history, result.best_epoch, metric)
+        figure.savefig(folder / "learning_curves.png")
     if result.test is not None:
-        figure = pictures.confusion_matrix(result.test.confusion, data.spec.classes, "test split")
+        _write_test_picture(folder, result.test, data)
+    if spec.task == "language_model" and result.outcome == "finished":
+        vocabulary = data.train.vocabulary or ()
+        (folder / SAMPLE_FILE).write_text(sample(result.model, vocabulary, characters=500, seed=0) + "\n")
+
+
+def _write_test_picture(folder: Path, scores: Scores, data: Data) -> None:
+    spec = data.spec
+    if scores.confusion is not None:
+        figure = pictures.confusion_matrix(scores.confusion, spec.classes, "test split")
         figure.savefig(folder / "confusion_matrix.png")
+    if scores.truth is not None and scores.predictions is not None:
+        draw = pictures.forecasts if spec.task == "forecasting" else pictures.predictions
+        draw(scores.truth, scores.predictions, spec.outputs, "test split").savefig(folder / "predictions.png")
 
 
 @contextmanager
@@ -164,7 +192,7 @@ def record(config: Config, data: Data) -> Iterator[Recorder]:
     """
     client = _client()
     tags = {
-        "dataset": config.dataset.name,
+        "dataset": data.spec.name,
         "family": config.model.name,
         "activation": getattr(config.model, "activation", None),
         "seed": config.seed,
@@ -251,7 +279,7 @@ def find(beginning: str, among: Sequence[StoredRun] | None = None) -> StoredRun:
 
 
 def load(run: StoredRun) -> tuple[keras.Model, dict[str, Any]]:
-    """The trained model of `run` and its task: dataset, classes, channels.
+    """The trained model of `run` and its task: dataset, kind, classes, channels, outputs, horizon, vocabulary.
 
     Raises:
         RunNotFound: The run has no model, because it was killed or its artifacts were moved.

@@ -20,6 +20,7 @@ from zoo import __version__
 # verb -> where its command is, and its line in `zoo --help`
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("training.commands:train", "Train one model and record the run in MLflow."),
+    "sample": ("training.commands:sample", "Draw text from a language model."),
     "compare": ("training.commands:compare", "Compare runs: a table, a picture, the MLflow page."),
     "export": ("training.commands:export", "Export a run as a SavedModel for TensorFlow Serving."),
     "serve": ("serving.commands:serve", "Serve an exported model over TensorFlow Serving's API."),

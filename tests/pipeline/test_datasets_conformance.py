@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from training.datasets import DATASETS, Dataset, Examples
+from training.datasets.audio import MissingAudioExtra
 from training.datasets.raw_files import RawFileMissing
-from training.datasets.spoken_digit import MissingAudioExtra
 
 
 def load(dataset: Dataset, split: str) -> Examples:
@@ -38,8 +38,9 @@ def test_the_spec_is_complete(dataset: Dataset) -> None:
     )
     assert urlparse(spec.homepage).scheme == "https"
     assert spec.channels >= 1
-    assert len(set(spec.classes)) == len(spec.classes) >= 2
-    assert 1 <= spec.lengths[0] <= spec.lengths[1]
+    assert len(set(spec.classes)) == len(spec.classes)
+    assert (len(spec.classes) >= 2) == (spec.task in ("classification", "labelling"))
+    assert spec.lengths is None or 1 <= spec.lengths[0] <= spec.lengths[1]
     assert list(spec.counts) == ["train", "test"]
     assert min(spec.counts.values()) >= len(spec.classes)
     for reference in spec.references:
@@ -55,9 +56,12 @@ def test_loading_gives_what_the_spec_says(dataset: Dataset) -> None:
     for split, examples in loaded.items():
         assert len(examples) == spec.counts[split]
         assert examples.channels == spec.channels
-        assert set(examples.labels.tolist()) == set(range(len(spec.classes)))
+        if spec.task == "classification":
+            assert set(examples.labels.tolist()) == set(range(len(spec.classes)))
     lengths = np.concatenate([examples.lengths for examples in loaded.values()])
-    assert (lengths.min(), lengths.max()) == spec.lengths
+    assert spec.lengths in (None, (lengths.min(), lengths.max()))
+    if spec.task == "classification" and spec.text:
+        return  # People write the same short texts twice; the official splits are taken as they are.
     contents = [{sequence.tobytes() for sequence in examples.sequences} for examples in loaded.values()]
     assert not contents[0] & contents[1]
 
@@ -87,4 +91,5 @@ def test_the_page_for_people_says_the_same(dataset: Dataset) -> None:
 
 def test_the_page_for_people_states_the_log_mel_parameters() -> None:
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
-    assert DATASETS["spoken_digit"].spec.features in page.splitlines()
+    for name in ("spoken_digit", "speech_commands", "crema_d"):
+        assert DATASETS[name].spec.features in page.splitlines()

@@ -94,7 +94,7 @@ def test_a_damaged_file_prepares_nothing(
 
 
 def source_text(values: str) -> str:
-    return f"#about\n@problemName X\n@data\n{values}\n"
+    return f"#about\n@problemName X\n@classLabel true 1 2 3\n@data\n{values}\n"
 
 
 def test_source_files_are_parsed_channel_by_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_where_raw_files_are_looked_for(
 ) -> None:
     assert manual_directory("sounds") == manual
     monkeypatch.delenv("ZOO_MANUAL_DIR")
-    assert manual_directory("sounds") == empty_data_directory / "downloads" / "manual"
+    assert manual_directory("sounds") == empty_data_directory / "downloads" / "manual" / "sounds"
 
 
 def test_a_file_that_is_there_needs_no_network(manual: Path, closed_port: int) -> None:

@@ -2,27 +2,20 @@ import dataclasses
 import importlib.util
 import os
 import sys
-import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from wav_files import wav_bytes
 
 from training.datasets import get, prepared, raw_files
-from training.datasets.spoken_digit import MissingAudioExtra, SpokenDigit
+from training.datasets.audio import MissingAudioExtra
+from training.datasets.spoken_digit import SpokenDigit
 
 ARCHIVE = "free-spoken-digit-dataset-1.0.9.tar.gz"
 needs_pydub = pytest.mark.skipif(importlib.util.find_spec("pydub") is None, reason="the audio extra is not installed")
-
-
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(samples.astype("<i2").tobytes())
 
 
 def samples_of(digit: int, index: int) -> np.ndarray:
@@ -37,7 +30,7 @@ def fake_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
     for digit in range(10):
         for index in (4, 5):
-            write_wav(folder / f"{digit}_theo_{index}.wav", samples_of(digit, index))
+            (folder / f"{digit}_theo_{index}.wav").write_bytes(wav_bytes(samples_of(digit, index), 8000))
 
     def extracted(manager: Any, url: str) -> str:
         return str(tmp_path / "raw")
@@ -69,9 +62,10 @@ def test_the_official_builder_is_split_by_file_name(small: SpokenDigit) -> None:
 @needs_pydub
 def test_features_are_computed_once(small: SpokenDigit, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = small.load("test").digest()
-    monkeypatch.setattr(SpokenDigit, "_compute", lambda self: pytest.fail("computed again"))
+    monkeypatch.setattr(SpokenDigit, "_rows", lambda self, examples: pytest.fail("computed again"))
     assert small.load("test").digest() == digest
-    assert not list(prepared.data_directory().glob("spoken_digit/*.incomplete"))
+    assert len(small.load("train")) == 10
+    assert not list(prepared.data_directory().rglob("*.incomplete"))
 
 
 @needs_pydub
@@ -86,34 +80,18 @@ def test_other_parameters_have_features_of_their_own(small: SpokenDigit, monkeyp
 @needs_pydub
 def test_damaged_features_are_refused(small: SpokenDigit) -> None:
     small.prepare()
-    (cache,) = prepared.data_directory().glob("spoken_digit/log_mel-*.npz")
-    content = bytearray(cache.read_bytes())
+    (values,) = prepared.data_directory().glob("packed/spoken_digit/*/train/values.bin")
+    content = bytearray(values.read_bytes())
     content[len(content) // 2] ^= 1
-    cache.write_bytes(content)
-    with pytest.raises(prepared.PreparationFailed, match="delete that file and run again"):
+    values.write_bytes(content)
+    with pytest.raises(prepared.PreparationFailed, match="delete that folder and run again"):
         small.load("train")
-
-
-@needs_pydub
-def test_features_that_cannot_be_kept_are_used_all_the_same(
-    small: SpokenDigit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def read_only(self: Path, target: Path) -> None:
-        raise PermissionError(13, "read-only folder")
-
-    small.prepare()
-    (cache,) = prepared.data_directory().glob("spoken_digit/log_mel-*.npz")
-    cache.unlink()
-    monkeypatch.setattr(Path, "replace", read_only)
-    assert len(small.load("train")) == 10
-    assert "read-only folder" in caplog.text
-    assert not list(cache.parent.glob("log_mel-*"))
 
 
 def test_a_recording_with_another_name_is_refused(small: SpokenDigit, tmp_path: Path) -> None:
     pytest.importorskip("pydub")
     (recordings,) = tmp_path.glob("raw/*/recordings")
-    write_wav(recordings / "7_theo.wav", samples_of(7, 6))
+    (recordings / "7_theo.wav").write_bytes(wav_bytes(samples_of(7, 6), 8000))
     with pytest.raises(prepared.PreparationFailed, match=r"'7_theo\.wav', expected DIGIT_SPEAKER_INDEX\.wav"):
         small.load("train")
 

@@ -3,27 +3,59 @@
 Importing this package reads no data and imports neither TensorFlow nor TensorFlow Datasets.
 """
 
-from training.datasets.base import Dataset, Examples, InvalidExamples, Reference, Spec, Split, UnknownSplit
+from collections.abc import Callable
+
+from training.datasets.base import Dataset, Examples, InvalidExamples, Reference, Spec, Split, Task, UnknownSplit
+from training.datasets.crema_d import CremaD
 from training.datasets.digits_rows import DigitsRows
+from training.datasets.image_sequences import SOURCES, WAYS, ImageSequences
 from training.datasets.japanese_vowels import JapaneseVowels
+from training.datasets.smartwatch_gestures import SmartwatchGestures
+from training.datasets.speech_commands import SpeechCommands
 from training.datasets.spoken_digit import SpokenDigit
+from training.datasets.synthetic import PROBLEMS
+from training.datasets.text_classification import AgNews, GlueSst2, ImdbReviews, Trec
+from training.datasets.tiny_shakespeare import TinyShakespeare
+from training.datasets.uci_har import UciHar
+from training.datasets.uea_ucr import UeaUcr
 from zoo.suggest import unknown
 
 DATASETS: dict[str, Dataset] = {
     "digits_rows": DigitsRows(),
     "japanese_vowels": JapaneseVowels(),
     "spoken_digit": SpokenDigit(),
+    "speech_commands": SpeechCommands(),
+    "crema_d": CremaD(),
+    **{f"{source}_{way}": ImageSequences(source, way) for source in SOURCES for way in WAYS},
+    "smartwatch_gestures": SmartwatchGestures(),
+    "uci_har": UciHar(),
+    "imdb_reviews": ImdbReviews(),
+    "ag_news_subset": AgNews(),
+    "glue_sst2": GlueSst2(),
+    "trec": Trec(),
+    "tiny_shakespeare": TinyShakespeare(),
+    **{problem.family: problem() for problem in PROBLEMS},
 }
+
+FAMILIES: dict[str, Callable[[str], Dataset]] = {
+    **{problem.family: problem.of_length for problem in PROBLEMS},
+    "uea_ucr": UeaUcr,
+}
+"""Datasets of which there are too many to list: `get("FAMILY/VARIANT")` calls `FAMILIES["FAMILY"]("VARIANT")`.
+
+That call reads no data. What it returns has the whole name in its spec, `FAMILY/VARIANT`. Where there is no such
+variant it raises a ValueError with `exit_code` 2 that says which there are.
+"""
 
 
 class UnknownDataset(LookupError):
-    """A name that is no key of `DATASETS`."""
+    """A name that is no key of `DATASETS`, and no variant of a family in `FAMILIES`."""
 
     exit_code = 2
 
 
 def get(name: str) -> Dataset:
-    """The dataset of that name.
+    """The dataset of that name, which may be the variant of a family: `FAMILY/VARIANT`.
 
     Raises:
         UnknownDataset: There is none; the message names the nearest.
@@ -31,21 +63,61 @@ def get(name: str) -> Dataset:
     Example:
     >>> get("japanese_vowels").spec.channels
     12
+    >>> get("parity/200").spec.lengths
+    (200, 200)
     """
+    family, slash, variant = name.partition("/")
+    if slash and family in FAMILIES:
+        return FAMILIES[family](variant)
     if name not in DATASETS:
-        raise UnknownDataset(unknown("dataset", name, DATASETS))
+        raise UnknownDataset(unknown("dataset", name, [*DATASETS, *(f"{family}/..." for family in FAMILIES)]))
     return DATASETS[name]
+
+
+def find(
+    name: str,
+    path: str | None = None,
+    *,
+    task: Task | None = None,
+    horizon: int | None = None,
+    window: int | None = None,
+) -> Dataset:
+    """The dataset of that name, or, where there is a path, the data of your own that lies there.
+
+    Args:
+        name: As for `get`; not used where there is a path.
+        path: A file or folder, as `training.datasets.own.dataset` takes it.
+        task: With a path only: what to predict, where the data should not decide.
+        horizon: With a path only: how many steps to forecast.
+        window: With a path only: from how many steps.
+
+    Raises:
+        UnknownDataset: There is no such name.
+        ValueError: The data at the path cannot be used; it has an `exit_code`.
+
+    Example:
+    >>> find("japanese_vowels").spec.channels
+    12
+    """
+    if path is None:
+        return get(name)
+    from training.datasets import own
+
+    return own.dataset(path, task, horizon, window)
 
 
 __all__ = [
     "DATASETS",
+    "FAMILIES",
     "Dataset",
     "Examples",
     "InvalidExamples",
     "Reference",
     "Spec",
     "Split",
+    "Task",
     "UnknownDataset",
     "UnknownSplit",
+    "find",
     "get",
 ]

@@ -54,7 +54,7 @@ class Spec:
         features: What one step holds, with units and parameters.
         channels: Values per step; 1 for text, whose steps are tokens.
         classes: Classification and labelling: the label names; label `k` is `classes[k]`.
-        lengths: Steps of the shortest and of the longest sequence over all splits.
+        lengths: Steps of the shortest and of the longest sequence over all splits; None where they are not known.
         counts: Examples per split.
         licence: Licence of the data (not of this project).
         citation: Whom to cite.
@@ -73,7 +73,7 @@ class Spec:
     features: str
     channels: int
     classes: tuple[str, ...]
-    lengths: tuple[int, int]
+    lengths: tuple[int, int] | None
     counts: dict[str, int]
     licence: str
     citation: str
@@ -268,6 +268,13 @@ class Dataset(ABC):
             return read_now(examples)
         return examples
 
+    def validation(self) -> Examples | None:
+        """The examples that the dataset itself sets aside for choosing a model, in memory.
+
+        None, as here, of a dataset that has no such part: the pipeline then sets one aside from train.
+        """
+        return None
+
     def is_prepared(self) -> bool:
         """Whether `load` can start to read at once."""
         return True
@@ -366,7 +373,7 @@ def _check_against_spec(examples: Examples, spec: Spec, split: Split) -> None:
     if examples.channels != spec.channels:
         raise InvalidExamples(f"{where}: read {examples.channels} channels, expected {spec.channels}: {remedy}")
     lengths = examples.lengths
-    shortest, longest = spec.lengths
+    shortest, longest = spec.lengths or (1, int(lengths.max()))
     outside = np.flatnonzero((lengths < shortest) | (lengths > longest))
     if outside.size:
         raise InvalidExamples(

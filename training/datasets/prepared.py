@@ -58,7 +58,7 @@ def prepare(builder_class: Any, manual_dir: Path | None = None, config: str | No
     Raises:
         PreparationFailed: Disk, download, checksum or the raw data; the message says which, and what to do.
     """
-    name, version = full_name(builder_class, config), str(builder_class.VERSION)
+    name, version = full_name(builder_class, config), full_version(builder_class, config)
     directory = directory_of(name, version)
     if not is_prepared(name, version):
         if directory.exists():
@@ -73,6 +73,11 @@ def prepare(builder_class: Any, manual_dir: Path | None = None, config: str | No
 def full_name(builder_class: Any, config: str | None) -> str:
     """The builder's name, and its configuration's after a slash."""
     return builder_class.name if config is None else f"{builder_class.name}/{config}"
+
+
+def full_version(builder_class: Any, config: str | None) -> str:
+    """The version that TFDS prepares; some builders give each configuration one of its own."""
+    return str((config is not None and builder_class.get_builder_config(config).version) or builder_class.VERSION)
 
 
 def _builder(builder_class: Any, config: str | None) -> Any:
@@ -125,7 +130,7 @@ def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None, c
             _builder(builder_class, config).download_and_prepare(download_config=download)
     except failures as error:
         # Where another process finished first, its folder stands where ours was to go, and all is well.
-        if not is_prepared(full_name(builder_class, config), str(builder_class.VERSION)):
+        if not is_prepared(full_name(builder_class, config), full_version(builder_class, config)):
             raise PreparationFailed(
                 f"cannot prepare {builder_class.name} in {directory} ({type(error).__name__}: {error}): "
                 "see that the folder can be written and has space (TFDS_DATA_DIR names another), "

@@ -7,8 +7,10 @@ within two seconds, and names the file that is missing.
 import hashlib
 import os
 import threading
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlparse
 
 from training.datasets.prepared import PreparationFailed, data_directory
 
@@ -27,17 +29,20 @@ class WrongRawFile(PreparationFailed):
 def manual_directory(name: str) -> Path:
     """Where raw files of dataset `name` are looked for before they are downloaded.
 
-    `ZOO_MANUAL_DIR/<name>` where that variable is set, else TFDS's own `downloads/manual` in its data directory.
+    `ZOO_MANUAL_DIR/<name>` where that variable is set, else `downloads/manual/<name>` in TFDS's data directory: a
+    folder for each dataset, because some want different files of the same name.
     """
     configured = os.environ.get("ZOO_MANUAL_DIR")
-    return Path(configured).expanduser() / name if configured else data_directory() / "downloads" / "manual"
+    return (Path(configured).expanduser() if configured else data_directory() / "downloads" / "manual") / name
 
 
-def check_raw_files(builder_class: Any) -> Path:
-    """Make sure that TFDS will find, or can download, every raw file of a builder.
+def check_raw_files(builder_class: Any, needed: Collection[str] | None = None) -> Path:
+    """Make sure that TFDS will find, or can download, the raw files of a builder.
 
     Args:
         builder_class: A builder whose files are registered with checksums.
+        needed: Names of the files that matter, of a builder that has more of them for other configurations; None
+            checks all.
 
     Returns:
         The manual directory to hand to TFDS.
@@ -48,6 +53,12 @@ def check_raw_files(builder_class: Any) -> Path:
     """
     directory = manual_directory(builder_class.name)
     for url, expected in builder_class.url_infos.items():
+        if not expected.filename:
+            # Older lists of checksums hold no names. TFDS reads this object again: nameless, it would download the
+            # file although it has been placed by hand.
+            expected.filename = PurePosixPath(urlparse(url).path).name
+        if needed is not None and expected.filename not in needed:
+            continue
         path = directory / expected.filename
         if path.is_file():
             _check_content(path, expected.checksum, url)
@@ -58,6 +69,21 @@ def check_raw_files(builder_class: Any) -> Path:
                 "put the file there, or try again online"
             )
     return directory
+
+
+def check_reachable(url: str, needed: str, remedy: str) -> None:
+    """Make sure that the network is there, for what can only be downloaded.
+
+    Args:
+        url: An address that will be asked.
+        needed: What is to be downloaded; the error message begins with it.
+        remedy: What to do without a network; the error message ends with it.
+
+    Raises:
+        RawFileMissing: The address does not answer.
+    """
+    if problem := _why_unreachable(url):
+        raise RawFileMissing(f"{needed}; {url} cannot be reached ({problem}): {remedy}")
 
 
 def _check_content(path: Path, expected: str, url: str) -> None:

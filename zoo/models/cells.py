@@ -45,6 +45,7 @@ def recurrent_layer(
     zoneout_c: float = 0.0,
     chrono_steps: float | None = None,
     return_sequences: bool = False,
+    stateful: bool = False,
     name: str | None = None,
     **arguments: Any,
 ) -> keras.layers.RNN:
@@ -57,6 +58,7 @@ def recurrent_layer(
         zoneout_c: The same for the cell state.
         chrono_steps: Longest dependency in steps, for `ChronoBias`; `None` leaves the cell's own bias.
         return_sequences: Give every step's output, not only the last one's.
+        stateful: Keep the states from batch to batch.
         name: Of the layer.
         **arguments: What every cell has, such as `dropout`; and `cell_clip`, `engine`, `max_steps`, `projection` for
             the cells that have them.
@@ -78,7 +80,7 @@ def recurrent_layer(
     arguments = _checked(f"{cell!r} with zoneout" if zoned else repr(cell), make, units, arguments)
     if chrono_steps is not None:
         arguments |= {"bias_initializer": ChronoBias(chrono_steps), "unit_forget_bias": False}
-    of_layer = {"return_sequences": return_sequences, "name": name}
+    of_layer = {"return_sequences": return_sequences, "stateful": stateful, "name": name}
     if issubclass(getattr(make, "func", make), keras.layers.RNN):
         if zoned:
             raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from zoo.layers import LSTM, ZeroPadding
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def convolution_front(
@@ -79,4 +79,4 @@ def cnn_lstm(
         causal=causal,
     )
     x = recurrent(x, mask=inputs.mask)
-    return inputs.model(classification_head(x, task, head_dropout), name="cnn_lstm")
+    return inputs.model(head(x, task, head_dropout), name="cnn_lstm")

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from zoo.layers import LSTM, FixedLength, SequenceMask, ZeroPadding
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def cnn_lstm_parallel(
@@ -78,4 +78,4 @@ def cnn_lstm_parallel(
     both = keras.layers.Concatenate(name="both")([image, recurrent(x, mask=mask)])
     both = keras.layers.Dense(dense_units, name="dense")(both)
     both = keras.layers.LeakyReLU(negative_slope=negative_slope, name="leaky_relu_dense")(both)
-    return inputs.model(classification_head(both, task, head_dropout), name="cnn_lstm_parallel")
+    return inputs.model(head(both, task, head_dropout), name="cnn_lstm_parallel")

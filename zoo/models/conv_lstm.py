@@ -5,7 +5,7 @@ from keras import ops
 
 from zoo import activations
 from zoo.layers import LastStep, ZeroPadding
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def conv_lstm(
@@ -60,6 +60,6 @@ def conv_lstm(
     inputs = sequence_inputs(task)
     x = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)
     # The last valid step by length, not by mask: Keras's loop on JAX cannot mask a state of this rank.
-    x = keras.layers.Reshape((-1, task.channels * filters), name="rows")(recurrent(ops.expand_dims(x, -1)))
+    x = keras.layers.Reshape((-1, task.width * filters), name="rows")(recurrent(ops.expand_dims(x, -1)))
     x = LastStep(name="last_step")(x, inputs.lengths)
-    return inputs.model(classification_head(x, task, head_dropout), name="conv_lstm")
+    return inputs.model(head(x, task, head_dropout), name="conv_lstm")

@@ -3,7 +3,7 @@
 import keras
 
 from zoo.layers import LSTM, ZeroPadding
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def deep_conv_lstm(
@@ -71,11 +71,11 @@ def deep_conv_lstm(
     for index in range(convolutions):
         x = ZeroPadding(name=f"zero_padding_{index + 1}")(x, inputs.mask)
         width = 1 if index == 0 else filters
-        image = keras.layers.Reshape((-1, task.channels, width), name=f"image_{index + 1}")(x)
+        image = keras.layers.Reshape((-1, task.width, width), name=f"image_{index + 1}")(x)
         image = keras.layers.Conv2D(
             filters, (kernel_size, 1), padding="same", activation="relu", name=f"convolution_{index + 1}"
         )(image)
-        x = keras.layers.Reshape((-1, task.channels * filters), name=f"rows_{index + 1}")(image)
+        x = keras.layers.Reshape((-1, task.width * filters), name=f"rows_{index + 1}")(image)
     for layer in recurrent:
         x = layer(x, mask=inputs.mask)
-    return inputs.model(classification_head(x, task, dropout), name="deep_conv_lstm")
+    return inputs.model(head(x, task, dropout), name="deep_conv_lstm")

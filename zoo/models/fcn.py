@@ -3,7 +3,7 @@
 import keras
 
 from zoo.models.blocks import fully_convolutional
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def fcn(task: SequenceTask, *, filters: int = 128, head_dropout: float = 0.0) -> keras.Model:
@@ -32,4 +32,4 @@ def fcn(task: SequenceTask, *, filters: int = 128, head_dropout: float = 0.0) ->
     """
     inputs = sequence_inputs(task)
     x = fully_convolutional(inputs.normalized, inputs.mask, (filters, 2 * filters, filters), squeeze_ratio=None)
-    return inputs.model(classification_head(x, task, head_dropout), name="fcn")
+    return inputs.model(head(x, task, head_dropout), name="fcn")

@@ -2,7 +2,7 @@
 
 import keras
 
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, check_direction, head, sequence_inputs
 
 
 def gru(
@@ -39,6 +39,7 @@ def gru(
     References:
         Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", https://arxiv.org/abs/1406.1078.
     """
+    check_direction(task, bidirectional)
     if layers < 1:
         raise ValueError(f"`layers` must be at least 1, received {layers}")
     # === Layers ===
@@ -46,7 +47,12 @@ def gru(
     for index in range(layers):
         # cuDNN refuses some masks and cannot be exported to a CPU, so it is left out.
         layer = keras.layers.GRU(
-            units, dropout=dropout, return_sequences=index < layers - 1, use_cudnn=False, name=f"gru_{index + 1}"
+            units,
+            dropout=dropout,
+            return_sequences=task.each_step or index < layers - 1,
+            stateful=task.stateful,
+            use_cudnn=False,
+            name=f"gru_{index + 1}",
         )
         stack.append(keras.layers.Bidirectional(layer, name=f"bidirectional_{index + 1}") if bidirectional else layer)
     # === Functional model ===
@@ -54,4 +60,4 @@ def gru(
     x = inputs.normalized
     for layer in stack:
         x = layer(x, mask=inputs.mask)
-    return inputs.model(classification_head(x, task, head_dropout), name="gru")
+    return inputs.model(head(x, task, head_dropout), name="gru")

@@ -1,43 +1,101 @@
 """What a model is built for, and the first and last layers that every model shares."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import keras
 
 from zoo.layers import SequenceMask
 
 Tensor = Any
+Kind = Literal["classification", "labelling", "regression", "forecasting", "language_model"]
 
 
 @dataclass(frozen=True)
 class SequenceTask:
-    """A classification of sequences: what goes in, what comes out.
+    """What goes into a model and what comes out.
 
     Args:
-        channels: Values a step.
-        classes: Number of classes.
+        channels: Values a step; not used where steps are tokens.
+        classes: Number of classes, of classification and labelling.
         mean: Mean of each channel over the training steps, or `None` to leave inputs as they are.
         variance: Variance of each channel, given with `mean`.
+        kind: "classification": logits (batch, classes). "labelling": logits (batch, steps, classes). "regression":
+            (batch, outputs). "forecasting": (batch, horizon, outputs). "language_model": logits
+            (batch, steps, vocabulary) of the next token.
+        outputs: Numbers to predict, of regression and forecasting.
+        horizon: Steps to forecast.
+        output_mean: Mean of each output over the training targets, or `None`. With it, the head works in units of its
+            own and the last layer turns them into those of the data.
+        output_variance: Variance of each output, given with `output_mean`.
+        vocabulary: Number of tokens where steps are tokens: `features` is int32 (batch, steps) then, and the first
+            layer an embedding.
+        embedding: Width of that embedding.
+        stateful_batch: Sequences of every batch, where a batch goes on where the one before it stopped; `None` where
+            every sequence begins anew.
 
     Raises:
-        ValueError: A count is not positive, or the statistics do not fit the channels.
+        ValueError: A count is not positive, the statistics do not fit, or a kind is unknown.
+
+    Example:
+    >>> SequenceTask(channels=3, kind="regression", outputs=2).width
+    3
     """
 
     channels: int
-    classes: int
+    classes: int = 0
     mean: tuple[float, ...] | None = None
     variance: tuple[float, ...] | None = None
+    kind: Kind = "classification"
+    outputs: int = 0
+    horizon: int = 1
+    output_mean: tuple[float, ...] | None = None
+    output_variance: tuple[float, ...] | None = None
+    vocabulary: int | None = None
+    embedding: int = 64
+    stateful_batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.classes < 2:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"`kind` must be one of {', '.join(get_args(Kind))}; received {self.kind!r}")
+        if self.channels < 1 or self.horizon < 1 or self.embedding < 1:
             raise ValueError(
-                f"a task needs at least 1 channel and 2 classes; received {self.channels} and {self.classes}"
+                "a task needs at least 1 channel, horizon and width of the embedding; received "
+                f"{self.channels}, {self.horizon} and {self.embedding}"
             )
-        for name in ("mean", "variance"):
-            values = getattr(self, name)
-            if (values is None) != (self.mean is None) or (values is not None and len(values) != self.channels):
-                raise ValueError(f"`{name}` must have {self.channels} values, one a channel; received {values!r}")
+        if self.kind in ("classification", "labelling") and self.classes < 2:
+            raise ValueError(f"a {self.kind} needs at least 2 classes; received {self.classes}")
+        if self.kind in ("regression", "forecasting") and self.outputs < 1:
+            raise ValueError(f"a {self.kind} needs at least 1 output; received {self.outputs}")
+        if self.kind == "language_model" and self.vocabulary is None:
+            raise ValueError("a language_model needs a `vocabulary`; received None")
+        for mean, variance, width in (
+            ("mean", "variance", self.channels),
+            ("output_mean", "output_variance", self.outputs),
+        ):
+            for name in (mean, variance):
+                values = getattr(self, name)
+                if (values is None) != (getattr(self, mean) is None) or (values is not None and len(values) != width):
+                    raise ValueError(f"`{name}` must have {width} values, one each; received {values!r}")
+
+    @property
+    def width(self) -> int:
+        """Values a step that the body of a model sees."""
+        return self.channels if self.vocabulary is None else self.embedding
+
+    @property
+    def each_step(self) -> bool:
+        """Whether there is an answer for every step, not one a sequence."""
+        return self.kind in ("labelling", "language_model")
+
+    @property
+    def stateful(self) -> bool:
+        """Whether recurrent layers keep their states from batch to batch."""
+        return self.stateful_batch is not None
+
+    def anew(self) -> "SequenceTask":
+        """The same task for sequences that all begin anew."""
+        return replace(self, stateful_batch=None)
 
 
 @dataclass(frozen=True)
@@ -55,22 +113,64 @@ class SequenceInputs:
 
 
 def sequence_inputs(task: SequenceTask) -> SequenceInputs:
-    """Inputs `features` (batch, steps, channels) and `lengths` (batch,), mask and normalisation.
+    """Inputs `features`, (batch, steps, channels) or int32 (batch, steps) of tokens, and `lengths` (batch,); mask and
+    normalisation or embedding.
 
     The statistics live in the model, so that whoever loads it sends raw values.
-    """
-    features = keras.Input((None, task.channels), dtype="float32", name="features")
-    lengths = keras.Input((), dtype="int32", name="lengths")
+    """  # noqa: D205
+    text = task.vocabulary is not None
+    features = keras.Input(
+        (None,) if text else (None, task.channels),
+        batch_size=task.stateful_batch,
+        dtype="int32" if text else "float32",
+        name="features",
+    )
+    lengths = keras.Input((), batch_size=task.stateful_batch, dtype="int32", name="lengths")
     mask = SequenceMask(name="mask")(features, lengths)
     normalized = features
-    if task.mean is not None:
+    if text:
+        normalized = keras.layers.Embedding(task.vocabulary, task.embedding, name="embedding")(features)
+    elif task.mean is not None:
         normalize = keras.layers.Normalization(mean=task.mean, variance=task.variance, name="normalize")
         normalized = normalize(features)
     return SequenceInputs(features, lengths, mask, normalized)
 
 
-def classification_head(x: Tensor, task: SequenceTask, dropout: float = 0.0) -> Tensor:
-    """From (batch, features) to `logits` (batch, classes), in float32 whatever the precision of the body."""
+def check_direction(task: SequenceTask, bidirectional: bool) -> None:
+    """Refuse a language model that reads backwards, and so sees what it is to predict.
+
+    Raises:
+        ValueError: It would.
+    """
+    if bidirectional and (task.kind == "language_model" or task.stateful):
+        raise ValueError(
+            "`bidirectional` must be False for a language model, which would see the token that it is to predict; "
+            "received True"
+        )
+
+
+def head(x: Tensor, task: SequenceTask, dropout: float = 0.0) -> Tensor:
+    """The last layers: from (batch, width), or (batch, steps, width) where every step has an answer, to what the task
+    asks for, in float32 whatever the precision of the body.
+
+    Raises:
+        ValueError: The task wants an answer a step and the body gives one a sequence.
+    """  # noqa: D205
+    if task.each_step and len(x.shape) != 3:
+        raise ValueError(
+            f"it gives one answer a sequence, and a {task.kind} needs one a step: choose lstm, gru, irnn or tcn"
+        )
     if dropout:
         x = keras.layers.Dropout(dropout, name="head_dropout")(x)
-    return keras.layers.Dense(task.classes, dtype="float32", name="logits")(x)
+    if task.kind in ("classification", "labelling"):
+        return keras.layers.Dense(task.classes, dtype="float32", name="logits")(x)
+    if task.kind == "language_model":
+        return keras.layers.Dense(task.vocabulary, dtype="float32", name="logits")(x)
+    x = keras.layers.Dense(task.horizon * task.outputs, dtype="float32", name="standardized")(x)
+    if task.kind == "forecasting":
+        x = keras.layers.Reshape((task.horizon, task.outputs), dtype="float32", name="horizon")(x)
+    if task.output_mean is None:
+        return x
+    return keras.layers.Normalization(
+        mean=task.output_mean, variance=task.output_variance, invert=True, dtype="float32", name="predictions"
+    )(x)

@@ -2,7 +2,7 @@
 
 import keras
 
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def irnn(
@@ -40,9 +40,11 @@ def irnn(
         activation="relu",
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
         recurrent_initializer=keras.initializers.Identity(gain=recurrent_gain),
+        return_sequences=task.each_step,
+        stateful=task.stateful,
         name="irnn",
     )
     # === Functional model ===
     inputs = sequence_inputs(task)
     x = recurrent(inputs.normalized, mask=inputs.mask)
-    return inputs.model(classification_head(x, task, head_dropout), name="irnn")
+    return inputs.model(head(x, task, head_dropout), name="irnn")

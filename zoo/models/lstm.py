@@ -3,7 +3,7 @@
 import keras
 
 from zoo.models.cells import recurrent_layer
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, check_direction, head, sequence_inputs
 
 
 def lstm(
@@ -74,6 +74,7 @@ def lstm(
     Traceback (most recent call last):
     ValueError: unknown cell 'layernorm'; did you mean 'layer_norm'? Valid: batch_norm, ...
     """
+    check_direction(task, bidirectional)
     if layers < 1:
         raise ValueError(f"`layers` must be at least 1, received {layers}")
     # === Layers ===
@@ -97,7 +98,8 @@ def lstm(
             cell_clip=cell_clip,
             projection=projection,
             max_steps=max_steps,
-            return_sequences=index < layers - 1,
+            return_sequences=task.each_step or index < layers - 1,
+            stateful=task.stateful,
             engine=engine,
             name=f"lstm_{index + 1}",
         )
@@ -107,4 +109,4 @@ def lstm(
     x = inputs.normalized
     for layer in stack:
         x = layer(x, mask=inputs.mask)
-    return inputs.model(classification_head(x, task, head_dropout), name="lstm")
+    return inputs.model(head(x, task, head_dropout), name="lstm")

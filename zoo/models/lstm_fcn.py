@@ -6,7 +6,7 @@ import keras
 
 from zoo.layers import LSTM, FixedLength, SequenceMask, ZeroPadding
 from zoo.models.blocks import fully_convolutional
-from zoo.models.inputs import SequenceInputs, SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceInputs, SequenceTask, head, sequence_inputs
 
 
 def lstm_fcn(
@@ -138,7 +138,7 @@ def _build(
     branch = keras.layers.Dropout(branch_dropout, name="branch_dropout")(branch)
     convolved = fully_convolutional(x, mask, (filters, 2 * filters, filters), squeeze_ratio)
     both = keras.layers.Concatenate(name="both")([branch, convolved])
-    return inputs.model(classification_head(both, task), name=name)
+    return inputs.model(head(both, task), name=name)
 
 
 def _time_axis(inputs: SequenceInputs, steps: int | None) -> tuple[Any, Any, Any]:

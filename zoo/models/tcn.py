@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from zoo.layers import LastStep, ZeroPadding
-from zoo.models.inputs import SequenceTask, classification_head, sequence_inputs
+from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
 
 def tcn(
@@ -56,8 +56,9 @@ def tcn(
     for index in range(levels):
         x = _block(x, filters, kernel_size, 2**index, dropout, f"level_{index + 1}")
     # Causal convolutions never see padding on the right, so the last valid step is clean without more masking.
-    x = LastStep(name="last_step")(x, inputs.lengths)
-    return inputs.model(classification_head(x, task, head_dropout), name="tcn")
+    if not task.each_step:
+        x = LastStep(name="last_step")(x, inputs.lengths)
+    return inputs.model(head(x, task, head_dropout), name="tcn")
 
 
 def _block(x: Any, filters: int, kernel_size: int, dilation: int, dropout: float, name: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from training.datasets.japanese_vowels.archive import ARCHIVE, Series
+from training.datasets.ts_format import stream_ts
 
 SOURCE_SHA256 = {
     "train": "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd",
@@ -25,14 +26,14 @@ class UnexpectedSource(ValueError):
 
 
 def read_series(path: Path, split: str) -> Series:
-    """Read one `.ts` file: an utterance a line, channels parted by `:`, values by `,`, the speaker last.
+    """Read one of the two `.ts` files.
 
     Args:
         path: The file.
         split: "train" or "test"; says which SHA-256 is expected.
 
     Returns:
-        All utterances in the order of the file; speaker "1" becomes label 0.
+        All utterances in the order of the file; the header names the speakers "1" to "9", which become labels 0 to 8.
 
     Raises:
         UnexpectedSource: The file's SHA-256 is another.
@@ -44,14 +45,10 @@ def read_series(path: Path, split: str) -> Series:
             f"{path} has SHA-256 {received}, expected {SOURCE_SHA256[split]} for the {split} split: "
             "take the file from the archive named in ATTRIBUTION.md"
         )
-    lines = content.decode("ascii").split("@data\n")[1].splitlines()
-    sequences, labels = [], []
-    for line in lines:
-        *channels, speaker = line.split(":")
-        sequences.append(np.array([channel.split(",") for channel in channels], np.float64).T)
-        labels.append(int(speaker) - 1)
-    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
-    return Series(np.concatenate(sequences).astype(np.float32), lengths, np.array(labels, np.int64))
+    cases = list(stream_ts(content.decode("ascii").splitlines(), str(path))[1])
+    lengths = np.array([len(case.sequence) for case in cases], np.int64)
+    labels = np.array([case.label for case in cases], np.int64)
+    return Series(np.concatenate([case.sequence for case in cases]), lengths, labels)
 
 
 def main(arguments: list[str]) -> None:

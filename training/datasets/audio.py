@@ -1,0 +1,110 @@
+"""Datasets of recordings: official TFDS builders of audio, heard as log-mel features."""
+
+import importlib
+import itertools
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets import packed, prepared, raw_files
+from training.datasets.base import Dataset, Examples, Split
+from training.datasets.log_mel import GROUP, LogMel
+
+logger = logging.getLogger(__name__)
+
+
+class MissingAudioExtra(ImportError):
+    """TFDS cannot decode WAV files here."""
+
+    exit_code = 1
+
+
+class Recordings(Dataset):
+    """Recordings of a TFDS builder with a label each, as log-mel features that are computed once and kept packed.
+
+    At no time are more than `GROUP` waveforms in memory. A subclass sets `spec`, whose name is the builder's too, and:
+
+    Attributes:
+        version: The builder's version.
+        log_mel: The features.
+        parts: How many recordings each split of the builder holds. "train" and "test" are ours too; where there is
+            "validation", it is used as such.
+    """
+
+    version: str
+    log_mel: LogMel
+    parts: ClassVar[dict[str, int]]
+
+    def validation(self) -> Examples | None:
+        """The official validation recordings, where there are some."""
+        return packed.in_memory(self._part("validation")) if "validation" in self.parts else None
+
+    def is_prepared(self) -> bool:
+        return all(packed.is_made(self._folder(split)) for split in self.spec.counts)
+
+    def prepare(self) -> None:
+        for part in self.parts:
+            if not packed.is_made(self._folder(part)):
+                self._part(part)
+
+    def _read(self, split: Split) -> Examples:
+        return self._part(split)
+
+    def _part(self, part: str) -> Examples:
+        def rows() -> Iterable[packed.Row]:
+            return packed.tracked(self._rows(self._examples(part)), self.parts[part], f"{self.spec.name}, {part}")
+
+        return packed.read_or_make(self._folder(part), rows)
+
+    def _folder(self, part: str) -> Path:
+        made_of = f"{self.version}-{self.log_mel.key()}"
+        return prepared.data_directory() / "packed" / self.spec.name / made_of / part
+
+    def _examples(self, part: str) -> Iterator[dict[str, Any]]:
+        import tensorflow_datasets as tfds
+
+        builder_class = tfds.builder_cls(self.spec.name)
+        manual_dir = None
+        if not prepared.is_prepared(self.spec.name, self.version):
+            self._check_audio_extra()
+            manual_dir = self._check_raw_files(builder_class)
+        return prepared.read(builder_class, part, manual_dir)
+
+    def _check_raw_files(self, builder_class: Any) -> Path | None:
+        return raw_files.check_raw_files(builder_class)
+
+    def _check_audio_extra(self) -> None:
+        try:
+            with warnings.catch_warnings():
+                # pydub warns that ffmpeg is not installed; WAV needs none.
+                warnings.simplefilter("ignore")
+                importlib.import_module("pydub")
+        except ImportError as error:
+            raise MissingAudioExtra(
+                f"{self.spec.name} is prepared with pydub, which cannot be imported here ({error}): "
+                "pip install 'sequence-zoo[audio]'"
+            ) from error
+
+    def _rows(self, examples: Iterable[dict[str, Any]]) -> Iterator[packed.Row]:
+        """The features of what the builder yields, in the same order."""
+        remaining, cut = iter(examples), 0
+        while group := list(itertools.islice(remaining, GROUP)):
+            waveforms = [_waveform(example["audio"]) for example in group]
+            cut += sum(self.log_mel.cuts(len(waveform)) for waveform in waveforms)
+            for example, features in zip(group, self.log_mel.transform(waveforms), strict=True):
+                yield packed.Row(features, int(example["label"]), self._speaker(example))
+        if cut:
+            logger.warning("%s: %d recordings were too long and cut: %s", self.spec.name, cut, self.spec.features)
+
+    def _speaker(self, example: dict[str, Any]) -> int | None:
+        """A number for the speaker, of a builder that names the speakers."""
+        return None
+
+
+def _waveform(samples: NDArray[Any]) -> NDArray[np.float32]:
+    return samples.astype(np.float32) / np.float32(32768)

@@ -1,0 +1,135 @@
+"""Data of your own as a dataset: a `.ts` pair, an `.npz` file, a CSV file, or a folder of CSV files.
+
+The forms are described in docs/datasets.md and in the module of each; what is to be predicted, and how a split is made,
+in `tasks`. Nothing is left out without a word: what cannot be used is counted and refused, by file and line.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from training.datasets.base import Dataset, Examples, Spec, Split, Task
+from training.datasets.own.arrays import read_arrays
+from training.datasets.own.csv_files import read_folder, read_long
+from training.datasets.own.found import Found, InvalidData, InvalidRequest
+from training.datasets.own.series import read_pair
+from training.datasets.own.tasks import Decided, decide
+from zoo.suggest import unknown
+
+__all__ = ["InvalidData", "InvalidRequest", "OwnData", "dataset", "is_path"]
+
+_NAMED_CHANNELS = 8
+_SUFFIXES = (".ts", ".npz", ".csv")
+_TASKS = tuple(task for task in get_args(Task) if task != "language_model")
+
+
+class OwnData(Dataset):
+    """Data of your own, read whole.
+
+    Attributes:
+        spec: Inferred from the data.
+        notes: What to know before training on it, a sentence each.
+    """
+
+    def __init__(self, path: Path, channels: tuple[str, ...], decided: Decided, notes: tuple[str, ...]) -> None:
+        self._examples = {"train": decided.train, "test": decided.test}
+        lengths = np.concatenate([part.lengths for part in self._examples.values()])
+        named = ", ".join(channels[:_NAMED_CHANNELS]) + (", ..." if len(channels) > _NAMED_CHANNELS else "")
+        self.notes = notes
+        self.spec = Spec(
+            name=f"own:{path.name}",
+            features=f"{named}, as in the data",
+            channels=len(channels),
+            classes=decided.classes,
+            lengths=(int(lengths.min()), int(lengths.max())),
+            counts={split: len(part) for split, part in self._examples.items()},
+            licence="not stated: data of your own",
+            citation="not stated: data of your own",
+            homepage=str(path),
+            split_rule=decided.split_rule,
+            task=decided.task,
+            outputs=decided.outputs,
+            horizon=decided.horizon,
+        )
+
+    def _read(self, split: Split) -> Examples:
+        return self._examples[split]
+
+
+def dataset(
+    path: str | Path, task: Task | None = None, horizon: int | None = None, window: int | None = None
+) -> OwnData:
+    """Read data of your own; asked again for files that have not changed, gives the same object.
+
+    Args:
+        path: `NAME_TRAIN.ts` (beside `NAME_TEST.ts`) or their folder, an `.npz` file, a CSV file, or a folder of CSV
+            files.
+        task: What to predict; inferred where None. Labels that change within a sequence mean labelling, labels that
+            are all numbers, not all of them whole, mean regression, all others classification.
+        horizon: Forecasting: how many steps ahead.
+        window: Forecasting: from how many steps before; four horizons where None.
+
+    Raises:
+        InvalidRequest: There is nothing at `path`, or the data does not go with the arguments.
+        InvalidData: The data cannot be used as it is; the message says where it is wrong.
+        MalformedTs: A `.ts` file is not what the format says.
+
+    Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "waves.npz"
+    >>> np.savez(path, x=np.random.rand(10, 7, 2), y=["calm", "rough"] * 5)
+    >>> waves = dataset(path)
+    >>> waves.spec.task, waves.spec.classes, waves.spec.counts
+    ('classification', ('calm', 'rough'), {'train': 8, 'test': 2})
+    """
+    if task is not None and task not in _TASKS:
+        raise InvalidRequest(f"{unknown('task', task, _TASKS)} (of data of your own)")
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise InvalidRequest(f"there is no file or folder {found}")
+    return _dataset(found.resolve(), _state(found), task, horizon, window)
+
+
+def is_path(word: str) -> bool:
+    """Whether `word` can only be meant as the path of own data, not as the name of a dataset.
+
+    Example:
+    >>> is_path("sales.csv"), is_path("mnist_rows")
+    (True, False)
+    """
+    return word.lower().endswith(_SUFFIXES) or Path(word).expanduser().exists()
+
+
+@lru_cache(maxsize=1)
+def _dataset(
+    path: Path, state: tuple[object, ...], task: Task | None, horizon: int | None, window: int | None
+) -> OwnData:
+    del state  # another state of the files is another dataset
+    found = _found(path, labels_by_step=task == "labelling")
+    decided = decide(found, task, horizon, window)
+    return OwnData(path, found.channels, decided, found.notes + decided.notes)
+
+
+def _found(path: Path, labels_by_step: bool) -> Found:
+    if path.is_dir():
+        if any(file.suffix.lower() == ".ts" for file in path.iterdir()):
+            return read_pair(path)
+        return read_folder(path, labels_by_step)
+    kind = path.suffix.lower()
+    if kind == ".ts":
+        return read_pair(path)
+    if kind == ".npz":
+        return read_arrays(path)
+    if kind == ".csv":
+        return read_long(path, labels_by_step)
+    raise InvalidRequest(f"{path} ends with {path.suffix!r}, expected {', '.join(_SUFFIXES)} or a folder")
+
+
+def _state(path: Path) -> tuple[object, ...]:
+    """What changes when the data does: sizes and times of all files."""
+    # Of a .ts pair, either file may be named.
+    pair = path.parent.glob("*.ts") if path.suffix.lower() == ".ts" else [path]
+    stats = ((str(file), file.stat()) for file in (path.rglob("*") if path.is_dir() else pair) if file.exists())
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))

@@ -1,0 +1,271 @@
+"""What is to be predicted of own data, and which sequences are test."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.base import Examples, Slices, Task
+from training.datasets.own.found import Found, InvalidData, InvalidRequest, in_order, number
+
+TEST_SHARE = 0.2
+# Part of the split rule: changing it would change what every earlier figure was measured on.
+SPLIT_SEED = 0
+# Inputs of a forecast, as so many horizons, where no window is given.
+WINDOW_HORIZONS = 4
+# The windows of a series are set aside in so many blocks: single ones would overlap with those left in train.
+BLOCKS = 10
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A task, and the examples of both splits."""
+
+    task: Task
+    train: Examples
+    test: Examples
+    split_rule: str
+    classes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    horizon: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def decide(found: Found, task: Task | None, horizon: int | None, window: int | None) -> Decided:
+    """Decide what is to be predicted, and make the examples.
+
+    Without a `task`: labels that change within a sequence mean labelling. Labels that are all numbers, one of them
+    not whole, mean regression. All others mean classification.
+
+    Raises:
+        InvalidRequest: The task does not go with the data, or needs a horizon.
+        InvalidData: The data is too little, or its labels cannot be used.
+    """
+    if task != "forecasting" and (horizon is not None or window is not None):
+        raise InvalidRequest(
+            f"received horizon {horizon} and window {window} with task {task}, expected them with task=forecasting only"
+        )
+    if task == "forecasting":
+        return _forecasting(found, horizon, window)
+    if found.labels is None and found.numbers is None:
+        raise InvalidRequest(
+            "the data has no labels (no column label, no array y), and without them only forecasting can be learnt: "
+            "give task=forecasting and a horizon, or add labels"
+        )
+    if len(found.sequences) < 2:
+        raise InvalidData("received 1 sequence, expected at least 2, one of them to test on")
+    used = _used(found)
+    values = [number(text) for text in used]
+    by_step = isinstance(found.labels, list)
+    if task is None:
+        if found.numbers is not None:
+            task = "regression"
+        elif by_step:
+            task = "labelling"
+        else:
+            task = "regression" if _are_measured(values) else "classification"
+    if task == "regression":
+        return _regression(found, used)
+    if found.numbers is not None:
+        raise InvalidRequest(f"the targets are floats, expected integers or text for task={task}")
+    if by_step != (task == "labelling"):
+        there, wanted = ("step", "sequence") if by_step else ("sequence", "step")
+        raise InvalidRequest(f"the data has a label a {there}, expected one a {wanted} for task={task}{_where(found)}")
+    if by_step and _are_measured(values):
+        raise InvalidData(
+            "the labels change within a sequence and are not whole numbers; a number a step cannot be predicted, "
+            "except of the channels themselves (task=forecasting)"
+        )
+    return _classes(found, task)
+
+
+def _where(found: Found) -> str:
+    return f" ({found.notes[0]})" if found.notes else ""
+
+
+def _are_measured(values: list[float | None]) -> bool:
+    """Whether all are numbers and at least one is not whole."""
+    known = [value for value in values if value is not None]
+    return len(known) == len(values) and any(value != int(value) for value in known)
+
+
+def _used(found: Found) -> list[str]:
+    """The texts that stand for a label of some sequence."""
+    if found.labels is None:
+        return []
+    codes = np.concatenate(found.labels) if isinstance(found.labels, list) else found.labels
+    return [found.texts[code] for code in np.unique(codes[codes >= 0])]
+
+
+def _regression(found: Found, used: list[str]) -> Decided:
+    numbers = found.numbers
+    if numbers is None:
+        if isinstance(found.labels, list):
+            raise InvalidRequest(
+                f"the data has a label a step, expected one a sequence for task=regression{_where(found)}"
+            )
+        if unfit := [text for text in used if number(text) is None]:
+            raise InvalidRequest(f"the label {unfit[0]!r} is no number, as task=regression needs them")
+        values = np.array([number(text) or 0.0 for text in found.texts])
+        with np.errstate(over="ignore"):  # Examples refuses what becomes infinite
+            numbers = values[found.labels].astype(np.float32)[:, None]
+    in_test, rule = _split(found, np.zeros(len(found.sequences), np.int64))
+    train, test = _examples(found, numbers, in_test)
+    return Decided("regression", train, test, rule, outputs=found.outputs)
+
+
+def _classes(found: Found, task: Task) -> Decided:
+    classes, position = _class_names(found)
+    if isinstance(found.labels, list):
+        labels: Any = [np.where(part < 0, -1, position[part]) for part in found.labels]
+        strata = np.zeros(len(labels), np.int64)
+    else:
+        labels = strata = position[found.labels]
+    if len(classes) < 2:
+        raise InvalidData(
+            f"every label is {classes[0]!r}, expected at least 2 different ones" if classes else "no label"
+        )
+    if task == "classification" and len(classes) > len(labels) / 2:
+        raise InvalidData(
+            f"{len(classes)} different labels of {len(labels)} sequences are too many for classes: give more sequences "
+            "of each, or task=regression where the label is a number"
+        )
+    in_test, rule = _split(found, strata)
+    train, test = _examples(found, labels, in_test)
+    notes = []
+    for split, part in (("train", train), ("test", test)):
+        seen = np.concatenate(part.targets) if task == "labelling" else part.targets
+        missing = sorted(set(range(len(classes))) - set(seen.tolist()))
+        if missing:
+            names = ", ".join(classes[label] for label in missing[:5]) + (", ..." if len(missing) > 5 else "")
+            notes.append(f"{len(missing)} of {len(classes)} classes have no example in {split}: {names}")
+    return Decided(task, train, test, rule, classes=classes, notes=tuple(notes))
+
+
+def _class_names(found: Found) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The classes in their order, and the class of each of `found.texts`."""
+    if found.declared:
+        return found.texts, np.arange(len(found.texts))
+    used = _used(found)
+    whole = bool(used) and all(value is not None and value == int(value) for value in map(number, used))
+    # Of whole numbers, 1 and 1.0 are one class.
+    named = {text: str(int(number(text) or 0)) if whole else text for text in used}
+    distinct = list(dict.fromkeys(named.values()))
+    classes = tuple(distinct[index] for index in in_order(distinct))
+    return classes, np.array([classes.index(named[text]) if text in named else -1 for text in found.texts], np.int64)
+
+
+def _examples(found: Found, targets: Any, in_test: NDArray[np.bool_]) -> tuple[Examples, Examples]:
+    groups = None
+    if found.groups is not None:
+        groups = np.unique(found.groups, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    every = Examples(found.sequences, targets, groups)
+    return every.subset(~in_test), every.subset(in_test)
+
+
+# === Splitting ===
+
+
+def _split(found: Found, strata: NDArray[np.int64]) -> tuple[NDArray[np.bool_], str]:
+    """Which sequences are test, and the rule in words."""
+    if found.in_test is not None:
+        return found.in_test, found.split_rule
+    permutation = f"of a permutation by numpy.random.RandomState({SPLIT_SEED})"
+    if found.groups is None:
+        each = "per class " if strata.any() else ""
+        rule = f"{each}the first fifth (rounded, at least one, never all) {permutation} is test"
+        return _stratified(strata), f"{rule}; the same file gives the same split"
+    rule = (
+        f"by group: in the order {permutation} of their sorted names, a group is test where test then holds at most a "
+        "fifth of the sequences (where none does, the smallest) and train keeps every class"
+    )
+    return _grouped(np.array(found.groups), strata), f"{rule}; the same file gives the same split"
+
+
+def _stratified(strata: NDArray[np.int64]) -> NDArray[np.bool_]:
+    # RandomState's stream is frozen by NumPy's policy; default_rng's may change between releases.
+    generator = np.random.RandomState(SPLIT_SEED)
+    chosen = np.zeros(len(strata), bool)
+    for stratum in np.unique(strata):
+        members = generator.permutation(np.flatnonzero(strata == stratum))
+        chosen[members[: min(max(round(TEST_SHARE * len(members)), 1), len(members) - 1)]] = True
+    return chosen
+
+
+def _grouped(groups: NDArray[np.str_], strata: NDArray[np.int64]) -> NDArray[np.bool_]:
+    names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(names))
+    chosen = np.zeros(len(names), bool)
+
+    def can_be_spared(group: int) -> bool:
+        left = strata[~chosen[members] & (members != group)]
+        return len(np.unique(left)) == len(np.unique(strata))
+
+    for group in order:
+        if sizes[chosen].sum() + sizes[group] <= TEST_SHARE * len(groups) and can_be_spared(group):
+            chosen[group] = True
+    if not chosen.any():
+        spare = [group for group in order if can_be_spared(group)]
+        if not spare:
+            raise InvalidData(
+                f"no group of {len(names)} can be set aside to test on, because every one holds all sequences of some "
+                "class: give more groups, or none"
+            )
+        chosen[min(spare, key=lambda group: int(sizes[group]))] = True
+    return chosen[members]
+
+
+# === Forecasting ===
+
+
+def _forecasting(found: Found, horizon: int | None, window: int | None) -> Decided:
+    """Cut windows: the steps of one are the input, the `horizon` steps after it are to be predicted."""
+    if horizon is None or horizon < 1:
+        raise InvalidRequest(f"received horizon {horizon}, expected how many steps ahead to forecast, 1 or more")
+    window = WINDOW_HORIZONS * horizon if window is None else window
+    if window < 1:
+        raise InvalidRequest(f"received window {window}, expected how many steps to forecast from, 1 or more")
+    slices = Slices.of(found.sequences)
+    starts: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
+    blocks: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
+    for index, (begin, length) in enumerate(zip(slices.starts.tolist(), slices.lengths.tolist(), strict=True)):
+        end = length - window - horizon + 1
+        if found.in_test is None:
+            held_out = max(int(TEST_SHARE * length), horizon)
+            parts = {"train": range(end - held_out), "test": range(length - held_out - window, end)}
+        else:
+            held_out = 0
+            parts = {"test" if found.in_test[index] else "train": range(end)}
+        if any(len(part) < 1 or part[0] < 0 for part in parts.values()):
+            kept = f", of which {held_out} are test" if held_out else ""
+            raise InvalidData(
+                f"series {index} of {len(slices)} has {length} steps{kept}: too few for a window of {window} and the "
+                f"{horizon} after it; give a shorter window or horizon, or leave the series out"
+            )
+        for split, part in parts.items():
+            starts[split].append(begin + np.array(part))
+            blocks[split].append(index * BLOCKS + np.arange(len(part)) * BLOCKS // len(part))
+    train, test = (_windows(slices.values, starts[split], blocks[split], window, horizon) for split in starts)
+    share = "by time: the last fifth of every series is forecast in test and unknown to train"
+    rule = (
+        f"{share if found.in_test is None else found.split_rule}; an example is a window of {window} steps and the "
+        f"{horizon} after it; one begins at every step"
+    )
+    labelled = found.labels is not None or found.numbers is not None
+    notes = ("labels are not used: the channels themselves are forecast",) if labelled else ()
+    return Decided("forecasting", train, test, rule, outputs=found.channels, horizon=horizon, notes=notes)
+
+
+def _windows(
+    values: NDArray[np.float32],
+    starts: list[NDArray[np.int64]],
+    blocks: list[NDArray[np.int64]],
+    window: int,
+    horizon: int,
+) -> Examples:
+    first = np.concatenate(starts)
+    # The windows overlap in the one array of values; only the targets are copies.
+    sequences = Slices(values, first, np.full(len(first), window, np.int64))
+    after = np.lib.stride_tricks.sliding_window_view(values, horizon, axis=0)[first + window]
+    return Examples(sequences, np.ascontiguousarray(after.transpose(0, 2, 1)), np.concatenate(blocks))

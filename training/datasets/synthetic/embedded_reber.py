@@ -1,0 +1,117 @@
+"""The embedded Reber grammar: do the second symbol and the last but one agree?"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.base import Examples, Spec
+from training.datasets.synthetic.base import (
+    HOCHREITER,
+    HOCHREITER_PAGE,
+    LICENCE,
+    Synthetic,
+    distinct_rows,
+    one_hot,
+)
+
+_SYMBOLS = "BTPSXVE"
+_B, _T, _P, _E = (_SYMBOLS.index(symbol) for symbol in "BTPE")
+
+# The Reber grammar between its B and its E: from each state two symbols, and the states they lead to.
+_MOVES = (
+    (("T", 1), ("P", 2)),
+    (("S", 1), ("X", 3)),
+    (("T", 2), ("V", 4)),
+    (("X", 2), ("S", 5)),
+    (("P", 3), ("V", 5)),
+)
+_FINAL = 5
+_SYMBOL_OF = np.array([[_SYMBOLS.index(symbol) for symbol, _ in moves] for moves in _MOVES], np.int8)
+_NEXT = np.array([[state for _, state in moves] for moves in _MOVES])
+
+_AROUND = len("BTB" + "ETE")
+"""Steps of an embedded string that are not moves."""
+
+
+class EmbeddedReber(Synthetic):
+    """A string of the embedded Reber grammar, or one with its last symbol but one replaced by the other.
+
+    An embedded string is `B T inner T E` or `B P inner P E`, where `inner` is a string of the Reber grammar (Smith and
+    Zipser 1989; Hochreiter and Schmidhuber 1997, experiment 1). Wrong strings are `B T inner P E` and
+    `B P inner T E`. Half of all are wrong.
+
+    The papers predict the next symbol. That is not done here: at nearly every step two symbols are equally likely, so
+    that even the perfect answer is right in little more than half of the steps, and the one step that needs the long
+    memory changes the figure by at most half of 1/length. To tell right from wrong strings needs that memory and
+    nothing else. Half of the answers are right without it; all can be. Other than in `temporal_order`, the symbols to
+    be remembered come in between as well, so a network has to know where in the grammar it is.
+
+    With length L, strings have L to L + L/10 steps (rounded down), each length equally likely before doubles are
+    dropped. Given its length, every inner string is equally likely, as when the grammar's two ways on are chosen by a
+    fair coin. No inner string comes twice, and so none is in both splits.
+    """
+
+    family = "embedded_reber"
+    usual_length = 50
+    shortest = 30
+    counted = "steps of the shortest string"
+
+    def _describe(self, name: str) -> Spec:
+        return Spec(
+            name=name,
+            features=f"one of the symbols {', '.join(_SYMBOLS)}, one-hot",
+            channels=len(_SYMBOLS),
+            classes=("ungrammatical", "grammatical"),
+            lengths=self.a_tenth_more,
+            counts=self.counts,
+            licence=LICENCE,
+            citation="A. W. Smith and D. Zipser (1989). Learning sequential structure with the real-time recurrent "
+            f"learning algorithm. International Journal of Neural Systems 1(2), 125-131; {HOCHREITER}",
+            homepage=HOCHREITER_PAGE,
+            split_rule=self.split_rule,
+        )
+
+    def _make(self, random: np.random.RandomState, total: int, chosen: slice) -> Examples:
+        moves = distinct_rows(lambda count: self._draw(random, count), total)[chosen]
+        outer = np.array([_T, _P])
+        which = random.randint(0, 2, total, dtype=np.int64)[chosen]
+        grammatical = random.randint(0, 2, total, dtype=np.int64)[chosen]
+        rows = np.full((len(moves), moves.shape[1] + _AROUND), -1, np.int8)
+        rows[:, 0], rows[:, 1], rows[:, 2] = _B, outer[which], _B
+        rows[:, 3:-3] = moves
+        index, behind = np.arange(len(moves)), 3 + (moves >= 0).sum(axis=1)
+        rows[index, behind] = _E
+        rows[index, behind + 1] = outer[np.where(grammatical, which, 1 - which)]
+        rows[index, behind + 2] = _E
+        return Examples(one_hot(rows, len(_SYMBOLS)), grammatical)
+
+    def _draw(self, random: np.random.RandomState, count: int) -> NDArray[np.int8]:
+        """The symbols between B and E of inner strings, `[count, longest]`, -1 behind the last."""
+        shortest, longest = (steps - _AROUND for steps in self.a_tenth_more)
+        left = random.randint(shortest, longest + 1, count, dtype=np.int64)
+        shares = _second_shares(longest)
+        rows = np.full((count, longest), -1, np.int8)
+        state = np.zeros(count, np.int64)
+        for step in range(longest):
+            going = np.flatnonzero(left)
+            second = random.random_sample(count)[going] < shares[left[going], state[going]]
+            rows[going, step] = _SYMBOL_OF[state[going], second.astype(np.int64)]
+            state[going] = _NEXT[state[going], second.astype(np.int64)]
+            left[going] -= 1
+        return rows
+
+
+def _second_shares(longest: int) -> NDArray[np.float64]:
+    """How many of the ways to the final state take the state's second symbol now, as a share.
+
+    Returns:
+        `[longest + 1, states]`, by the moves that are left; 0 where there is no way.
+    """
+    shares = np.zeros((longest + 1, len(_MOVES)))
+    ways = np.zeros(len(_MOVES) + 1)
+    ways[_FINAL] = 1
+    for left in range(1, longest + 1):
+        second = ways[_NEXT[:, 1]]
+        both = ways[_NEXT[:, 0]] + second
+        np.divide(second, both, out=shares[left], where=both > 0)
+        ways = np.append(both, 0.0) / both.max()  # only ratios matter; the numbers themselves would overflow
+    return shares

@@ -1,0 +1,193 @@
+"""From texts to tokens and back: words, characters, the vocabulary that numbers them, and datasets made of them."""
+
+import string
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets import packed, prepared, raw_files
+from training.datasets.base import PADDING, UNKNOWN, Dataset, Examples, InvalidExamples, Split
+
+_PUNCTUATION = string.punctuation.encode()
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, the same as those of Keras's `TextVectorization` layer.
+
+    That layer, with `standardize="lower_and_strip_punctuation"` and `split="whitespace"`, is made of stock TensorFlow
+    operations, so an exported model can do the same with the strings that it is asked about. Like those operations,
+    this one knows ASCII only: other letters keep their case, other punctuation stays, a no-break space parts no words.
+
+    Args:
+        text: Any text, also an empty one.
+
+    Returns:
+        The words in order; none where the text holds only white space and punctuation.
+
+    Example:
+    >>> words("It's GOOD,<br />no: École!")
+    ['its', 'goodbr', 'no', 'École']
+    """
+    # As bytes: there `lower` and `split` know ASCII only, while those of a str follow Unicode.
+    return [word.decode() for word in text.encode().lower().translate(None, _PUNCTUATION).split()]
+
+
+def characters(text: str) -> list[str]:
+    """The characters (Unicode code points) of a text, as `tf.strings.unicode_split` gives them.
+
+    Example:
+    >>> characters("a b")
+    ['a', ' ', 'b']
+    """
+    return list(text)
+
+
+def vocabulary_of(texts: Iterable[Sequence[str]], size: int | None = None) -> tuple[str, ...]:
+    """The most frequent tokens, behind `PADDING` and `UNKNOWN`.
+
+    Args:
+        texts: The tokens of each text, of the training split only; read once.
+        size: How many tokens to keep, those two not counted; None keeps all.
+
+    Returns:
+        The token of each index. The most frequent comes first; equally frequent ones come in the order of their code
+        points, so the vocabulary of the same texts is the same on every machine.
+
+    Example:
+    >>> vocabulary_of([["b", "a"], ["c", "b"]], size=2)
+    ('', '[UNK]', 'b', 'a')
+    """
+    counts: Counter[str] = Counter()
+    for tokens in texts:
+        counts.update(tokens)
+    return (PADDING, UNKNOWN, *sorted(counts, key=lambda token: (-counts[token], token))[:size])
+
+
+class Indexer:
+    """Turns tokens into indices into a vocabulary.
+
+    Args:
+        vocabulary: From `vocabulary_of`.
+
+    Example:
+    >>> indexer = Indexer(("", "[UNK]", "good", "film"))
+    >>> indexer(["good", "old", "film"]).tolist(), indexer([]).tolist()
+    ([2, 1, 3], [1])
+    """
+
+    def __init__(self, vocabulary: tuple[str, ...]) -> None:
+        self._unknown = vocabulary.index(UNKNOWN)
+        self._index = {token: index for index, token in enumerate(vocabulary)}
+
+    def __call__(self, tokens: Sequence[str]) -> NDArray[np.int32]:
+        """The index of every token, int32 `[steps]`; of no token at all, the one step `UNKNOWN`."""
+        return np.array([self._index.get(token, self._unknown) for token in tokens] or [self._unknown], np.int32)
+
+
+def text_of(tokens: Sequence[int] | NDArray[np.int32], vocabulary: tuple[str, ...]) -> str:
+    """The text that tokens of characters stand for.
+
+    Args:
+        tokens: Indices into the vocabulary, `[steps]`.
+        vocabulary: Of characters.
+
+    Returns:
+        One character a token; padding gives nothing, and a character that is not in the vocabulary gives `UNKNOWN`.
+
+    Raises:
+        InvalidExamples: A token is no index into the vocabulary.
+
+    Example:
+    >>> text_of([2, 3, 2, 0], ("", "[UNK]", "o", "h"))
+    'oho'
+    """
+    outside = [int(token) for token in tokens if not 0 <= token < len(vocabulary)]
+    if outside:
+        raise InvalidExamples(
+            f"received token {outside[0]}, expected 0 to {len(vocabulary) - 1}: give the vocabulary that the tokens "
+            "were made with"
+        )
+    return "".join(vocabulary[token] for token in tokens)
+
+
+_TOKENISERS = {"words": words, "characters": characters}
+# Part of the folder's name: to be raised when the tokens or the vocabulary of the same texts become others.
+_FORMAT = 1
+
+
+class TextDataset(Dataset):
+    """Texts of an official TFDS builder, each of them whole, as indices into the vocabulary of the training split.
+
+    A subclass sets `spec` and what differs from the values here:
+
+    Attributes:
+        builder: The builder's name.
+        config: Its configuration, of a builder that has some.
+        version: The version of the builder, or of that configuration.
+        files: Names of the raw files needed, of a builder with more of them for other configurations.
+        parts: The builder's split of each of ours, and of what else is kept.
+        fields: The features that make up a text, joined by a blank.
+        label: The feature that holds the label, where there is one.
+        tokens: What a text is cut into.
+        vocabulary_size: How many tokens have an index of their own; the others are `UNKNOWN`. None: all have.
+    """
+
+    builder: str
+    config: str | None = None
+    version = "1.0.0"
+    files: tuple[str, ...] | None = None
+    parts: ClassVar[dict[str, str]] = {"train": "train", "test": "test"}
+    fields: tuple[str, ...] = ("text",)
+    label: str | None = "label"
+    tokens: Literal["words", "characters"] = "words"
+    vocabulary_size: int | None = None
+
+    def is_prepared(self) -> bool:
+        return all(packed.is_made(self._folder(split)) for split in self.spec.counts)
+
+    def prepare(self) -> None:
+        for part in self.parts:
+            if not packed.is_made(self._folder(part)):
+                self._part(part)
+
+    def _read(self, split: Split) -> Examples:
+        return self._part(split)
+
+    def _part(self, part: str) -> Examples:
+        folder = self._folder(part)
+        if packed.is_made(folder):
+            return packed.read(folder)
+        vocabulary = self._vocabulary(part)
+        return packed.read_or_make(folder, lambda: self._rows(part, vocabulary), lambda: vocabulary)
+
+    def _folder(self, part: str) -> Path:
+        made_of = f"{self.version}-{self.tokens}{_FORMAT}-{self.vocabulary_size or 'all'}"
+        return prepared.data_directory() / "packed" / self.spec.name / made_of / part
+
+    def _vocabulary(self, part: str) -> tuple[str, ...]:
+        if part == "train":
+            tokenise = _TOKENISERS[self.tokens]
+            return vocabulary_of((tokenise(text) for text, _ in self._texts(part)), self.vocabulary_size)
+        return cast(tuple[str, ...], self._part("train").vocabulary)
+
+    def _rows(self, part: str, vocabulary: tuple[str, ...]) -> Iterator[packed.Row]:
+        tokenise, indexer = _TOKENISERS[self.tokens], Indexer(vocabulary)
+        rows = (packed.Row(indexer(tokenise(text)), label) for text, label in self._texts(part))
+        total = self.spec.counts.get(part)
+        return rows if total is None else packed.tracked(rows, total, f"{self.spec.name}, {part}")
+
+    def _texts(self, part: str) -> Iterator[tuple[str, int | None]]:
+        import tensorflow_datasets as tfds
+
+        builder_class = tfds.builder_cls(self.builder)
+        manual_dir = None
+        if not prepared.is_prepared(prepared.full_name(builder_class, self.config), self.version):
+            manual_dir = raw_files.check_raw_files(builder_class, self.files)
+        for row in prepared.read(builder_class, self.parts[part], manual_dir, self.config):
+            # What is no UTF-8 becomes U+FFFD: a bad byte is no reason to do without a text.
+            text = b" ".join(row[field] for field in self.fields).decode(errors="replace")
+            yield text, None if self.label is None else int(row[self.label])

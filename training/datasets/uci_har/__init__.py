@@ -1,0 +1,53 @@
+"""Human activity recognition: thirty people with a smartphone at the waist, in six activities."""
+
+import numpy as np
+
+from training.datasets import prepared, raw_files
+from training.datasets.base import Dataset, Examples, Reference, Spec, Split
+
+
+class UciHar(Dataset):
+    """The raw inertial signals of UCI data set 240, in its split by person, through the zoo's own TFDS builder."""
+
+    spec = Spec(
+        name="uci_har",
+        features="body acceleration x, y, z and total acceleration x, y, z in g, angular velocity x, y, z in rad/s, in "
+        "the order body_acc, body_gyro, total_acc; windows of 2.56 s at 50 Hz, each half of the one before",
+        channels=9,
+        classes=("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying"),
+        lengths=(128, 128),
+        counts={"train": 7352, "test": 2947},
+        licence="CC BY 4.0 (the README in the archive, of 2012, forbids commercial use)",
+        citation="D. Anguita, A. Ghio, L. Oneto, X. Parra and J. L. Reyes-Ortiz (2013). A public domain dataset for "
+        "human activity recognition using smartphones. ESANN 2013. doi:10.24432/C54S4K",
+        homepage="https://archive.ics.uci.edu/dataset/240",
+        split_rule="the dataset's own, by person: 21 people are train, 9 are test; the person is the group",
+        references=(
+            Reference(
+                "test accuracy, two LSTM layers of 32 units, at the end of training",
+                0.9165,
+                "guillaume-chevalier/LSTM-Human-Activity-Recognition README.md",
+            ),
+        ),
+    )
+    version = "1.0.0"
+
+    def is_prepared(self) -> bool:
+        return prepared.is_prepared(self.spec.name, self.version)
+
+    def prepare(self) -> None:
+        from training.datasets.uci_har.builder import UciHar as Builder
+
+        if not self.is_prepared():
+            prepared.prepare(Builder, raw_files.check_raw_files(Builder))
+
+    def _read(self, split: Split) -> Examples:
+        from training.datasets.uci_har.builder import UciHar as Builder
+
+        self.prepare()
+        rows = list(prepared.read(Builder, split))
+        return Examples(
+            [row["series"] for row in rows],
+            np.array([row["label"] for row in rows], np.int64),
+            np.array([row["subject"] for row in rows], np.int64),
+        )

@@ -1,0 +1,65 @@
+"""Text from a character language model."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+_CONTEXT = 256  # characters that the model is shown of what there is already
+
+
+class InvalidSampling(ValueError):
+    """Arguments with which no text can be drawn."""
+
+    exit_code = 2
+
+
+def sample(
+    model: keras.Model,
+    vocabulary: Sequence[str],
+    prompt: str | None = None,
+    characters: int = 500,
+    temperature: float = 0.8,
+    seed: int = 0,
+) -> str:
+    """Draw text, a character at a time, each from what the model says of the 256 before it.
+
+        p(character) = softmax(logits / temperature)
+
+    Args:
+        model: From `{"features": int32 (batch, steps), "lengths": (batch,)}` to logits (batch, steps, vocabulary).
+        vocabulary: The character of each token; padding and the unknown are never drawn.
+        prompt: What the text goes on from, at least one character; a new line where `None`, or the first character of
+            the vocabulary where that has none.
+        characters: How many to draw.
+        temperature: Below 1 the likely become likelier; towards 0 the likeliest is always taken.
+        seed: Of the draws.
+
+    Returns:
+        The drawn text, without the prompt.
+
+    Raises:
+        InvalidSampling: The prompt is empty or has a character that the vocabulary lacks, or a number is not positive.
+    """
+    if prompt is None:
+        prompt = "\n" if "\n" in vocabulary else vocabulary[2]
+    if not prompt or characters < 1 or not temperature > 0:
+        raise InvalidSampling(
+            f"received a prompt of {len(prompt)} characters, {characters} to draw and temperature {temperature}: "
+            "expected at least 1 character of each, and a temperature above 0"
+        )
+    token_of = {text: token for token, text in enumerate(vocabulary)}
+    unknown = sorted(set(prompt) - set(token_of))
+    if unknown:
+        raise InvalidSampling(f"the prompt has {unknown}, which the model has never seen; it knows {vocabulary[2:]}")
+    generator = np.random.default_rng(seed)
+    tokens = [token_of[character] for character in prompt]
+    for _ in range(characters):
+        shown = tokens[-_CONTEXT:]
+        features = np.zeros((1, _CONTEXT), np.int32)
+        features[0, : len(shown)] = shown
+        logits = model.predict_on_batch({"features": features, "lengths": np.array([len(shown)], np.int32)})
+        scaled = np.asarray(logits)[0, len(shown) - 1, 2:].astype(np.float64) / temperature
+        shares = np.exp(scaled - scaled.max())
+        tokens.append(2 + int(generator.choice(len(shares), p=shares / shares.sum())))
+    return "".join(vocabulary[token] for token in tokens[len(prompt) :])
