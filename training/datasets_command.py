@@ -85,7 +85,10 @@ def describe(
             console.print(table)
     else:
         prepared = f"yes, {_size(dataset)}" if dataset.is_prepared() else f"no (zoo datasets prepare {name})"
-        console.print(spec_table(dataset.spec, {"prepared": prepared}))
+        more = {"prepared": prepared}
+        if not dataset.spec.references:
+            more["references"] = "none known for this split"
+        console.print(spec_table(dataset.spec, more))
 
 
 @datasets.command()
@@ -111,7 +114,7 @@ def spec_table(spec: Spec, more: dict[str, str] | None = None) -> "Table":
 
     Args:
         spec: Of any dataset.
-        more: Further rows, label and text.
+        more: Further rows, label and text; one of a label that is there replaces it.
     """
     from rich.table import Table
     from rich.text import Text
@@ -131,7 +134,7 @@ def spec_table(spec: Spec, more: dict[str, str] | None = None) -> "Table":
         "licence": spec.licence,
         "citation": spec.citation,
         "homepage": spec.homepage,
-        "references": references or "none known for this split",
+        "references": references,
         **(more or {}),
     }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

@@ -59,15 +59,10 @@ def feed(batches: Batches | Windows) -> Any:
     def epoch() -> Iterator[Any]:
         return (batches[index] for index in range(len(batches)))
 
-    def described(name: str, value: Any) -> Any:
-        # Batch and time are open; a text's features have a time axis and no other.
-        timed = name == "features" or (value.ndim == 2 and value.shape == first["features"].shape[:2])
-        return tf.TensorSpec((None, None, *value.shape[2:]) if timed else (None, *value.shape[1:]), value.dtype)
-
-    first, *rest = batches[0]
+    inputs, *targets = batches.shapes()
     signature = (
-        {name: described(name, value) for name, value in first.items()},
-        *(described("", value) for value in rest),
+        {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in inputs.items()},
+        *(tf.TensorSpec(shape, dtype) for shape, dtype in targets),
     )
     dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)

@@ -133,8 +133,8 @@ def class_weights(examples: Examples, classes: int) -> NDArray[np.float32]:
 
     Example:
     >>> examples = Examples([np.zeros((1, 1), "float32")] * 4, np.array([0, 0, 0, 1]))
-    >>> class_weights(examples, 2).round(3).tolist()
-    [0.667, 2.0]
+    >>> class_weights(examples, 2).tolist()
+    [0.666..., 2.0]
     """
     labels = examples.targets if isinstance(examples.targets, np.ndarray) else np.concatenate(list(examples.targets))
     counts = np.bincount(labels[labels >= 0], minlength=classes)
@@ -266,6 +266,17 @@ class Batches(keras.utils.PyDataset):
         self._epoch = epoch
         self._plan = self._planned(epoch)
 
+    def shapes(self) -> tuple[Any, ...]:
+        """Shape and dtype of everything in an item; None where it differs from batch to batch."""
+        if self._labels is not None:
+            targets: tuple[Any, ...] = (((None, None), "int32"), ((None, None), "float32"))
+        else:
+            targets = () if self._targets is None else (((None, *self._targets.shape[1:]), str(self._targets.dtype)),)
+            targets += () if self._weights is None else (((None,), "float32"),)
+        tail = () if self.channels is None else (self.channels,)
+        features = (None, None, *tail), "int32" if self.channels is None else "float32"
+        return ({"features": features, "lengths": ((None,), "int32")}, *targets)
+
     def __len__(self) -> int:
         return len(self._plan)
 
@@ -347,6 +358,11 @@ class Windows(keras.utils.PyDataset):
         self._following = tokens[1 : width * batch_size + 1].reshape(batch_size, width)
         self.channels, self.epoch = None, 0
         self.cropped_share, self.padding_share = 1.0 - width * batch_size / (len(tokens) - 1), 0.0
+
+    def shapes(self) -> tuple[Any, ...]:
+        """As of `Batches`."""
+        window = (self._batch_size, None), "int32"
+        return {"features": window, "lengths": ((self._batch_size,), "int32")}, window
 
     def __len__(self) -> int:
         return math.ceil(self._streams.shape[1] / self._steps)

@@ -36,7 +36,7 @@ def broken(index: tuple[int, int], value: float) -> np.ndarray:
         ([ones(2), ones(2)], np.array([0, -1]), "label of example 1 is -1"),
         ([ones(2), ones(2)], np.array([0]), r"labels are int64 \[1\], expected int64 \[2\]"),
         ([ones(2)], np.array([0.0]), "labels are float64"),
-        ([ones(2)], [0], "labels are list"),
+        ([ones(2)], [0], "labels of example 0 are int"),
     ],
 )
 def test_unusable_examples_are_refused_by_index(sequences: list, labels: np.ndarray, message: str) -> None:

@@ -8,6 +8,7 @@ from training import datasets, loop
 from training.config import load
 from training.feeding import feed
 from training.pipeline import Batches
+from training.tasks import model_task
 
 QUICK = ["train.epochs=3", "model.units=8", "dataset.batch_size=32"]
 
@@ -39,7 +40,9 @@ def test_the_test_split_is_read_once_and_after_training(monkeypatch):
     events = []
     dataset = datasets.get("japanese_vowels")
     read = type(dataset).load
-    monkeypatch.setattr(type(dataset), "load", lambda self, split: events.append(split) or read(self, split))
+    monkeypatch.setattr(
+        type(dataset), "load", lambda self, split, *rest: events.append(split) or read(self, split, *rest)
+    )
     trained = keras.callbacks.LambdaCallback(on_train_end=lambda logs: events.append("trained"))
     loop.run(quick(), callbacks=[trained])
     assert events == ["train", "trained", "test"]
@@ -107,8 +110,9 @@ def test_each_epoch_has_its_own_order():
 
 def test_scores_are_those_of_numpy():
     data = loop.load_data(quick())
-    model = loop.build_model(quick(), data)
-    scores = loop.evaluate(model, data.validation, batch_size=7)
+    task = model_task(data.spec, data.train)
+    model = loop.build_model(quick(), task)
+    scores = loop.evaluate(model, task, loop.Batches(data.validation, batch_size=7, shuffle=False))
     right, losses = 0, []
     for sequence, label in zip(data.validation.sequences, data.validation.labels, strict=True):
         logits = np.float64(model({"features": sequence[None], "lengths": np.int32([len(sequence)])}))[0]

@@ -452,6 +452,7 @@ def test_arrays_of_both_splits(pattern: str, tmp_path: Path) -> None:
         ({"x": arrays(), "y": [1, 2] * 5, "classes": ["a", "b"]}, "holds 2, expected one of 2 classes: a, b"),
         ({"x": arrays(), "y": [1, 0] * 5, "classes": ["a", "a"]}, "expected different texts"),
         ({"x": arrays(), "y": ["a", "c"] * 5, "classes": ["a", "b"]}, "holds 'c', expected one of 2"),
+        ({"x": arrays(), "y": [b"\xff", b"a"] * 5}, "y of .* holds bytes that are no UTF-8 text"),
         ({"x": np.array([np.zeros(2), np.zeros(3)], object), "y": [1, 2]}, "'x' of .* Python objects.*unpickling runs"),
         ({"x": arrays(2), "y": np.array(["a", None], object)}, "'y' of .* Python objects"),
         (

@@ -1,4 +1,6 @@
+import contextlib
 import hashlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -7,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from training.datasets import DATASETS
+from training.datasets.audio import MissingAudioExtra
 from training.datasets.raw_files import RawFileMissing, WrongRawFile, check_raw_files, manual_directory
 
 CONTENT = b"recordings"
@@ -84,3 +88,45 @@ def test_an_unknown_host_is_offline(manual: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(RawFileMissing, match="no answer within"):
         check_raw_files(builder_class(80))
     assert time.monotonic() - start < 2
+
+
+@pytest.fixture
+def offline(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is a proxy that does not answer."""
+    for scheme in ("http", "https", "HTTP", "HTTPS"):
+        monkeypatch.setenv(
+            f"{scheme}_PROXY" if scheme.isupper() else f"{scheme}_proxy", f"http://127.0.0.1:{closed_port}"
+        )
+
+
+@pytest.mark.usefixtures("offline", "manual")
+@pytest.mark.parametrize(
+    "name", [name for name, dataset in DATASETS.items() if "generated" not in dataset.spec.licence]
+)
+def test_a_dataset_is_there_or_says_at_once_which_file_goes_where(
+    name: str, empty_data_directory: Path, tmp_path: Path
+) -> None:
+    import tensorflow_datasets as tfds
+
+    dataset = DATASETS[name]
+    source = getattr(dataset, "builder", None) or getattr(dataset, "source", None) or name
+    if dataset.is_prepared() or name == "japanese_vowels":
+        return  # ships with a package
+    with contextlib.suppress(tfds.core.registered.DatasetNotFoundError):  # a builder of the zoo's own
+        tfds.builder_cls(source)  # what is measured is the answer, not the import
+    start = time.monotonic()
+    try:
+        dataset.prepare()
+    except MissingAudioExtra as error:
+        pytest.skip(str(error))
+    except RawFileMissing as error:
+        seconds, message = time.monotonic() - start, str(error)
+    else:
+        raise AssertionError(f"{name} was prepared without a network")
+    assert seconds < 2
+    if name == "crema_d":  # 7442 files and their labels: nothing that is placed by hand
+        assert f"{empty_data_directory / 'packed'}" in message
+        return
+    assert re.search(r"needs \S+ \(.*, SHA-256 [0-9a-f]{64}\)", message)
+    assert f"it is not in {tmp_path / source}" in message
+    assert "put the file there" in message

@@ -12,7 +12,6 @@ Arrays `x_train`, `y_train`, ..., `x_test`, `y_test`, ... (or `train_x`, ...) gi
 
 import re
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,25 +58,29 @@ def read_arrays(path: Path) -> Found:
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise InvalidData(f"{path} is no .npz archive, or a damaged one: write it with numpy.savez")
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                try:
-                    arrays[name] = archive[name]
-                except ValueError as error:
-                    if "pickle" not in str(error):
-                        raise
-                    raise InvalidData(
-                        f"array {name!r} of {path} holds Python objects, which are not read, because unpickling "
-                        "runs code: pad sequences of different lengths to one array and give their lengths, "
-                        "and write labels as integers or text"
-                    ) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InvalidData):
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: _read(archive, name, path) for name in archive.files}
+        except InvalidData:
             raise
-        raise InvalidData(f"{path} is damaged ({type(error).__name__}: {error}): write it again") from error
-    return arrays
+        except Exception as error:  # NumPy and zipfile raise whatever damaged bytes lead them to
+            raise InvalidData(f"{path} is damaged ({type(error).__name__}: {error}): write it again") from error
+
+
+def _read(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    try:
+        array = archive[name]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise
+        raise InvalidData(
+            f"array {name!r} of {path} holds Python objects, which are not read, because unpickling runs code: pad "
+            "sequences of different lengths to one array and give their lengths, and write labels as integers or text"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidData(f"{path} holds {name!r}, which is no array: leave it out")
+    return array
 
 
 def _listed(parts: dict[str, dict[str, Any]]) -> str:
@@ -100,14 +103,16 @@ def _part(path: Path, split: str, arrays: dict[str, NDArray[Any]], classes: NDAr
     sequences = [_sequence(called("x"), index, x[index, :length]) for index, length in enumerate(lengths.tolist())]
     groups = None
     if "groups" in arrays:
-        given = _as_text(arrays["groups"])
+        given = _as_text(called("groups"), arrays["groups"])
         if given.dtype.kind not in "iuU" or given.shape != (count,):
             raise InvalidData(f"{called('groups')} are {_kind(given)}, expected integers or text [{count}]")
         groups = [str(group) for group in given.tolist()]
     found = Found(sequences, tuple(f"channel {index}" for index in range(channels)), groups=groups)
     if "y" not in arrays:
         return found
-    return _with_targets(found, called("y"), _as_text(arrays["y"]), lengths, steps, _class_names(path, classes))
+    return _with_targets(
+        found, called("y"), _as_text(called("y"), arrays["y"]), lengths, steps, _class_names(path, classes)
+    )
 
 
 def _lengths(name: str, lengths: NDArray[Any] | None, count: int, steps: int) -> NDArray[np.int64]:
@@ -140,7 +145,7 @@ def _sequence(name: str, index: int, values: NDArray[Any]) -> NDArray[np.float32
 def _class_names(path: Path, classes: NDArray[Any] | None) -> tuple[str, ...] | None:
     if classes is None:
         return None
-    classes = _as_text(classes)
+    classes = _as_text(f"classes of {path}", classes)
     names = tuple(str(name) for name in classes.ravel().tolist())
     if classes.dtype.kind != "U" or classes.ndim != 1 or len(set(names)) < len(names) or "" in names:
         raise InvalidData(f"classes of {path} are {_kind(classes)}, expected different texts [classes], none empty")
@@ -207,9 +212,12 @@ def _codes(
     return new[codes], classes, True
 
 
-def _as_text(array: NDArray[Any]) -> NDArray[Any]:
+def _as_text(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array, decoded where it holds bytes."""
-    return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    try:
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise InvalidData(f"{name} holds bytes that are no UTF-8 text: write text or integers") from error
 
 
 def _kind(array: NDArray[Any]) -> str:

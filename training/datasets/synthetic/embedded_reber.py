@@ -1,4 +1,4 @@
-"""The embedded Reber grammar: do the second symbol and the last but one agree?"""
+"""The embedded Reber grammar: the last symbol but one is the second again."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from training.datasets.synthetic.base import (
     one_hot,
 )
 
-_SYMBOLS = "BTPSXVE"
+_SYMBOLS = "BTPESXV"  # those that are ever a label come first
 _B, _T, _P, _E = (_SYMBOLS.index(symbol) for symbol in "BTPE")
 
 # The Reber grammar between its B and its E: from each state two symbols, and the states they lead to.
@@ -33,17 +33,17 @@ _AROUND = len("BTB" + "ETE")
 
 
 class EmbeddedReber(Synthetic):
-    """A string of the embedded Reber grammar, or one with its last symbol but one replaced by the other.
+    """Strings of the embedded Reber grammar; the next symbol is wanted wherever the grammar leaves no choice.
 
     An embedded string is `B T inner T E` or `B P inner P E`, where `inner` is a string of the Reber grammar (Smith and
-    Zipser 1989; Hochreiter and Schmidhuber 1997, experiment 1). Wrong strings are `B T inner P E` and
-    `B P inner T E`. Half of all are wrong.
+    Zipser 1989; Hochreiter and Schmidhuber 1997, experiment 1).
 
-    The papers predict the next symbol. That is not done here: at nearly every step two symbols are equally likely, so
-    that even the perfect answer is right in little more than half of the steps, and the one step that needs the long
-    memory changes the figure by at most half of 1/length. To tell right from wrong strings needs that memory and
-    nothing else. Half of the answers are right without it; all can be. Other than in `temporal_order`, the symbols to
-    be remembered come in between as well, so a network has to know where in the grammar it is.
+    The papers predict the next symbol at every step. At most steps two are equally likely, so even perfect answers are
+    right in little more than half of all steps, and the one step that needs the long memory is lost among them. Here
+    only those steps have a label after which one symbol alone can follow, four in every string: after the outer T or P
+    (then B), before and after the inner E (then E, and the outer T or P), and before the last E. The third needs the
+    outer symbol, which T and P of the inner string have been piled upon; the others need to know where in the grammar
+    the string is. So 7/8 of the answers can be right without the long memory, and all with it.
 
     With length L, strings have L to L + L/10 steps (rounded down), each length equally likely before doubles are
     dropped. Given its length, every inner string is equally likely, as when the grammar's two ways on are chosen by a
@@ -58,9 +58,10 @@ class EmbeddedReber(Synthetic):
     def _describe(self, name: str) -> Spec:
         return Spec(
             name=name,
-            features=f"one of the symbols {', '.join(_SYMBOLS)}, one-hot",
+            features=f"one of the symbols {', '.join(_SYMBOLS)}, one-hot; the label is the next symbol, at the four "
+            "steps where the grammar allows only one",
             channels=len(_SYMBOLS),
-            classes=("ungrammatical", "grammatical"),
+            classes=("B", "T", "P", "E"),
             lengths=self.a_tenth_more,
             counts=self.counts,
             licence=LICENCE,
@@ -68,21 +69,23 @@ class EmbeddedReber(Synthetic):
             f"learning algorithm. International Journal of Neural Systems 1(2), 125-131; {HOCHREITER}",
             homepage=HOCHREITER_PAGE,
             split_rule=self.split_rule,
+            task="labelling",
         )
 
     def _make(self, random: np.random.RandomState, total: int, chosen: slice) -> Examples:
         moves = distinct_rows(lambda count: self._draw(random, count), total)[chosen]
-        outer = np.array([_T, _P])
-        which = random.randint(0, 2, total, dtype=np.int64)[chosen]
-        grammatical = random.randint(0, 2, total, dtype=np.int64)[chosen]
+        outer = random.randint(_T, _P + 1, total, dtype=np.int64)[chosen]
         rows = np.full((len(moves), moves.shape[1] + _AROUND), -1, np.int8)
-        rows[:, 0], rows[:, 1], rows[:, 2] = _B, outer[which], _B
+        rows[:, 0], rows[:, 1], rows[:, 2] = _B, outer, _B
         rows[:, 3:-3] = moves
         index, behind = np.arange(len(moves)), 3 + (moves >= 0).sum(axis=1)
-        rows[index, behind] = _E
-        rows[index, behind + 1] = outer[np.where(grammatical, which, 1 - which)]
-        rows[index, behind + 2] = _E
-        return Examples(one_hot(rows, len(_SYMBOLS)), grammatical)
+        labels = np.full(rows.shape, -1, np.int64)
+        labels[:, 1] = _B
+        for place, symbol in enumerate((_E, outer, _E)):
+            rows[index, behind + place] = labels[index, behind + place - 1] = symbol
+        return Examples(
+            one_hot(rows, len(_SYMBOLS)), [line[: end + 3] for line, end in zip(labels, behind, strict=True)]
+        )
 
     def _draw(self, random: np.random.RandomState, count: int) -> NDArray[np.int8]:
         """The symbols between B and E of inner strings, `[count, longest]`, -1 behind the last."""
