@@ -2,8 +2,9 @@
 
     <folder>/values.bin  targets.bin  lengths.npy  ...  packed.json
 
-`packed.json` names every file with its size and SHA-256. The folder appears under its name when it is complete, and
-what it holds is compared with `packed.json` whenever it is opened, so half-written or damaged data is never read.
+`packed.json` names every file with its size and SHA-256, and holds its own. The folder appears under its name when it
+is complete, and what it holds is compared with `packed.json` whenever it is opened, so half-written or damaged data is
+never read.
 """
 
 import hashlib
@@ -56,22 +57,27 @@ def read_or_make(
 
     Raises:
         PreparationFailed: The disk is full or cannot be written, or what is kept is damaged.
-        InvalidExamples: `make` gave no row, or rows of different kinds.
+        InvalidExamples: `make` gave no row, rows of different kinds, or what are no `Examples`; nothing is kept then.
     """
-    if not is_made(folder):
-        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.incomplete")
-        try:
-            unfinished.mkdir(parents=True)
-            _write(unfinished, make(), vocabulary)
-            _publish(unfinished, folder)
-        except OSError as error:
+    if folder.exists():
+        if not is_made(folder):  # asked second: the folder appears with all that is in it
             raise PreparationFailed(
-                f"cannot write {folder} ({type(error).__name__}: {error}): see that the folder can be written and has "
-                "space (TFDS_DATA_DIR names another)"
-            ) from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return read(folder)
+                f"{folder} exists without packed.json, so it is not complete: delete that folder and run again"
+            )
+        return read(folder)
+    unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.incomplete")
+    try:
+        unfinished.mkdir(parents=True)
+        _write(unfinished, make(), vocabulary)
+        examples = read(unfinished)  # what are no examples is found before it is kept
+        return examples if _publish(unfinished, folder) else read(folder)
+    except OSError as error:
+        raise PreparationFailed(
+            f"cannot write {folder} ({type(error).__name__}: {error}): see that the folder can be written and has "
+            "space (TFDS_DATA_DIR names another)"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def is_made(folder: Path) -> bool:
@@ -89,6 +95,8 @@ def read(folder: Path) -> Examples:
         about = json.loads((folder / "packed.json").read_text())
         if about["format"] != _FORMAT:
             raise ValueError(f"format {about['format']}, expected {_FORMAT}")
+        if about.pop("sha256") != _digest(about):
+            raise ValueError("packed.json has another SHA-256 than it says")
         for name, expected in about["files"].items():
             _check_file(folder / name, expected)
         lengths = np.load(folder / "lengths.npy")
@@ -99,7 +107,7 @@ def read(folder: Path) -> Examples:
             np.load(folder / "groups.npy") if about["groups"] else None,
             tuple(about["vocabulary"]) if about["vocabulary"] is not None else None,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InvalidExamples):
             raise
         raise PreparationFailed(
@@ -109,14 +117,19 @@ def read(folder: Path) -> Examples:
 
 def in_memory(examples: Examples) -> Examples:
     """The same examples, none of them in a file."""
-    sequences = examples.sequences
-    if not isinstance(sequences, Slices) or not isinstance(sequences.values, np.memmap):
+    loaded = {name: _loaded(value) for name, value in vars(examples).items()}
+    if all(loaded[name] is value for name, value in vars(examples).items()):
         return examples
     made = object.__new__(Examples)  # checked already
-    loaded = Slices(np.array(sequences.values), sequences.starts, sequences.lengths)
-    for name, value in (*vars(examples).items(), ("sequences", loaded)):
+    for name, value in loaded.items():
         object.__setattr__(made, name, value)
     return made
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, Slices) and isinstance(value.values, np.memmap):
+        return Slices(np.array(value.values), value.starts, value.lengths)
+    return value
 
 
 def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str, ...]] | None) -> None:
@@ -126,7 +139,7 @@ def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str
     kinds: set[Any] = set()
     with (folder / "values.bin").open("wb") as values, (folder / "targets.bin").open("wb") as targets:
         for row in rows:
-            target = row.target if row.target is None or isinstance(row.target, int) else np.asarray(row.target)
+            target = _target(row, len(lengths))
             kinds.add((_kind(row.sequence), _target_kind(target), row.group is None))
             if len(kinds) > 1:
                 raise InvalidExamples(f"row {len(lengths)} is of another kind than those before it: {kinds}")
@@ -154,7 +167,22 @@ def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str
         "vocabulary": vocabulary() if vocabulary else None,
         "files": {path.name: _described(path) for path in sorted(folder.iterdir())},
     }
-    (folder / "packed.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / "packed.json").write_text(json.dumps({**about, "sha256": _digest(about)}, indent=2) + "\n")
+
+
+def _target(row: Row, index: int) -> Any:
+    """The target as an int, an array or None; what lies in one file must have the size that is read again."""
+    if not len(row.sequence):
+        raise InvalidExamples(f"row {index} has no steps, expected at least one: leave out empty sequences")
+    if row.target is None or isinstance(row.target, int):
+        return row.target
+    target = np.asarray(row.target)
+    if target.dtype.kind == "i" and (target.dtype != np.int64 or target.shape != row.sequence.shape[:1]):
+        raise InvalidExamples(
+            f"the target of row {index} is {target.dtype} {list(target.shape)}, expected an int, or int64 "
+            f"[{len(row.sequence)}], a label a step"
+        )
+    return target
 
 
 def _kind(array: NDArray[Any]) -> tuple[str, tuple[int, ...]]:
@@ -193,13 +221,18 @@ def _described(path: Path) -> dict[str, Any]:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
+def _digest(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
 def _check_file(path: Path, expected: dict[str, Any]) -> None:
     received = _described(path)
     if received != expected:
         raise ValueError(f"{path.name} is {received}, expected {expected}")
 
 
-def _publish(unfinished: Path, folder: Path) -> None:
+def _publish(unfinished: Path, folder: Path) -> bool:
+    """Give the folder its name; False where another process has made the same meanwhile."""
     for path in [*unfinished.iterdir(), unfinished]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -209,8 +242,10 @@ def _publish(unfinished: Path, folder: Path) -> None:
     try:
         os.rename(unfinished, folder)
     except OSError:
-        if not is_made(folder):  # else another process has made the same meanwhile
+        if not is_made(folder):
             raise
+        return False
+    return True
 
 
 def tracked(rows: Iterable[Row], total: int, what: str) -> Iterator[Row]:

@@ -116,7 +116,8 @@ def read(
 def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None, config: str | None) -> None:
     import tensorflow_datasets as tfds
 
-    tfds.disable_progress_bar()
+    if not sys.stderr.isatty():  # in a log file, bars are noise
+        tfds.disable_progress_bar()
     failures = (OSError, tfds.download.DownloadError, tfds.download.download_manager.NonMatchingChecksumError)
     try:
         data_directory().mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,8 @@ _NEXT = np.array([[state for _, state in moves] for moves in _MOVES])
 _AROUND = len("BTB" + "ETE")
 """Steps of an embedded string that are not moves."""
 
+_FEWEST_MOVES = 3
+
 
 class EmbeddedReber(Synthetic):
     """Strings of the embedded Reber grammar; the next symbol is wanted wherever the grammar leaves no choice.
@@ -45,15 +47,15 @@ class EmbeddedReber(Synthetic):
     outer symbol, which T and P of the inner string have been piled upon; the others need to know where in the grammar
     the string is. So 7/8 of the answers can be right without the long memory, and all with it.
 
-    With length L, strings have L to L + L/10 steps (rounded down), each length equally likely before doubles are
-    dropped. Given its length, every inner string is equally likely, as when the grammar's two ways on are chosen by a
-    fair coin. No inner string comes twice, and so none is in both splits.
+    With length L, strings have 9 to L steps, each length equally likely before doubles are dropped, of which there are
+    many among the short ones. Given its length, every string is equally likely, as when the grammar's two ways on are
+    chosen by a fair coin.
     """
 
     family = "embedded_reber"
     usual_length = 50
     shortest = 30
-    counted = "steps of the shortest string"
+    counted = "steps of the longest string"
 
     def _describe(self, name: str) -> Spec:
         return Spec(
@@ -62,7 +64,7 @@ class EmbeddedReber(Synthetic):
             "steps where the grammar allows only one",
             channels=len(_SYMBOLS),
             classes=("B", "T", "P", "E"),
-            lengths=self.a_tenth_more,
+            lengths=(_AROUND + _FEWEST_MOVES, self.length),
             counts=self.counts,
             licence=LICENCE,
             citation="A. W. Smith and D. Zipser (1989). Learning sequential structure with the real-time recurrent "
@@ -73,33 +75,31 @@ class EmbeddedReber(Synthetic):
         )
 
     def _make(self, random: np.random.RandomState, total: int, chosen: slice) -> Examples:
-        moves = distinct_rows(lambda count: self._draw(random, count), total)[chosen]
-        outer = random.randint(_T, _P + 1, total, dtype=np.int64)[chosen]
-        rows = np.full((len(moves), moves.shape[1] + _AROUND), -1, np.int8)
-        rows[:, 0], rows[:, 1], rows[:, 2] = _B, outer, _B
-        rows[:, 3:-3] = moves
-        index, behind = np.arange(len(moves)), 3 + (moves >= 0).sum(axis=1)
-        labels = np.full(rows.shape, -1, np.int64)
-        labels[:, 1] = _B
-        for place, symbol in enumerate((_E, outer, _E)):
-            rows[index, behind + place] = labels[index, behind + place - 1] = symbol
-        return Examples(
-            one_hot(rows, len(_SYMBOLS)), [line[: end + 3] for line, end in zip(labels, behind, strict=True)]
-        )
+        rows = distinct_rows(lambda count: self._draw(random, count), total)[chosen]
+        labels = []
+        for row in rows:
+            following = row[row >= 0][1:].astype(np.int64)
+            forced = np.isin(np.arange(len(following)), (1, len(following) - 3, len(following) - 2, len(following) - 1))
+            labels.append(np.append(np.where(forced, following, -1), -1))
+        return Examples(one_hot(rows, len(_SYMBOLS)), labels)
 
     def _draw(self, random: np.random.RandomState, count: int) -> NDArray[np.int8]:
-        """The symbols between B and E of inner strings, `[count, longest]`, -1 behind the last."""
-        shortest, longest = (steps - _AROUND for steps in self.a_tenth_more)
-        left = random.randint(shortest, longest + 1, count, dtype=np.int64)
+        """Strings, `[count, longest]`, -1 behind the end."""
+        longest = self.length - _AROUND
+        moves = random.randint(_FEWEST_MOVES, longest + 1, count, dtype=np.int64)
+        outer = random.randint(_T, _P + 1, count, dtype=np.int64)
         shares = _second_shares(longest)
-        rows = np.full((count, longest), -1, np.int8)
-        state = np.zeros(count, np.int64)
+        rows = np.full((count, self.length), -1, np.int8)
+        rows[:, 0], rows[:, 1], rows[:, 2] = _B, outer, _B
+        left, state = moves.copy(), np.zeros(count, np.int64)
         for step in range(longest):
             going = np.flatnonzero(left)
             second = random.random_sample(count)[going] < shares[left[going], state[going]]
-            rows[going, step] = _SYMBOL_OF[state[going], second.astype(np.int64)]
+            rows[going, 3 + step] = _SYMBOL_OF[state[going], second.astype(np.int64)]
             state[going] = _NEXT[state[going], second.astype(np.int64)]
             left[going] -= 1
+        for place, symbol in enumerate((_E, outer, _E), start=3):
+            rows[np.arange(count), moves + place] = symbol
         return rows
 
 
