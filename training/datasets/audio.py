@@ -45,7 +45,7 @@ class Recordings(Dataset):
         return packed.in_memory(self._part("validation")) if "validation" in self.parts else None
 
     def is_prepared(self) -> bool:
-        return all(packed.is_made(self._folder(split)) for split in self.spec.counts)
+        return all(packed.is_made(self._folder(part)) for part in self.parts)
 
     def prepare(self) -> None:
         for part in self.parts:

@@ -151,13 +151,7 @@ class ImageSequences(Dataset):
         return packed.read_or_make(self._folder(split), lambda: self._made(split))
 
     def _made(self, split: Split) -> Iterator[packed.Row]:
-        import tensorflow_datasets as tfds
-
-        builder_class = tfds.builder_cls(self.source)
-        manual_dir = None
-        if not prepared.is_prepared(self.source, _VERSION):
-            manual_dir = raw_files.check_raw_files(builder_class)
-        rows = _rows(prepared.read(builder_class, split, manual_dir))
+        rows = _rows(raw_files.read_official(self.source, split))
         return packed.tracked(rows, self.spec.counts[split], f"{self.source}, {split} images")
 
 

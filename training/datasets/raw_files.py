@@ -7,12 +7,19 @@ within two seconds, and names the file that is missing.
 import hashlib
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
-from training.datasets.prepared import PreparationFailed, data_directory
+from training.datasets.prepared import (
+    PreparationFailed,
+    data_directory,
+    full_name,
+    full_version,
+    is_prepared,
+    read,
+)
 
 # Together with the start of the thread this stays within the promised two seconds.
 _ANSWER_WITHIN = 1.7
@@ -69,6 +76,29 @@ def check_raw_files(builder_class: Any, needed: Collection[str] | None = None) -
                 "put the file there, or try again online"
             )
     return directory
+
+
+def read_official(
+    name: str, split: str, config: str | None = None, needed: Collection[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Examples of one split of an official TFDS builder, prepared first where that has not been done.
+
+    Args:
+        name: Of the builder.
+        split: One of its splits.
+        config: One of its configurations, of those that have some.
+        needed: As for `check_raw_files`.
+
+    Raises:
+        PreparationFailed: As for `check_raw_files` and `prepared.read`.
+    """
+    import tensorflow_datasets as tfds
+
+    builder_class = tfds.builder_cls(name)
+    manual_dir = None
+    if not is_prepared(full_name(builder_class, config), full_version(builder_class, config)):
+        manual_dir = check_raw_files(builder_class, needed)
+    return read(builder_class, split, manual_dir, config)
 
 
 def check_reachable(url: str, needed: str, remedy: str) -> None:

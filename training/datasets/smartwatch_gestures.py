@@ -74,13 +74,7 @@ class SmartwatchGestures(Dataset):
         return packed.read_or_make(_folder(split), lambda: self._made(split))
 
     def _made(self, split: Split) -> Iterator[packed.Row]:
-        import tensorflow_datasets as tfds
-
-        builder_class = tfds.builder_cls(self.spec.name)
-        manual_dir = None
-        if not prepared.is_prepared(self.spec.name, _VERSION):
-            manual_dir = raw_files.check_raw_files(builder_class)
-        rows = _rows(prepared.read(builder_class, "train", manual_dir), split)
+        rows = _rows(raw_files.read_official(self.spec.name, "train"), split)
         return packed.tracked(rows, self.spec.counts[split], f"{self.spec.name}, {split} recordings")
 
 

@@ -147,7 +147,7 @@ class TextDataset(Dataset):
     vocabulary_size: int | None = None
 
     def is_prepared(self) -> bool:
-        return all(packed.is_made(self._folder(split)) for split in self.spec.counts)
+        return all(packed.is_made(self._folder(part)) for part in self.parts)
 
     def prepare(self) -> None:
         for part in self.parts:
@@ -181,13 +181,7 @@ class TextDataset(Dataset):
         return rows if total is None else packed.tracked(rows, total, f"{self.spec.name}, {part}")
 
     def _texts(self, part: str) -> Iterator[tuple[str, int | None]]:
-        import tensorflow_datasets as tfds
-
-        builder_class = tfds.builder_cls(self.builder)
-        manual_dir = None
-        if not prepared.is_prepared(prepared.full_name(builder_class, self.config), self.version):
-            manual_dir = raw_files.check_raw_files(builder_class, self.files)
-        for row in prepared.read(builder_class, self.parts[part], manual_dir, self.config):
+        for row in raw_files.read_official(self.builder, self.parts[part], self.config, self.files):
             # What is no UTF-8 becomes U+FFFD: a bad byte is no reason to do without a text.
             text = b" ".join(row[field] for field in self.fields).decode(errors="replace")
             yield text, None if self.label is None else int(row[self.label])

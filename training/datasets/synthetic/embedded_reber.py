@@ -53,7 +53,7 @@ class EmbeddedReber(Synthetic):
     """
 
     family = "embedded_reber"
-    usual_length = 50
+    usual_length = 40
     shortest = 30
     counted = "steps of the longest string"
 
