@@ -84,7 +84,7 @@ def test_the_specs_say_what_the_official_builders_say(source: str) -> None:
 def test_mock_data_of_the_official_builder_gives_valid_examples(
     source: str, way: Way, empty_data_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_files, "check_raw_files", lambda builder_class: empty_data_directory)
+    monkeypatch.setattr(raw_files, "check_raw_files", lambda builder_class, needed: empty_data_directory)
     dataset = small(monkeypatch, source, way, train=12, test=12)
     assert not dataset.is_prepared()
     with tfds.testing.mock_data(num_examples=12):

@@ -59,7 +59,7 @@ def with_counts(monkeypatch: pytest.MonkeyPatch, train: int, test: int) -> Smart
 
 @pytest.fixture
 def no_raw_files(empty_data_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw_files, "check_raw_files", lambda builder_class: empty_data_directory)
+    monkeypatch.setattr(raw_files, "check_raw_files", lambda builder_class, needed: empty_data_directory)
 
 
 def test_the_spec_says_what_the_official_builder_says() -> None:

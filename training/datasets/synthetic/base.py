@@ -78,11 +78,6 @@ class Synthetic(Dataset):
         return cls(int(variant))
 
     @property
-    def a_tenth_more(self) -> tuple[int, int]:
-        """Shortest and longest sequence where lengths vary by a tenth."""
-        return self.length, self.length + self.length // 10
-
-    @property
     def split_rule(self) -> str:
         """The sentence of the spec."""
         return (

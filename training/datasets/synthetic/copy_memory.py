@@ -31,7 +31,7 @@ class CopyMemory(Synthetic):
     """
 
     family = "copy_memory"
-    usual_length = 100
+    usual_length = 20
     shortest = 1
     counted = "steps of delay"
 

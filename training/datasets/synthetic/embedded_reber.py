@@ -43,8 +43,8 @@ class EmbeddedReber(Synthetic):
     The papers predict the next symbol at every step. At most steps two are equally likely, so even perfect answers are
     right in little more than half of all steps, and the one step that needs the long memory is lost among them. Here
     only those steps have a label after which one symbol alone can follow, four in every string: after the outer T or P
-    (then B), before and after the inner E (then E, and the outer T or P), and before the last E. The third needs the
-    outer symbol, which T and P of the inner string have been piled upon; the others need to know where in the grammar
+    (then B), before the inner E, after it (then the outer T or P), and before the last E. The third needs the outer
+    symbol, and the inner string holds the same T and P to confuse it with; the others need to know where in the grammar
     the string is. So 7/8 of the answers can be right without the long memory, and all with it.
 
     With length L, strings have 9 to L steps, each length equally likely before doubles are dropped, of which there are
@@ -98,8 +98,8 @@ class EmbeddedReber(Synthetic):
             rows[going, 3 + step] = _SYMBOL_OF[state[going], second.astype(np.int64)]
             state[going] = _NEXT[state[going], second.astype(np.int64)]
             left[going] -= 1
-        for place, symbol in enumerate((_E, outer, _E), start=3):
-            rows[np.arange(count), moves + place] = symbol
+        index = np.arange(count)
+        rows[index, moves + 3], rows[index, moves + 4], rows[index, moves + 5] = _E, outer, _E
         return rows
 
 

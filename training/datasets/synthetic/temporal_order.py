@@ -23,15 +23,15 @@ class TemporalOrder(Synthetic):
     """Two symbols X or Y among distractors; the class is what they were, in their order.
 
     Hochreiter and Schmidhuber's (1997) experiment 6a. A sequence begins with E, ends with B and holds symbols of a, b,
-    c, d drawn at random, but for steps t1 and t2, each X or Y. The usual data has their numbers: 100 to 110 steps, t1
-    from 10 to 20, t2 from 50 to 60, steps counted from 0. With length L those are L to L + L/10 steps, t1 from L/10 to
-    2 L/10, t2 from 5 L/10 to 6 L/10, rounded down.
+    c, d drawn at random, but for steps t1 and t2, each X or Y. With length L there are L to L + L/10 steps, t1 lies
+    from L/10 to 2 L/10, t2 from 5 L/10 to 6 L/10, rounded down, steps counted from 0. Length 100 gives the paper's
+    numbers.
 
     Without memory a quarter of the answers is right, with memory of one of the two symbols a half.
     """
 
     family = "temporal_order"
-    usual_length = 100
+    usual_length = 50
     shortest = 20
     counted = "steps of the shortest sequence"
 
@@ -42,7 +42,7 @@ class TemporalOrder(Synthetic):
             "steps, after a tenth to two and after five to six tenths",
             channels=len(_SYMBOLS),
             classes=("XX", "XY", "YX", "YY"),
-            lengths=self.a_tenth_more,
+            lengths=(self.length, self.length + self.length // 10),
             counts=self.counts,
             licence=LICENCE,
             citation=HOCHREITER,
@@ -61,9 +61,9 @@ class TemporalOrder(Synthetic):
         def between(low: int, high: int) -> NDArray[np.int64]:
             return random.randint(low, high + 1, count, dtype=np.int64)
 
-        shortest, longest = self.a_tenth_more
+        longest = self.length + self.length // 10
         tenths = [part * self.length // 10 for part in range(7)]
-        lengths = between(shortest, longest)
+        lengths = between(self.length, longest)
         positions = [between(tenths[1], tenths[2]), between(tenths[5], tenths[6])]
         rows = random.randint(*_DISTRACTORS, (count, longest), dtype=np.int64).astype(np.int8)
         index = np.arange(count)
