@@ -1,6 +1,5 @@
 """Hand batches to Keras's `fit`, on whichever backend it runs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,7 +8,7 @@ from training.pipeline import Batches, Windows
 
 
 class FollowEpoch(keras.callbacks.Callback):
-    """Serve the order of the epoch that Keras is in, also where training goes on from a later one.
+    """Serve the order of the epoch that Keras is in, where `feed` gives Keras the batches themselves.
 
     Args:
         batches: What `feed` was given.
@@ -40,29 +39,40 @@ def begin_anew(model: keras.Model) -> None:
             layer.reset_state()
 
 
-def feed(batches: Batches | Windows) -> Any:
-    """What to pass to `fit` for `batches`.
+def feed(batches: Batches | Windows, same_order: bool = False) -> tuple[Any, int | None]:
+    """What to pass to `fit` for `batches`, and how many steps an epoch of it has.
 
     On TensorFlow, Keras infers the shape of a `PyDataset` from its first two batches: two of one bucket make it
-    refuse the next bucket. A `tf.data.Dataset` with the time axis declared open has no such trap.
+    refuse the next bucket. A `tf.data.Dataset` with the time axis declared open has no such trap. It goes on without
+    end, epoch after epoch, because to begin a new one costs as much as several steps of a small model.
 
     Args:
-        batches: Length-bucketed batches.
+        batches: Length-bucketed batches; the first epoch served is `batches.epoch`.
+        same_order: Serve that epoch again and again, for validation.
 
     Returns:
-        A `tf.data.Dataset` on TensorFlow; `batches` itself on JAX and torch.
+        On TensorFlow an endless `tf.data.Dataset` and the steps of an epoch; on JAX and torch `batches` and None, to be
+        used with `FollowEpoch`.
     """
     if keras.backend.backend() != "tensorflow":
-        return batches
+        return batches, None
     import tensorflow as tf
 
-    def epoch() -> Iterator[Any]:
-        return (batches[index] for index in range(len(batches)))
-
     inputs, *targets = batches.shapes()
-    signature = (
-        {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in inputs.items()},
-        *(tf.TensorSpec(shape, dtype) for shape, dtype in targets),
-    )
-    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2)
+    kinds = [*inputs.values(), *targets]
+
+    first, steps = batches.epoch, len(batches)
+
+    def arrays(step: int) -> list[Any]:
+        epoch, index = divmod(int(step), steps)
+        inputs, *targets = batches.batch(first if same_order else first + epoch, index)
+        return [*inputs.values(), *targets]
+
+    def item(step: Any) -> Any:
+        # One call of Python for a batch: tf.data's from_generator makes several, and takes milliseconds.
+        tensors = tf.numpy_function(arrays, [step], [dtype for _, dtype in kinds])
+        for tensor, (shape, _) in zip(tensors, kinds, strict=True):
+            tensor.set_shape(shape)
+        return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]
+
+    return tf.data.Dataset.counter().map(item).prefetch(2), steps

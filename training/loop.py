@@ -165,9 +165,13 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
         "val_loss", patience=config.train.patience or config.train.epochs, restore_best_weights=True
     )
     started = time.perf_counter()
+    fed, steps = feed(train)
+    validation, validation_steps = feed(in_order(data.validation), same_order=True)
     fitted = model.fit(
-        feed(train),
-        validation_data=feed(in_order(data.validation)),
+        fed,
+        steps_per_epoch=steps,
+        validation_data=validation,
+        validation_steps=validation_steps,
         epochs=config.train.epochs,
         callbacks=[FollowEpoch(train), BeginAnew(), divergence, chosen, *callbacks],
         shuffle=False,  # the batches come in an order of their own

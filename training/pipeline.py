@@ -254,17 +254,8 @@ class Batches(keras.utils.PyDataset):
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self.cropped_share = 1.0 - float(self._lengths.sum() / full.sum())
         self.padding_share = 1.0 - float(self._lengths.sum() / np.asarray(self.boundaries)[self._bucket].sum())
+        self._plans: dict[int, list[NDArray[np.int64]]] = {}
         self.epoch = 0
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose order is served."""
-        return self._epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch = epoch
-        self._plan = self._planned(epoch)
 
     def shapes(self) -> tuple[Any, ...]:
         """Shape and dtype of everything in an item; None where it differs from batch to batch."""
@@ -278,16 +269,20 @@ class Batches(keras.utils.PyDataset):
         return ({"features": features, "lengths": ((None,), "int32")}, *targets)
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self._plan(0))
 
     def __getitem__(self, index: int) -> Batch:
-        members = self._plan[index]
+        return self.batch(self.epoch, index)
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Item `index` of an epoch; may be asked for from any thread."""
+        members = self._plan(epoch)[index]
         lengths = self._lengths[members]
         time = np.arange(self.boundaries[self._bucket[members[0]]])
         valid = time < lengths[:, None]
         features = _gathered(self._sequences, members, time, valid)
         if self._augment is not None:
-            generator = np.random.default_rng([self.seed, self._epoch, index])
+            generator = np.random.default_rng([self.seed, epoch, index])
             features = self._augment(features, lengths, generator)
             features[~valid] = 0
         inputs = {"features": features, "lengths": lengths.astype(np.int32)}
@@ -298,6 +293,17 @@ class Batches(keras.utils.PyDataset):
             return inputs, labels, weights if self._weights is None else weights * self._weights[labels]
         targets = None if self._targets is None else self._targets[members]
         return (inputs, targets) if self._weights is None else (inputs, targets, self._weights[targets])
+
+    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The members of every batch of an epoch. Every epoch has as many batches."""
+        plan = self._plans.get(epoch)
+        if plan is None:
+            plan = self._planned(epoch)
+            # Replaced, not changed: what is fetched ahead belongs to the next epoch already, in another thread.
+            self._plans = {number: kept for number, kept in self._plans.items() if abs(number - epoch) < 2} | {
+                epoch: plan
+            }
+        return plan
 
     def _planned(self, epoch: int) -> list[NDArray[np.int64]]:
         generator = np.random.default_rng([self.seed, epoch])
@@ -368,6 +374,10 @@ class Windows(keras.utils.PyDataset):
         return math.ceil(self._streams.shape[1] / self._steps)
 
     def __getitem__(self, index: int) -> Batch:
+        return self.batch(self.epoch, index)
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Item `index` of any epoch."""
         window = slice(index * self._steps, (index + 1) * self._steps)
         features = self._streams[:, window]
         lengths = np.full(self._batch_size, features.shape[1], np.int32)
