@@ -179,6 +179,8 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
     )
     seconds = time.perf_counter() - started
     history = _history(fitted.history)
+    # Of running text, the windows of all streams are what goes through the model.
+    sequences = len(train) * section.batch_size if language else len(data.train)
     scored = divergence.reason is None
 
     def scores(examples: Examples) -> Scores:
@@ -191,7 +193,7 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
         history=history,
         best_epoch=chosen.best_epoch if history and scored else None,
         seconds=seconds,
-        sequences_per_second=len(data.train) * len(history) / seconds,
+        sequences_per_second=sequences * len(history) / seconds,
         cropped_share=train.cropped_share,
         padding_share=train.padding_share,
         validation=scores(data.validation) if scored else None,
