@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets import packed, prepared, raw_files
-from training.datasets.base import Dataset, Examples, Split
+from training.datasets.base import Examples
 from training.datasets.log_mel import GROUP, LogMel
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class MissingAudioExtra(ImportError):
     exit_code = 1
 
 
-class Recordings(Dataset):
+class Recordings(packed.PackedDataset):
     """Recordings of a TFDS builder with a label each, as log-mel features that are computed once and kept packed.
 
     At no time are more than `GROUP` waveforms in memory. A subclass sets `spec`, whose name is the builder's too, and:
@@ -39,21 +39,6 @@ class Recordings(Dataset):
     version: str
     log_mel: LogMel
     parts: ClassVar[dict[str, int]]
-
-    def validation(self) -> Examples | None:
-        """The official validation recordings, where there are some."""
-        return packed.in_memory(self._part("validation")) if "validation" in self.parts else None
-
-    def is_prepared(self) -> bool:
-        return all(packed.is_made(self._folder(part)) for part in self.parts)
-
-    def prepare(self) -> None:
-        for part in self.parts:
-            if not packed.is_made(self._folder(part)):
-                self._part(part)
-
-    def _read(self, split: Split) -> Examples:
-        return self._part(split)
 
     def _part(self, part: str) -> Examples:
         def rows() -> Iterable[packed.Row]:

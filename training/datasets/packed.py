@@ -12,15 +12,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.base import Examples, InvalidExamples, Slices
+from training.datasets.base import Dataset, Examples, InvalidExamples, Slices, Split
 from training.datasets.prepared import PreparationFailed
 
 _FORMAT = 1
@@ -130,6 +131,40 @@ def _loaded(value: Any) -> Any:
     if isinstance(value, Slices) and isinstance(value.values, np.memmap):
         return Slices(np.array(value.values), value.starts, value.lengths)
     return value
+
+
+class PackedDataset(Dataset):
+    """A dataset whose parts are kept packed, each in a folder of its own.
+
+    A subclass sets `spec` and:
+
+    Attributes:
+        parts: What is kept, by name: "train", "test" and, where there is a part that is set aside for validation,
+            "validation"; to each whatever the subclass wants to know of it.
+    """
+
+    parts: ClassVar[Mapping[str, Any]]
+
+    def validation(self) -> Examples | None:
+        """The part for validation, where there is one."""
+        return in_memory(self._part("validation")) if "validation" in self.parts else None
+
+    def is_prepared(self) -> bool:
+        return all(is_made(self._folder(part)) for part in self.parts)
+
+    def prepare(self) -> None:
+        for part in self.parts:
+            if not is_made(self._folder(part)):
+                self._part(part)
+
+    def _read(self, split: Split) -> Examples:
+        return self._part(split)
+
+    @abstractmethod
+    def _folder(self, part: str) -> Path: ...
+
+    @abstractmethod
+    def _part(self, part: str) -> Examples: ...
 
 
 def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str, ...]] | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets import packed, prepared, raw_files
-from training.datasets.base import PADDING, UNKNOWN, Dataset, Examples, InvalidExamples, Split
+from training.datasets.base import PADDING, UNKNOWN, Examples, InvalidExamples
 
 _PUNCTUATION = string.punctuation.encode()
 
@@ -119,7 +119,7 @@ _TOKENISERS = {"words": words, "characters": characters}
 _FORMAT = 1
 
 
-class TextDataset(Dataset):
+class TextDataset(packed.PackedDataset):
     """Texts of an official TFDS builder, each of them whole, as indices into the vocabulary of the training split.
 
     A subclass sets `spec` and what differs from the values here:
@@ -145,17 +145,6 @@ class TextDataset(Dataset):
     label: str | None = "label"
     tokens: Literal["words", "characters"] = "words"
     vocabulary_size: int | None = None
-
-    def is_prepared(self) -> bool:
-        return all(packed.is_made(self._folder(part)) for part in self.parts)
-
-    def prepare(self) -> None:
-        for part in self.parts:
-            if not packed.is_made(self._folder(part)):
-                self._part(part)
-
-    def _read(self, split: Split) -> Examples:
-        return self._part(split)
 
     def _part(self, part: str) -> Examples:
         folder = self._folder(part)

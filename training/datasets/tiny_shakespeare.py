@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-from training.datasets import packed
-from training.datasets.base import Examples, Spec
+from training.datasets.base import Spec
 from training.datasets.text import TextDataset
 
 
@@ -29,7 +28,3 @@ class TinyShakespeare(TextDataset):
         task="language_model",
         text=True,
     )
-
-    def validation(self) -> Examples:
-        """The official validation document: 55770 characters, with the vocabulary of train."""
-        return packed.in_memory(self._part("validation"))
