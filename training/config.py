@@ -231,15 +231,8 @@ def validate(values: Mapping[str, Any]) -> Config:
 
 
 def find_dataset(section: DatasetSection) -> datasets.Dataset:
-    """The dataset that a configuration names.
-
-    Raises:
-        ConfigError: The data at `path` cannot be used; the message says why.
-    """
-    own = {"task": section.task, "horizon": section.horizon, "window": section.window}
-    if section.path is None:
-        return datasets.get(section.name)
-    return datasets.find(section.name, section.path, **own)  # type: ignore[arg-type]
+    """The dataset that a configuration names; raises what `datasets.find` raises."""
+    return datasets.find(section.name, section.path, task=section.task, horizon=section.horizon, window=section.window)
 
 
 def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:

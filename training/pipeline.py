@@ -333,7 +333,6 @@ class Windows(keras.utils.PyDataset):
         steps: Of a window: how far gradients go back.
 
     Attributes:
-        channels: None.
         epoch: Of no consequence: the order is that of the text.
         cropped_share: Tokens at the end that do not fill a step of every stream, as a share of all.
         padding_share: 0.
@@ -362,7 +361,7 @@ class Windows(keras.utils.PyDataset):
         self._steps, self._batch_size = steps, batch_size
         self._streams = tokens[: width * batch_size].reshape(batch_size, width)
         self._following = tokens[1 : width * batch_size + 1].reshape(batch_size, width)
-        self.channels, self.epoch = None, 0
+        self.epoch = 0
         self.cropped_share, self.padding_share = 1.0 - width * batch_size / (len(tokens) - 1), 0.0
 
     def shapes(self) -> tuple[Any, ...]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from training.datasets.text import text_of
+
 _CONTEXT = 256  # characters that the model is shown of what there is already
 
 
@@ -62,4 +64,4 @@ def sample(
         scaled = np.asarray(logits)[0, len(shown) - 1, 2:].astype(np.float64) / temperature
         shares = np.exp(scaled - scaled.max())
         tokens.append(2 + int(generator.choice(len(shares), p=shares / shares.sum())))
-    return "".join(vocabulary[token] for token in tokens[len(prompt) :])
+    return text_of(tokens[len(prompt) :], tuple(vocabulary))

@@ -82,13 +82,13 @@ def test_round_trip(kind: str, folder: Path) -> None:
 def test_mapped_and_in_memory_are_equal(kind: str, folder: Path) -> None:
     given, vocabulary = ROUND_TRIPS[kind]
     mapped = packed.read_or_make(folder, lambda: given, (lambda: vocabulary) if vocabulary else None)
-    loaded = packed.in_memory(mapped)
+    loaded = mapped.in_memory()
     assert isinstance(mapped.sequences.values, np.memmap)  # type: ignore[attr-defined]
     assert mapped.digest() == loaded.digest()
     for part in (loaded.sequences, loaded.targets):
         held = getattr(part, "values", part)
         assert not isinstance(held, np.memmap)
-    assert packed.in_memory(loaded).digest() == loaded.digest()
+    assert loaded.in_memory().digest() == loaded.digest()
 
 
 def test_what_is_there_is_not_made_again(folder: Path) -> None:

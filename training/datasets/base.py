@@ -203,13 +203,21 @@ class Examples:
         chosen = np.arange(len(self))[np.asarray(indices)] if len(indices) else np.array([], np.int64)
         if not len(chosen):
             raise InvalidExamples("received 0 sequences, expected at least 1: nothing can be learnt from none")
-        made = object.__new__(Examples)  # what was checked once need not be read again
-        for name, value in (
-            ("sequences", _chosen(self.sequences, chosen)),
-            ("targets", None if self.targets is None else _chosen(self.targets, chosen)),
-            ("groups", None if self.groups is None else self.groups[chosen]),
-            ("vocabulary", self.vocabulary),
-        ):
+        return self._unchecked(
+            sequences=_chosen(self.sequences, chosen),
+            targets=None if self.targets is None else _chosen(self.targets, chosen),
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
+    def in_memory(self) -> "Examples":
+        """The same examples, none of them in a file."""
+        loaded = {name: _loaded(value) for name, value in vars(self).items()}
+        return self if all(loaded[name] is value for name, value in vars(self).items()) else self._unchecked(**loaded)
+
+    def _unchecked(self, **changes: Any) -> "Examples":
+        # What was checked once need not be read again.
+        made = object.__new__(Examples)
+        for name, value in {**vars(self), **changes}.items():
             object.__setattr__(made, name, value)
         return made
 
@@ -230,6 +238,12 @@ class Examples:
         for sequence in self.sequences:
             digest.update(np.ascontiguousarray(sequence, "<f4" if self.vocabulary is None else "<i4").data)
         return digest.hexdigest()
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, Slices) and isinstance(value.values, np.memmap):
+        return Slices(np.array(value.values), value.starts, value.lengths)
+    return value
 
 
 def _chosen(items: Any, indices: NDArray[np.int64]) -> Any:
@@ -264,11 +278,7 @@ class Dataset(ABC):
             raise UnknownSplit(f"dataset {self.spec.name}: {unknown('split', split, self.spec.counts)}")
         examples = self._read(split)
         _check_against_spec(examples, self.spec, split)
-        if in_memory:
-            from training.datasets.packed import in_memory as read_now
-
-            return read_now(examples)
-        return examples
+        return examples.in_memory() if in_memory else examples
 
     def validation(self) -> Examples | None:
         """The examples that the dataset itself sets aside for choosing a model, in memory.

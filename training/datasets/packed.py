@@ -116,23 +116,6 @@ def read(folder: Path) -> Examples:
         ) from error
 
 
-def in_memory(examples: Examples) -> Examples:
-    """The same examples, none of them in a file."""
-    loaded = {name: _loaded(value) for name, value in vars(examples).items()}
-    if all(loaded[name] is value for name, value in vars(examples).items()):
-        return examples
-    made = object.__new__(Examples)  # checked already
-    for name, value in loaded.items():
-        object.__setattr__(made, name, value)
-    return made
-
-
-def _loaded(value: Any) -> Any:
-    if isinstance(value, Slices) and isinstance(value.values, np.memmap):
-        return Slices(np.array(value.values), value.starts, value.lengths)
-    return value
-
-
 class PackedDataset(Dataset):
     """A dataset whose parts are kept packed, each in a folder of its own.
 
@@ -147,7 +130,7 @@ class PackedDataset(Dataset):
 
     def validation(self) -> Examples | None:
         """The part for validation, where there is one."""
-        return in_memory(self._part("validation")) if "validation" in self.parts else None
+        return self._part("validation").in_memory() if "validation" in self.parts else None
 
     def is_prepared(self) -> bool:
         return all(is_made(self._folder(part)) for part in self.parts)

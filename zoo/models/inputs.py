@@ -1,6 +1,6 @@
 """What a model is built for, and the first and last layers that every model shares."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import keras
@@ -92,10 +92,6 @@ class SequenceTask:
     def stateful(self) -> bool:
         """Whether recurrent layers keep their states from batch to batch."""
         return self.stateful_batch is not None
-
-    def anew(self) -> "SequenceTask":
-        """The same task for sequences that all begin anew."""
-        return replace(self, stateful_batch=None)
 
 
 @dataclass(frozen=True)
