@@ -1,1 +1,1 @@
-"""TODO."""
+"""Everything before there is a model to serve: datasets, configuration, training, tracking, studies."""

@@ -1,7 +1,9 @@
 """The verbs of training: `train`, `compare`, `export`. Heavy imports wait until a verb runs."""
 
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +29,10 @@ class Diverged(RuntimeError):
 @click.command()
 @click.option("--config", "path", help="A TOML file, or the name of one in training/configs.")
 @click.option("--data", help="Data of your own: a .ts pair, a .npz, a CSV file or a folder of them.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was killed or failed, from its last checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def train(path: str | None, data: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
+def train(path: str | None, data: str | None, resume: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Train one model and record the run in MLflow.
 
     \b
@@ -37,6 +40,7 @@ def train(path: str | None, data: str | None, as_json: bool, overrides: tuple[st
     zoo train model.activation=relu seed=1
     zoo train --config japanese_vowels_lstm model.units=64 optimizer.clipnorm=none
     zoo train --data measurements.csv model.units=32
+    zoo train --resume 3f2a                               a run by the beginning of its id
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
     import_keras()
     from rich.console import Console
@@ -44,10 +48,16 @@ def train(path: str | None, data: str | None, as_json: bool, overrides: tuple[st
     from training.config import load
 
     console = Console(stderr=True)
-    config = load(path, [*overrides, *([f"dataset.path={json.dumps(data)}"] if data else [])])
-    if config.dataset.path:
-        _show_own_data(config, console)
-    run_id, result = train_one(config, console)
+    if resume is not None:
+        if path or data or overrides:
+            raise click.UsageError("--resume goes on with the run's own configuration: give it alone")
+        resume, config = _stopped_run(resume)
+    else:
+        config = load(path, [*overrides, *([f"dataset.path={json.dumps(data)}"] if data else [])])
+        if config.dataset.path:
+            _show_own_data(config, console)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as with Ctrl-C
+    run_id, result = train_one(config, console, resume)
     if as_json:
         click.echo(json.dumps(_summary(run_id, result)))
     elif result.validation and result.test:
@@ -70,17 +80,61 @@ def _show_own_data(config: "Config", console: "Console") -> None:
     console.print(spec_table(dataset.spec, {"note": "\n".join(dataset.notes)}))
 
 
-def train_one(config: "Config", console: "Console") -> "tuple[str, Result]":
-    """Train and record what `config` describes, with progress on `console`; gives the run id and the result."""
-    from training import tracking
+def _stopped_run(beginning: str) -> "tuple[str, Config]":
+    """The id and the configuration of the run whose id begins with `beginning`."""
+    from training import checkpoints, tracking
+    from training.config import validate
+
+    run = tracking.find(beginning)
+    return run.run_id, validate(checkpoints.read_description(run.run_id)["config"])
+
+
+def train_one(
+    config: "Config",
+    console: "Console",
+    resume: str | None = None,
+    started: Callable[[str], None] = lambda run_id: None,
+    callbacks: Sequence[Any] = (),
+) -> "tuple[str, Result]":
+    """Train and record what `config` describes, with progress on `console`.
+
+    Args:
+        config: The run.
+        console: For progress.
+        resume: The id of a run of this configuration to go on with.
+        started: Called with the run's id as soon as it has one.
+        callbacks: Further Keras callbacks.
+
+    Returns:
+        The run's id and its result.
+
+    Raises:
+        CannotResume: The run to go on with was not of this configuration and data, or is being trained elsewhere.
+    """
+    from training import checkpoints, tracking
     from training.loop import load_data, run
     from training.progress import ProgressBar
+    from training.threads import use_threads
 
+    use_threads(config.train.threads)
     data = load_data(config)
-    with tracking.record(config, data) as recorder:
+    description = {
+        "config": config.model_dump(mode="json"),
+        "data": {part: getattr(data, part).digest() for part in ("train", "validation")},
+    }
+    with ExitStack() as locks, ExitStack() as stack:
+        if resume is not None:
+            locks.enter_context(checkpoints.in_folder(resume))
+            checkpoints.check_description(resume, description)
+        recorder = stack.enter_context(tracking.record(config, data, resume))
+        if resume is None:
+            folder = locks.enter_context(checkpoints.in_folder(recorder.run_id))
+            checkpoints.write_description(folder, description)
+        started(recorder.run_id)
+        kept = checkpoints.Checkpoints(checkpoints.folder_of(recorder.run_id))
         bar = ProgressBar(recorder.name, config.train.epochs, console)
-        result = run(config, callbacks=[recorder, bar], data=data)
-        recorder.result(result, data)
+        result = run(config, [recorder, bar, *callbacks], data, kept)
+        result = recorder.result(result, data)
     if result.cropped_share:
         console.print(f"{result.cropped_share:.1%} of all training steps were cropped away by a maximum length")
     return recorder.run_id, result

@@ -12,20 +12,18 @@ Traceback (most recent call last):
 training.config.ConfigError: unknown config key 'model.unit'; did you mean 'model.units'? ...
 """
 
-import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from training import augmentation, datasets
-from training.datasets.base import Task
-from training.tasks import model_task
-from zoo import activations
-from zoo.models import MODELS, build, builder
+from training import datasets
+from training.optimization import precision
+from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
+from training.tasks import NUMBERS, model_task
+from zoo.models import MODELS, build
 from zoo.suggest import unknown
 
 NAMED_CONFIGS = Path(__file__).parent / "configs"
@@ -37,110 +35,6 @@ class ConfigError(ValueError):
     exit_code = 2
 
 
-class Section(BaseModel):
-    """A part of the configuration: frozen, and nothing in it is guessed or ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DatasetSection(Section):
-    """Which data, and how it is cut and batched.
-
-    Attributes:
-        name: A dataset of `zoo datasets`; not used where there is a `path`.
-        path: Data of your own: a file or folder as in docs/datasets.md, or `None`.
-        validation_fraction: Share of the training split kept aside for choosing.
-        batch_size: Sequences a training step.
-        buckets: Sequences are padded to one of at most this many lengths.
-        max_length: Crop longer sequences to this many steps; `None` keeps all.
-        task: Of `path` only: what to predict, where the data should not decide.
-        horizon: Of `path` only: steps to forecast.
-        window: Language models: steps over which gradients go back, 100 where `None`. A forecast of `path`: the steps
-            that it is made from, four horizons where `None`.
-        cache: "memory" reads all data at once; "disk" leaves what is kept packed in its file, for data larger than
-            memory.
-        class_weights: Let every class weigh the same in training, however rare it is.
-        augment: Changes to the training sequences, such as ["jitter(0.05)", "scale(0.1)"].
-    """
-
-    name: str = "japanese_vowels"
-    validation_fraction: float = Field(default=0.2, gt=0, lt=1)
-    batch_size: int = Field(default=16, ge=1)
-    buckets: int = Field(default=4, ge=1)
-    max_length: int | None = Field(default=None, ge=1)
-    path: str | None = None
-    task: Task | None = None
-    horizon: int | None = Field(default=None, ge=1)
-    window: int | None = Field(default=None, ge=1)
-    cache: Literal["memory", "disk"] = "memory"
-    class_weights: bool = False
-    augment: list[str] = []
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            datasets.get(name)
-        except datasets.UnknownDataset as error:
-            raise ValueError(str(error)) from None
-        return name
-
-    @field_validator("augment")
-    @classmethod
-    def _augmentations(cls, names: list[str]) -> list[str]:
-        for name in names:
-            augmentation.get(name)
-        return names
-
-
-class OptimizerSection(Section):
-    """How weights are updated.
-
-    Attributes:
-        name: "adam", "rmsprop" or "sgd".
-        learning_rate: Step size.
-        clipnorm: Scale the whole gradient down to this norm where it is larger; `None` leaves it.
-    """
-
-    name: Literal["adam", "rmsprop", "sgd"] = "adam"
-    learning_rate: float = Field(default=2e-3, gt=0)
-    clipnorm: float | None = Field(default=1.0, gt=0)
-
-
-class TrainSection(Section):
-    """How long training goes on.
-
-    Attributes:
-        epochs: At most this many.
-        patience: Stop after so many epochs without a better validation loss; `None` never stops early.
-        jit_compile: Compile the step with XLA; on JAX that is always done.
-    """
-
-    epochs: int = Field(default=100, ge=1)
-    patience: int | None = Field(default=25, ge=1)
-    jit_compile: bool = False
-
-
-def _check_activation(value: str | None) -> str | None:
-    if value is not None:
-        activations.get(value)
-    return value
-
-
-@cache
-def model_section(name: str) -> type[Section]:
-    """The section of the model called `name`, made from its builder's signature: one place for every default."""
-    # Text begins with an embedding, whatever the model.
-    fields: dict[str, Any] = {"name": (Literal[name], name), "embedding": (Annotated[int, Field(ge=1)], 64)}
-    checked = []
-    for key, parameter in inspect.signature(builder(name)).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            fields[key] = (parameter.annotation, parameter.default)
-            checked += [key] if key.endswith("activation") else []
-    validators: dict[str, Any] = {"_activations": field_validator(*checked)(_check_activation)} if checked else {}
-    return create_model(f"{name}_section", __base__=Section, __validators__=validators, **fields)
-
-
 class Config(Section):
     """One run.
 
@@ -148,6 +42,7 @@ class Config(Section):
         seed: Of Python, NumPy, Keras, the validation split and the order of the data.
         experiment: The MLflow experiment that the run belongs to.
         study: A tag by which runs are grouped in the MLflow UI, or `None`.
+        condition: What is varied in the study, as a label: a tag too.
         dataset: See `DatasetSection`.
         model: A model of `zoo models` and the arguments of its builder.
         optimizer: See `OptimizerSection`.
@@ -157,6 +52,7 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
     experiment: str = "sequence-zoo"
     study: str | None = None
+    condition: str | None = None
     dataset: DatasetSection = DatasetSection()
     model: Any = Field(default_factory=lambda: model_section("lstm")())
     optimizer: OptimizerSection = OptimizerSection()
@@ -219,12 +115,19 @@ def validate(values: Mapping[str, Any]) -> Config:
         config = Config(**_without_none(values))
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(problem, values) for problem in error.errors())) from None
+    _check_training(config.optimizer, config.train)
     section = config.dataset
     spec = find_dataset(section).spec
     _check_keys(section, spec)
+    if config.train.label_smoothing and spec.task in NUMBERS:
+        raise ConfigError(
+            f"config key 'train.label_smoothing' spreads labels over classes; a {spec.task} has none: leave it at 0; "
+            f"received {config.train.label_smoothing!r} for {spec.name}"
+        )
     try:
         # A trial build: what a layer would refuse is refused here, before any data is read.
-        build(config.model.name, model_task(spec, embedding=config.model.embedding), **config.model_arguments())
+        with precision(config.train.precision):
+            build(config.model.name, model_task(spec, embedding=config.model.embedding), **config.model_arguments())
     except ValueError as error:
         raise ConfigError(f"model {config.model.name!r} refuses its arguments: {error}") from None
     return config
@@ -233,6 +136,41 @@ def validate(values: Mapping[str, Any]) -> Config:
 def find_dataset(section: DatasetSection) -> datasets.Dataset:
     """The dataset that a configuration names; raises what `datasets.find` raises."""
     return datasets.find(section.name, section.path, task=section.task, horizon=section.horizon, window=section.window)
+
+
+def _check_training(section: OptimizerSection, train: TrainSection) -> None:
+    """Refuse keys that contradict each other.
+
+    Raises:
+        ConfigError: There are such keys.
+    """
+    name, falls = section.name, section.schedule != "constant"
+    for key, impossible, what in (
+        ("momentum", section.momentum and name not in ("sgd", "rmsprop"), f"is for sgd and rmsprop, not for {name}"),
+        ("weight_decay", not section.weight_decay and name == "adamw", "must be more than 0 for adamw; or choose adam"),
+        (
+            "clipvalue",
+            section.clipvalue is not None and section.clipnorm is not None,
+            f"needs optimizer.clipnorm=none, since only one of them can cut; clipnorm is {section.clipnorm!r}",
+        ),
+        (
+            "warmup_epochs",
+            section.warmup_epochs >= train.epochs,
+            f"must be less than train.epochs, which is {train.epochs!r}",
+        ),
+        (
+            "final_share",
+            section.final_share is not None and not falls,
+            "needs a learning rate that falls: optimizer.schedule=cosine, linear or exponential",
+        ),
+        (
+            "final_share",
+            section.final_share == 0 and section.schedule == "exponential",
+            "must be more than 0 for an exponential schedule, which never reaches 0",
+        ),
+    ):
+        if impossible:
+            raise ConfigError(f"config key 'optimizer.{key}' {what}; received {getattr(section, key)!r}")
 
 
 def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:

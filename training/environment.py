@@ -1,10 +1,13 @@
 """What a run ran on: code, versions, machine."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
+import sys
 
 import keras
+import psutil
 
 PACKAGES = ("sequence-zoo", "keras", "tensorflow", "jax", "torch", "numpy", "mlflow")
 
@@ -13,29 +16,62 @@ def describe() -> dict[str, str]:
     """Tags that say where a number came from.
 
     Returns:
-        "backend", "device", "machine", "python", a version for each installed package and, inside a git
+        "backend", "device", "machine", "threads", "python", a version for each installed package and, inside a git
         checkout, "git_commit" and "git_dirty".
 
     Example:
-    >>> sorted(set(describe()) & {"backend", "device", "version.keras"})
-    ['backend', 'device', 'version.keras']
+    >>> sorted(set(describe()) & {"backend", "device", "threads", "version.keras"})
+    ['backend', 'device', 'threads', 'version.keras']
     """
     tags = {
         "backend": keras.backend.backend(),
         "device": device(),
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "threads": str(threads()),
         "python": platform.python_version(),
     }
-    for package in PACKAGES:
-        try:
-            tags[f"version.{package}"] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    tags |= {f"version.{package}": version for package, version in versions().items()}
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["git_commit"] = tags["mlflow.source.git.commit"] = commit
         tags["git_dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
     return tags
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def threads() -> int:
+    """How many threads one operation may use: the backend's number, or every core that this process may use."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        return int(torch.get_num_threads())
+    chosen = 0
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        chosen = int(tf.config.threading.get_intra_op_parallelism_threads())
+    return chosen or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def peak_memory() -> float:
+    """The most memory that this process has ever held, in MB of 2^20 bytes; earlier runs in it included."""
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def device() -> str:

@@ -3,8 +3,13 @@
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from training.pipeline import Batches, Windows
+
+# Batches are made some at a time, up to that size together: a call of Python takes longer than to make a small one.
+_CALL_BYTES = 2**20
 
 
 class FollowEpoch(keras.callbacks.Callback):
@@ -60,19 +65,45 @@ def feed(batches: Batches | Windows, same_order: bool = False) -> tuple[Any, int
 
     inputs, *targets = batches.shapes()
     kinds = [*inputs.values(), *targets]
-
     first, steps = batches.epoch, len(batches)
 
-    def arrays(step: int) -> list[Any]:
-        epoch, index = divmod(int(step), steps)
+    def flat(step: int) -> list[NDArray[Any]]:
+        epoch, index = divmod(step, steps)
         inputs, *targets = batches.batch(first if same_order else first + epoch, index)
         return [*inputs.values(), *targets]
 
-    def item(step: Any) -> Any:
-        # One call of Python for a batch: tf.data's from_generator makes several, and takes milliseconds.
-        tensors = tf.numpy_function(arrays, [step], [dtype for _, dtype in kinds])
-        for tensor, (shape, _) in zip(tensors, kinds, strict=True):
-            tensor.set_shape(shape)
-        return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]
+    at_once = max(1, min(steps, _CALL_BYTES // sum(array.nbytes for array in flat(0))))
 
-    return tf.data.Dataset.counter().map(item).prefetch(2), steps
+    def several(call: int) -> list[NDArray[Any]]:
+        """Some batches: of each kind of array all values behind one another, where each begins, sizes and shapes."""
+        rows = [flat(step) for step in range(call * at_once, (call + 1) * at_once)]
+        answer = []
+        for arrays in zip(*rows, strict=True):
+            sizes = np.array([[array.size] for array in arrays])
+            shapes = np.array([array.shape for array in arrays])
+            answer += [np.concatenate([array.ravel() for array in arrays]), np.cumsum(sizes, 0) - sizes, sizes, shapes]
+        return answer
+
+    def those(call: Any) -> Any:
+        asked = [dtype for _, own in kinds for dtype in (own, "int64", "int64", "int64")]
+        given = tf.numpy_function(several, [call], asked)
+        values = given[::4]
+        places = []
+        for number, (shape, _) in enumerate(kinds):
+            widths = (1, 1, len(shape))
+            tensors = given[4 * number + 1 : 4 * number + 4]
+            places.append([tf.ensure_shape(t, (at_once, width)) for t, width in zip(tensors, widths, strict=True)])
+
+        def item(*places: Any) -> Any:
+            tensors = [
+                tf.ensure_shape(tf.reshape(tf.slice(array, begin, size), shape), kind)
+                for array, (begin, size, shape), (kind, _) in zip(values, places, kinds, strict=True)
+            ]
+            return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]
+
+        return tf.data.Dataset.from_tensor_slices(tuple(map(tuple, places))).map(item)
+
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1  # more threads would only take cores from the training step
+    options.autotune.enabled = False
+    return tf.data.Dataset.counter().flat_map(those).prefetch(2).with_options(options), steps

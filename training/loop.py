@@ -9,9 +9,11 @@ import keras
 import numpy as np
 
 from training import augmentation
+from training.checkpoints import Checkpoint, Checkpoints, put_back, remember
 from training.config import Config, find_dataset
 from training.datasets import Dataset, Examples, Spec
 from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
+from training.optimization import make_optimizer, precision
 from training.pipeline import Batches, Windows, class_weights, train_validation_split
 from training.tasks import Scores, compile_arguments, guessing, model_task, score
 from zoo.models import SequenceTask, build, fixed_steps
@@ -102,6 +104,78 @@ class StopOnDivergence(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Course(keras.callbacks.Callback):
+    """What a run has come to: its history, and the weights of its best epoch by validation loss.
+
+    It stops the run when the loss has not got better for long, as `keras.callbacks.EarlyStopping` does, and keeps
+    checkpoints, from which another `Course` goes on. It comes last among the callbacks, which may stop the run too.
+
+    Args:
+        patience: Stop after so many epochs without a better loss; `None` never.
+        divergence: Says why a run was stopped.
+        checkpoints: Where to keep them, or `None`.
+
+    Attributes:
+        history: As in `Result`.
+        best_epoch: As in `Result`.
+        ended: Whether no epoch is to follow.
+    """
+
+    def __init__(
+        self, patience: int | None, divergence: StopOnDivergence, checkpoints: Checkpoints | None = None
+    ) -> None:
+        super().__init__()
+        self.history: list[dict[str, float]] = []
+        self.best_epoch: int | None = None
+        self.ended = False
+        self._patience, self._divergence, self._checkpoints = patience, divergence, checkpoints
+        self._best_weights: list[Any] = []
+        self._seconds, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock of training, that of earlier processes included."""
+        return self._seconds + time.perf_counter() - self._began
+
+    def go_on(self, model: keras.Model) -> None:
+        """Set `model`, its optimizer and this object to the latest checkpoint, if there is one."""
+        kept = self._checkpoints.latest() if self._checkpoints else None
+        if kept is None:
+            return
+        put_back(model, {name: array for name, array in kept.arrays.items() if not name.startswith("best/")})
+        self._best_weights = [kept.arrays[f"best/{place}"] for place in range(len(model.weights))]
+        self.history, self.best_epoch = kept.facts["history"], kept.facts["best_epoch"]
+        self._seconds, self.ended = kept.facts["seconds"], kept.facts["ended"]
+        self._divergence.reason = kept.facts["reason"]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.history.append(metric_names(logs or {}))
+        losses = [row["validation/loss"] for row in self.history]
+        if self.best_epoch is None or losses[-1] < losses[self.best_epoch]:
+            self.best_epoch, self._best_weights = epoch, self.model.get_weights()
+        if self._patience is not None and epoch - self.best_epoch >= self._patience:
+            self.model.stop_training = True
+        self.ended = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if self._checkpoints and (self.ended or self._checkpoints.is_due):
+            self._checkpoints.save(self._checkpoint())
+
+    def choose_best(self, model: keras.Model) -> None:
+        """Give `model` the weights of the best epoch."""
+        if self._best_weights:
+            model.set_weights(self._best_weights)
+
+    def _checkpoint(self) -> Checkpoint:
+        facts = {
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "ended": self.ended,
+            "reason": self._divergence.reason,
+        }
+        best = {f"best/{place}": array for place, array in enumerate(self._best_weights)}
+        return Checkpoint(len(self.history), facts, remember(self.model) | best)
+
+
 def load_data(config: Config) -> Data:
     """Read the training split and set its validation part aside, where the dataset has not done that itself."""
     section = config.dataset
@@ -115,23 +189,27 @@ def load_data(config: Config) -> Data:
 
 def build_model(config: Config, task: SequenceTask) -> keras.Model:
     """Build and compile the model for `task`."""
-    model = build(config.model.name, task, **config.model_arguments())
-    optimizer = {
-        "adam": keras.optimizers.Adam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": keras.optimizers.SGD,
-    }[config.optimizer.name]
-    model.compile(
-        # global_clipnorm scales the whole gradient; Keras's clipnorm would scale each weight's by itself.
-        optimizer=optimizer(config.optimizer.learning_rate, global_clipnorm=config.optimizer.clipnorm),
-        # JAX without compilation runs operation by operation, which no one wants.
-        jit_compile=config.train.jit_compile or keras.backend.backend() == "jax",
-        **compile_arguments(task),
-    )
+    with precision(config.train.precision):
+        model = build(config.model.name, task, **config.model_arguments())
+    _compile(model, config, task, steps_per_epoch=1)
     return model
 
 
-def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data: Data | None = None) -> Result:
+def _compile(model: keras.Model, config: Config, task: SequenceTask, steps_per_epoch: int) -> None:
+    model.compile(
+        optimizer=make_optimizer(config.optimizer, config.train, steps_per_epoch),
+        # JAX without compilation runs operation by operation, which no one wants.
+        jit_compile=config.train.jit_compile or keras.backend.backend() == "jax",
+        **compile_arguments(task, config.train.label_smoothing),
+    )
+
+
+def run(
+    config: Config,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    data: Data | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Result:
     """Train the model that `config` describes and score it.
 
     The best epoch is chosen by validation loss; the test split is read after that, once.
@@ -140,6 +218,8 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
         config: The run.
         callbacks: Keras callbacks, for progress and tracking.
         data: From `load_data`, where the caller wanted to see it first.
+        checkpoints: Where to keep them. If one is there, the run goes on from it and ends with the same weights, bit
+            for bit, as one that was never interrupted (on the same machine, with the same versions and threads).
 
     Returns:
         The `Result`; a run that diverges is a result too, not an exception.
@@ -160,25 +240,28 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
         return Batches(examples, section.batch_size, seed=0, shuffle=False, max_length=longest)
 
     train = in_order(data.train) if language else _training_batches(config, data, task, longest)
+    _compile(model, config, task, steps_per_epoch=len(train))
     divergence = StopOnDivergence(guessing(task))
-    chosen = keras.callbacks.EarlyStopping(
-        "val_loss", patience=config.train.patience or config.train.epochs, restore_best_weights=True
-    )
-    started = time.perf_counter()
-    fed, steps = feed(train)
-    validation, validation_steps = feed(in_order(data.validation), same_order=True)
-    fitted = model.fit(
-        fed,
-        steps_per_epoch=steps,
-        validation_data=validation,
-        validation_steps=validation_steps,
-        epochs=config.train.epochs,
-        callbacks=[FollowEpoch(train), BeginAnew(), divergence, chosen, *callbacks],
-        shuffle=False,  # the batches come in an order of their own
-        verbose=0,
-    )
-    seconds = time.perf_counter() - started
-    history = _history(fitted.history)
+    course = Course(config.train.patience, divergence, checkpoints)
+    course.go_on(model)
+    if not course.ended:
+        train.epoch = len(course.history)
+        fed, steps = feed(train)
+        validation, validation_steps = feed(in_order(data.validation), same_order=True)
+        model.fit(
+            fed,
+            steps_per_epoch=steps,
+            validation_data=validation,
+            validation_steps=validation_steps,
+            initial_epoch=len(course.history),
+            epochs=config.train.epochs,
+            callbacks=[FollowEpoch(train), BeginAnew(), divergence, *callbacks, course],
+            shuffle=False,  # the batches come in an order of their own
+            verbose=0,
+        )
+    seconds = course.seconds
+    course.choose_best(model)
+    history = course.history
     # Of running text, the windows of all streams are what goes through the model.
     sequences = len(train) * section.batch_size if language else len(data.train)
     scored = divergence.reason is None
@@ -191,7 +274,7 @@ def run(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), data
         reason=divergence.reason,
         model=_for_use(config, task, model) if language else model,
         history=history,
-        best_epoch=chosen.best_epoch if history and scored else None,
+        best_epoch=course.best_epoch if scored else None,
         seconds=seconds,
         sequences_per_second=sequences * len(history) / seconds,
         cropped_share=train.cropped_share,
@@ -260,9 +343,3 @@ def metric_names(logs: Mapping[str, float]) -> dict[str, float]:
 
 
 _PARTS = (("val_", "validation"), ("", "train"))
-
-
-def _history(columns: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
-    epochs = len(columns.get("loss", ()))
-    rows = ({key: values[epoch] for key, values in columns.items() if epoch < len(values)} for epoch in range(epochs))
-    return [metric_names(row) for row in rows]

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 GOOD, BAD, TRAIN = "#1b6ca8", "#c0392b", "#8a8a8a"
+_SHOWN = 40  # classes in one picture
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None, metric: str = "accuracy") -> Figure:
@@ -65,11 +67,69 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], title: s
                 va="center",
                 fontsize=9,
                 color="white" if shares[row, column] > 0.5 else "black",
+                in_layout=False,  # it lies within the axes, and measuring it takes time
             )
     axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
     axes.set_yticks(range(len(classes)), classes)
     right = np.trace(counts) / max(counts.sum(), 1)
     axes.set(xlabel="answer", ylabel="truth", title=f"{title}: {right:.1%} right")
+    return figure
+
+
+def per_class(counts: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
+    """Precision and recall of the classes that are found least often, at most 40: for more classes than a matrix shows.
+
+    Args:
+        counts: (classes, classes), row the truth.
+        classes: Their names.
+        title: What the counts are of.
+    """
+    there, said, right = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    recall = np.where(there > 0, right / np.maximum(there, 1), np.nan)
+    precision = np.where(said > 0, right / np.maximum(said, 1), np.nan)
+    shown = np.argsort(recall, kind="stable")[:_SHOWN]
+    figure = Figure(figsize=(8, 1.4 + 0.22 * len(shown)), layout="constrained", dpi=130)
+    axes: Any = figure.subplots()
+    places = np.arange(len(shown))[::-1]
+    axes.scatter(recall[shown], places, s=36, color=GOOD, label="recall: of those there, found", zorder=3)
+    axes.scatter(
+        precision[shown], places, s=36, facecolors="none", edgecolors="black", label="precision: of those said, right"
+    )
+    axes.set_yticks(places, [f"{classes[index]} ({there[index]})" for index in shown], fontsize=8)
+    which = f", the {len(shown)} classes found least" if len(shown) < len(classes) else ""
+    total = f"{right.sum() / max(counts.sum(), 1):.1%} right"
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(shown) - 0.4), title=f"{title}: {total}{which}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    return figure
+
+
+def gradient_history(epochs: Sequence[int], layers: Sequence[str], norms: NDArray[np.float64]) -> Figure:
+    """How far back the loss's gradient reached, as training went on: a panel a layer, a row an examination.
+
+    Args:
+        epochs: Epochs finished before each examination.
+        layers: Names of the recurrent layers.
+        norms: |dL/dh|, (examinations, layers, steps); NaN where a step is masked.
+    """
+    smallest = 1e-12  # a colour scale cannot reach zero
+    shown = np.where(np.isfinite(norms), np.maximum(norms, smallest), np.nan)
+    known = shown[np.isfinite(shown)]
+    lowest, highest = (known.min(), known.max()) if known.size else (smallest, 1.0)
+    scale = LogNorm(lowest, max(highest, 10 * lowest))
+    rows = 0.6 + min(0.25 * len(epochs), 2.4)
+    figure = Figure(figsize=(9, 0.7 + rows * len(layers)), layout="constrained", dpi=130)
+    panels: Any = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
+    for index, axes in enumerate(panels):
+        image = axes.imshow(shown[:, index], aspect="auto", cmap="viridis", norm=scale, interpolation="nearest")
+        axes.set_facecolor("#d9d9d9")  # masked steps
+        places = np.unique(np.linspace(0, len(epochs) - 1, min(len(epochs), 6)).astype(int))
+        axes.set_yticks(places, [str(epochs[place]) for place in places])
+        axes.set(ylabel="after epoch")
+        axes.set_title(layers[index], fontsize=9)
+    panels[-1].set(xlabel="step of the sequence")
+    figure.colorbar(image, ax=panels, label="|dL/dh|")
     return figure
 
 

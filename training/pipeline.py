@@ -269,14 +269,14 @@ class Batches(keras.utils.PyDataset):
         return ({"features": features, "lengths": ((None,), "int32")}, *targets)
 
     def __len__(self) -> int:
-        return len(self._plan(0))
+        return len(self.plan(0))
 
     def __getitem__(self, index: int) -> Batch:
         return self.batch(self.epoch, index)
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Item `index` of an epoch; may be asked for from any thread."""
-        members = self._plan(epoch)[index]
+        members = self.plan(epoch)[index]
         lengths = self._lengths[members]
         time = np.arange(self.boundaries[self._bucket[members[0]]])
         valid = time < lengths[:, None]
@@ -294,7 +294,7 @@ class Batches(keras.utils.PyDataset):
         targets = None if self._targets is None else self._targets[members]
         return (inputs, targets) if self._weights is None else (inputs, targets, self._weights[targets])
 
-    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
+    def plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """The members of every batch of an epoch. Every epoch has as many batches."""
         plan = self._plans.get(epoch)
         if plan is None:

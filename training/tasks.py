@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.datasets import Examples, Spec
 from training.pipeline import channel_statistics, target_statistics
-from zoo.losses import StandardizedMeanSquaredError
+from zoo.losses import SmoothedCrossentropy, StandardizedMeanSquaredError
 from zoo.models import SequenceTask
 
 NUMBERS = ("regression", "forecasting")
@@ -79,13 +79,23 @@ def model_task(spec: Spec, train: Examples | None = None, embedding: int = 64) -
     )
 
 
-def compile_arguments(task: SequenceTask) -> dict[str, Any]:
-    """Loss and metrics for `compile`."""
+def compile_arguments(task: SequenceTask, label_smoothing: float = 0.0) -> dict[str, Any]:
+    """Loss and metrics for `compile`.
+
+    Args:
+        task: What the model answers.
+        label_smoothing: Share of every label that is spread over all classes, in the loss.
+    """
     if task.kind in NUMBERS:
         loss = StandardizedMeanSquaredError(task.output_variance or (1.0,) * task.outputs)
         return {"loss": loss, "metrics": [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]}
     # Divided by the sum of the weights, not by the number of steps, of which padding would count as right answers.
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    reduction = "mean_with_sample_weight"
+    loss = (
+        SmoothedCrossentropy(label_smoothing, reduction=reduction)
+        if label_smoothing
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+    )
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     return {"loss": loss, "weighted_metrics" if task.kind == "labelling" else "metrics": [accuracy]}
 

@@ -20,8 +20,10 @@ from zoo import __version__
 # verb -> where its command is, and its line in `zoo --help`
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("training.commands:train", "Train one model and record the run in MLflow."),
+    "study": ("training.study.command:study", "Run conditions x datasets x seeds, and report on them."),
     "sample": ("training.commands:sample", "Draw text from a language model."),
     "compare": ("training.commands:compare", "Compare runs: a table, a picture, the MLflow page."),
+    "ui": ("training.ui:ui", "Show runs in MLflow's pages."),
     "export": ("training.commands:export", "Export a run as a SavedModel for TensorFlow Serving."),
     "serve": ("serving.commands:serve", "Serve an exported model over TensorFlow Serving's API."),
     "predict": ("serving.commands:predict", "Send sequences to a server and print its answers."),

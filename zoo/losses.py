@@ -44,3 +44,53 @@ class StandardizedMeanSquaredError(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "variance": self.variance}
+
+
+@keras.saving.register_keras_serializable("sequence_zoo")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """The cross-entropy, in nats, of logits with labels of which a share is spread over all classes.
+
+        (1 - smoothing) * -log p[label] + smoothing * mean over classes of -log p,   p = softmax(logits)
+
+    It is `keras.losses.CategoricalCrossentropy(label_smoothing=...)` for labels that are numbers.
+
+    Args:
+        smoothing: The share, at least 0 and less than 1.
+        name: Of the loss.
+        **kwargs: As for `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: Class of each sequence or step, (...).
+        y_pred: Logits, (..., classes).
+
+    Raises:
+        ValueError: `smoothing` lies outside.
+
+    Example:
+    >>> loss = SmoothedCrossentropy(0.5)
+    >>> round(float(loss([0], [[0.0, 0.0]])), 4)  # of a model that knows nothing, whatever the smoothing
+    0.6931
+
+    References:
+        Szegedy et al. (2016), "Rethinking the Inception Architecture for Computer Vision",
+        https://arxiv.org/abs/1512.00567, section 7.
+    """
+
+    def __init__(self, smoothing: float, name: str = "smoothed_crossentropy", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"`smoothing` must be at least 0 and less than 1, received {smoothing!r}")
+        self.smoothing = float(smoothing)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        y_pred = ops.convert_to_tensor(y_pred)
+        classes = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+        return keras.losses.categorical_crossentropy(
+            ops.one_hot(classes, y_pred.shape[-1], dtype=y_pred.dtype),
+            y_pred,
+            from_logits=True,
+            label_smoothing=self.smoothing,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "smoothing": self.smoothing}

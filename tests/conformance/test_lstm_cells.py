@@ -126,6 +126,10 @@ def test_arguments_reach_the_cells():
     assert build("lstm", TASK, cell="projection", units=7).get_layer("lstm_1").cell.projection == 4
     assert build("lstm", TASK, cell="projection", projection=3).get_layer("lstm_1").output.shape == (None, 3)
     assert build("lstm", TASK, cell="fgr").get_layer("lstm_1").cell.variant == "FGR"
+    for name, blocks in (("lstm", 4), ("coupled", 3), ("batch_norm", 4)):
+        cell = build("lstm", TASK, cell=name, units=5, identity_recurrent=0.5).get_layer("lstm_1").cell
+        found = ops.convert_to_numpy(cell.recurrent_kernel)
+        np.testing.assert_array_equal(found, np.tile(0.5 * np.eye(5, dtype="float32"), blocks))
 
 
 def test_the_documentation_names_every_cell():
@@ -153,6 +157,8 @@ lstm = functools.partial(build, "lstm", TASK)
         (lambda: lstm(zoneout_h=1.5), r"`zoneout_h` .* in \[0, 1\]; received 1.5"),
         (lambda: lstm(chrono_steps=1), "`max_steps` must be a number of steps greater than 2, received 1"),
         (lambda: lstm(cell="coupled", chrono_steps=9), "has only input_gate, candidate, output_gate"),
+        (lambda: lstm(cell="projection", units=4, identity_recurrent=1.0), "not made of squares"),
+        (lambda: lstm(identity_recurrent=float("nan")), "`gain` must be a finite number"),
         (lambda: lstm(cell="coupled", forget_gate_activation="relu"), "no activation for forget_gate"),
         (lambda: lstm(cell="projection", projection=0), "`projection` must be a positive integer, received 0"),
         (lambda: lstm(cell="peephole", dropout=1.0), r"`dropout` .* \[0, 1\); received 1.0"),

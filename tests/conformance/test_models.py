@@ -104,6 +104,15 @@ def test_logits_are_float32_whatever_the_precision():
     assert logits(small("cnn_lstm", {})).dtype == np.float32
 
 
+def test_raw_values_are_normalised_in_float32_whatever_the_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    far = SequenceTask(channels=1, classes=2, mean=(1e6,), variance=(1.0,))  # float16 ends at 65504
+    model = build("lstm", far, units=2)
+    normalized = keras.Model(model.inputs, model.get_layer("normalize").output)
+    found = ops.convert_to_numpy(normalized([np.float32([[[1e6 - 1], [1e6 + 2]]]), np.int32([2])]))
+    np.testing.assert_array_equal(found.ravel(), [-1, 2])
+
+
 def test_a_causal_front_sees_no_later_step():
     model = small("cnn_lstm", {"causal": True})
     front = keras.Model(model.inputs, model.get_layer("leaky_relu_2").output)

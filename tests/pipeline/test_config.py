@@ -1,5 +1,8 @@
 """The configuration: one meaning, refused as soon as it has none."""
 
+import inspect
+
+import keras
 import pytest
 
 from training import config as config_module
@@ -17,7 +20,7 @@ def test_every_named_config_is_valid_and_says_how_to_run_it(path):
 def test_a_model_section_is_its_builders_signature(name):
     config = load(overrides=[f"model.name={name}"])
     assert set(config.model_arguments()) == {
-        key for key, parameter in config_module.inspect.signature(MODELS[name]).parameters.items() if key != "task"
+        key for key, parameter in inspect.signature(MODELS[name]).parameters.items() if key != "task"
     }
 
 
@@ -53,7 +56,21 @@ def test_flat_is_everything_and_comes_back():
         (["model.engine=fast"], "unknown engine 'fast'"),
         (["dataset.validation_fraction=1"], "less than 1"),
         (["optimizer.learning_rate=-1"], "greater than 0"),
-        (["optimizer.name=adamax"], "'adam', 'rmsprop' or 'sgd'"),
+        (["optimizer.name=adamax"], "'adam', 'adamw', 'rmsprop' or 'sgd'"),
+        (["optimizer.learning_rate=inf"], "finite number; received inf"),
+        (["optimizer.momentum=0.9"], "'optimizer.momentum' is for sgd and rmsprop, not for adam; received 0.9"),
+        (["optimizer.momentum=1"], "less than 1"),
+        (["optimizer.name=adamw"], "'optimizer.weight_decay' must be more than 0 for adamw; .*received 0.0"),
+        (["optimizer.clipvalue=0.5"], "needs optimizer.clipnorm=none, .* clipnorm is 1.0; received 0.5"),
+        (["optimizer.schedule=step"], "'optimizer.schedule': input should be 'constant', 'cosine', 'linear' or"),
+        (["optimizer.warmup_epochs=3", "train.epochs=3"], "less than train.epochs, which is 3; received 3.0"),
+        (["optimizer.final_share=0.1"], "needs a learning rate that falls: .*received 0.1"),
+        (["optimizer.final_share=0", "optimizer.schedule=exponential"], "must be more than 0 for an exponential"),
+        (["train.precision=float16"], "'float32', 'mixed_bfloat16' or 'mixed_float16'"),
+        (["train.label_smoothing=1"], "less than 1"),
+        (["train.label_smoothing=0.1", "dataset.name=adding_problem"], "a regression has none: .*received 0.1"),
+        (["train.threads=0"], "'train.threads': input should be greater than or equal to 1"),
+        (["model.cell=projection", "model.identity_recurrent=1"], "not made of squares.*received identity_recurrent=1"),
         (["seed=-1"], "greater than or equal to 0"),
         (["model=3"], "write a section"),
         (["seed.x=3", "seed"], "write key=value"),
@@ -63,6 +80,18 @@ def test_flat_is_everything_and_comes_back():
 def test_mistakes_are_named(overrides, message):
     with pytest.raises(ConfigError, match=message):
         load(overrides=overrides)
+
+
+def test_remedies_go_together():
+    text = (
+        "optimizer.name=sgd optimizer.momentum=0.9 optimizer.clipnorm=none optimizer.clipvalue=0.5 "
+        "optimizer.weight_decay=0.01 optimizer.schedule=exponential optimizer.warmup_epochs=0.5 "
+        "optimizer.final_share=0.1 train.precision=mixed_bfloat16 train.label_smoothing=0.1 train.threads=1 "
+        "model.identity_recurrent=0.5 model.chrono_steps=29"
+    )
+    config = load(overrides=text.split())
+    assert (config.optimizer.momentum, config.train.precision) == (0.9, "mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"  # that of the trial build is gone
 
 
 def test_mistakes_cost_no_data(monkeypatch):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from training import datasets, loop
+from training import datasets, feeding, loop
 from training.config import load
 from training.feeding import feed
 from training.pipeline import Batches
@@ -85,29 +85,29 @@ def test_every_bucket_is_fed_whatever_comes_first():
     assert sum(count for _, count in fed) == len(examples)
 
 
-def test_each_epoch_has_its_own_order():
-    orders = []
-    config = quick()
-    data = loop.load_data(config)
-    inner = loop.Batches.batch
+@pytest.mark.parametrize("same_order", [False, True])
+@pytest.mark.parametrize("call_bytes", [1, 10_000, 2**20], ids=["one at a time", "some", "an epoch"])
+def test_what_is_fed_is_what_the_batches_are(call_bytes, same_order, monkeypatch):
+    monkeypatch.setattr(feeding, "_CALL_BYTES", call_bytes)
+    examples = loop.load_data(quick()).train
+    batches = Batches(examples, 32, seed=0, max_length=20, class_weights=np.linspace(0.5, 2.0, 9, dtype="float32"))
+    batches.epoch = 3
+    dataset, steps = feed(batches, same_order)
+    for place, fed in enumerate(itertools.islice(dataset, 2 * steps)):
+        expected = batches.batch(3 + (not same_order) * (place // steps), place % steps)
+        for left, right in zip(keras.tree.flatten(fed), keras.tree.flatten(expected), strict=True):
+            np.testing.assert_array_equal(left, right)
+            assert left.dtype.name == right.dtype.name
 
-    def watched(self, epoch, index):
-        item = inner(self, epoch, index)
-        if self._shuffle:
-            orders.append((epoch, item[1].tolist()))
-        return item
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Batches, "batch", watched)
-        loop.run(config, data=data)
-    by_epoch = [[labels for epoch, labels in orders if epoch == wanted] for wanted in range(3)]
-    expected = []
-    for epoch in range(3):
-        batches = Batches(data.train, 32, seed=0)
-        batches.epoch = epoch
-        expected.append([batches[index][1].tolist() for index in range(len(batches))])
-    assert by_epoch == expected
-    assert by_epoch[0] != by_epoch[1]
+def test_each_epoch_has_its_own_order(monkeypatch):
+    asked = []
+    plan = Batches.plan
+    monkeypatch.setattr(Batches, "plan", lambda self, epoch: asked.append((self.seed, epoch)) or plan(self, epoch))
+    loop.run(quick("seed=7"))
+    assert {epoch for seed, epoch in asked if seed == 7} >= {0, 1, 2}
+    batches = Batches(loop.load_data(quick()).train, 32, seed=7)
+    assert [part.tolist() for part in batches.plan(0)] != [part.tolist() for part in batches.plan(1)]
 
 
 def test_scores_are_those_of_numpy():

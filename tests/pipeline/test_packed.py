@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,7 @@ def test_a_process_killed_in_mid_write_leaves_nothing_that_is_read(folder: Path)
 
 
 TWO_AT_ONCE = """
-    import sys, time
+    import os, sys, time
     import numpy as np
     from pathlib import Path
     from training.datasets.packed import Row, read_or_make
@@ -294,7 +295,9 @@ TWO_AT_ONCE = """
     folder, lengths = Path(sys.argv[1]), [int(length) for length in sys.argv[2:]]
 
     def rows():
-        while len(list(folder.parent.glob("*.incomplete"))) < 2:  # until both are writing
+        # A mark that stays, unlike the unfinished folder, which the other may have published already.
+        (folder.parents[2] / f"{os.getpid()}.writing").touch()
+        while len(list(folder.parents[2].glob("*.writing"))) < 2:
             time.sleep(0.005)
         for length in lengths:
             yield Row(np.random.RandomState(length).rand(length, 2).astype("float32"), length - 1)
@@ -305,8 +308,11 @@ TWO_AT_ONCE = """
 
 def test_two_processes_at_once_get_the_same(folder: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(TWO_AT_ONCE), str(folder), *map(str, LENGTHS)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    digests = [process.communicate(timeout=60)[0].strip() for process in both]
+    with ExitStack() as stack:
+        both = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(2)]
+        for process in both:
+            stack.callback(process.kill)
+        digests = [process.communicate(timeout=120)[0].strip() for process in both]
     expected = Examples([values(n) for n in LENGTHS], np.array([n - 1 for n in LENGTHS])).digest()
     assert digests == [expected, expected]
     assert leftovers(folder) == []

@@ -1,20 +1,28 @@
 """What a run leaves in MLflow, and how the verbs find it again."""
 
+import csv
 import json
+import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 
 import keras
+import mlflow
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from training import commands, environment, pictures, tracking
+from training import commands, environment, pictures, tracking, ui
 from training.config import load
 from training.loop import load_data
+from training.tracking import store as tracking_store
+from training.tracking.recording import _name
 
 SILENT = Console(quiet=True)
 
@@ -53,17 +61,62 @@ def test_the_whole_run_is_there(inside):
     wanted = {"dataset": "japanese_vowels", "family": "lstm", "activation": "relu", "seed": "0", "study": "test"}
     assert run.data.tags.items() >= wanted.items()
     assert run.data.tags["version.keras"] == keras.__version__
+    assert {"engine", "threads", "machine", "host", "pid", "process_started"} <= set(run.data.tags)
+    assert "diagnostics" not in run.data.tags  # which says that they broke off
     for metric in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
         assert [point.step for point in client.get_metric_history(inside.kept, metric)] == [0, 1]
     assert {"best_validation/accuracy", "test/accuracy", "seconds", "parameters"} <= set(run.data.metrics)
-    files = {file.path for file in client.list_artifacts(inside.kept)}
-    assert files == {"model.keras", "task.json", "learning_curves.png", "confusion_matrix.png"}
+    assert run.data.metrics["peak_memory_mb"] > 100
+    seen = {"cell_peak", "forget_gate_open", "dead_candidate"}
+    assert {f"within/lstm_1/{name}" for name in seen} <= set(run.data.metrics)
+    assert 0 < run.data.metrics["train/gradient_norm"] <= run.data.metrics["train/gradient_norm_max"]
     inputs = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
     data = load_data(config)
     assert inputs == {
         "japanese_vowels/train": data.train.digest()[:16],
         "japanese_vowels/validation": data.validation.digest()[:16],
+        "japanese_vowels/test": data.dataset.load("test").digest()[:16],
     }
+
+
+def test_files_of_a_run(inside):
+    client = MlflowClient(tracking.tracking_uri())
+    # Whether the gradient flow is measured depends on how long that would take.
+    assert {file.path for file in client.list_artifacts(inside.kept)} - {"gradient_flow.png"} == {
+        "model",
+        "task.json",
+        "learning_curves.png",
+        "health.txt",
+        "confusion_matrix.png",
+        "confusion_matrix.csv",
+        "per_class.csv",
+    }
+    artifacts = inside.folder / "mlruns/artifacts" / inside.kept / "artifacts"
+    with (artifacts / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["examples"]) for row in rows) == 370
+    right = sum(float(row["recall"]) * int(row["examples"]) for row in rows) / 370
+    assert right == pytest.approx(tracking.find(inside.kept).metrics["test/accuracy"], abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # inside MLflow 3.17
+def test_mlflow_loads_the_model_and_takes_sequences_of_any_length(inside):
+    uri = str(inside.folder / "mlruns/artifacts" / inside.kept / "artifacts/model")
+    ours, _ = tracking.load(tracking.find(inside.kept))
+    for loaded in (mlflow.pyfunc.load_model(uri), mlflow.tensorflow.load_model(uri)):
+        for rows, steps in ((1, 4), (3, 40)):
+            features = np.random.default_rng(0).normal(size=(rows, steps, 12)).astype("float32")
+            batch = {"features": features, "lengths": np.full(rows, steps, "int32")}
+            np.testing.assert_array_equal(np.asarray(loaded.predict(batch)), np.asarray(ours.predict_on_batch(batch)))
+    signature = mlflow.models.get_model_info(uri).signature
+    assert [tuple(spec.shape) for spec in signature.inputs.inputs] == [(-1, -1, 12), (-1,)]
+
+
+def test_the_name_shows_the_cell_where_it_is_not_the_plain_one():
+    tags = {"family": "lstm", "cell": "peephole", "activation": "tanh", "dataset": "digits_rows", "seed": 3}
+    assert _name(tags) == "lstm-peephole-tanh-digits_rows-3"
+    assert _name(tags | {"cell": "lstm"}) == "lstm-tanh-digits_rows-3"
+    assert _name(tags | {"family": "gru", "cell": None}) == "gru-tanh-digits_rows-3"
 
 
 def test_everything_lies_under_mlruns(inside):
@@ -72,14 +125,17 @@ def test_everything_lies_under_mlruns(inside):
         "mlflow.db",
         ".mlflow.db.lock",
         "artifacts",
+        "runs",
         "compare.png",
     }
+    assert not list((inside.folder / "mlruns/runs").iterdir())  # everything was delivered
 
 
 def test_a_diverged_run_is_recorded_as_such(inside):
     run = tracking.find(inside.diverged)
     assert (run.status, run.tags["outcome"]) == ("FAILED", "diverged")
     assert "optimizer.clipnorm" in run.tags["reason"]
+    assert "; the norm of the gradient was up to" in run.tags["reason"]
     assert "test/accuracy" not in run.metrics
 
 
@@ -147,26 +203,101 @@ def test_a_run_without_files_cannot_be_loaded(inside):
     config = load(overrides=["experiment=empty"])
     with tracking.record(config, load_data(config)) as recorder:
         pass
-    with pytest.raises(tracking.RunNotFound, match=r"has no model\.keras"):
+    with pytest.raises(tracking.RunNotFound, match=r"has no model/model\.keras"):
         tracking.load(tracking.find(recorder.run_id))
 
 
-def test_two_processes_share_a_fresh_store(tmp_path):
+def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
     script = (
-        "from training import tracking; from training.config import load; from training.loop import load_data\n"
+        "import os, signal, sys; from training import tracking\n"
+        "from training.config import load; from training.loop import load_data\n"
         "config = load(); data = load_data(config)\n"
-        "with tracking.record(config, data) as recorder: recorder.metrics({'a': 1.0})\n"
+        "with tracking.record(config, data) as recorder:\n"
+        "    recorder.metrics({'a': 1.0})\n"
+        "    if sys.argv[1] == 'killed': os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for process in started:
+    started = {
+        fate: subprocess.Popen([sys.executable, "-c", script, fate], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for fate in ("finished", "killed")
+    }
+    for fate, process in started.items():
         _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+        assert process.returncode == (0 if fate == "finished" else -signal.SIGKILL), errors
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        assert [run.metrics for run in tracking.runs("sequence-zoo")] == [{"a": 1.0}] * 2
+        stored = tracking.runs("sequence-zoo")
+    assert sorted(run.status for run in stored) == ["FINISHED", "KILLED"]
+    assert [run.metrics for run in stored] == [{"a": 1.0}] * 2  # the journal of the dead one was delivered
+
+
+def test_runs_whose_process_is_gone_are_killed_and_no_others(inside):
+    client = MlflowClient(tracking.tracking_uri())
+    experiment = client.create_experiment("reaped")
+    mine = tracking_store.process_tags()
+    fates = {
+        "mine": ("RUNNING", mine),
+        "gone": ("KILLED", mine | {"pid": "999999999"}),
+        "number given anew": ("KILLED", mine | {"process_started": "12.00"}),
+        "elsewhere": ("RUNNING", mine | {"host": "another", "pid": "999999999"}),
+    }
+    made = {name: client.create_run(experiment, tags=tags).info.run_id for name, (_, tags) in fates.items()}
+    assert set(tracking.reap(client)) == {made["gone"], made["number given anew"]}
+    assert {name: client.get_run(run_id).info.status for name, run_id in made.items()} == {
+        name: status for name, (status, _) in fates.items()
+    }
+
+
+def test_a_run_goes_on_without_saying_anything_twice(inside):
+    config = load(overrides=["experiment=resumed"])
+    data = load_data(config)
+
+    def interrupted() -> tracking.Recorder:
+        with suppress(KeyboardInterrupt), tracking.record(config, data) as recorder:
+            for epoch, loss in enumerate((2.0, 1.0)):
+                recorder.metrics({"train/loss": loss}, epoch)
+            raise KeyboardInterrupt
+        return recorder
+
+    recorder = interrupted()
+    assert tracking.find(recorder.run_id).status == "KILLED"
+    with tracking.record(config, data, recorder.run_id) as again:
+        assert tracking.find(recorder.run_id).status == "RUNNING"
+        again.metrics({"train/loss": 1.0}, 1)
+        again.metrics({"train/loss": 0.5, "train/accuracy": 0.9}, 2)
+    assert (again.run_id, again.name) == (recorder.run_id, recorder.name)
+    client = MlflowClient(tracking.tracking_uri())
+    history = client.get_metric_history(recorder.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(0, 2.0), (1, 1.0), (2, 0.5)]
+    assert client.get_run(recorder.run_id).info.status == "FINISHED"
+
+
+def test_the_ui_opens_the_page_that_was_asked_for(inside):
+    base = "http://127.0.0.1:5001"
+    assert inside.kept in ui._page([inside.kept[:8]], None, base)
+    page = ui._page([], "test", base)
+    assert page.startswith(f"{base}/#/compare-runs")
+    assert all(run_id in page for run_id in (inside.kept, inside.other, inside.diverged))
+    with pytest.raises(tracking.RunNotFound, match="studies are: test"):
+        ui._page([], "tests", base)
+
+
+def test_the_ui_says_why_it_does_not_start(inside, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ui.UiNotStarted, match=r"is taken .*--port"):
+            invoke(ui.ui, "--port", str(port))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ui.UiNotStarted, match="exit code 1"), ui._server("sqlite://", port):
+        pass
+
+
+def test_the_ui_of_a_server_is_only_named(inside, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000/")
+    monkeypatch.setattr(ui, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(ui, "look_up", lambda run_ids, study, base: (base, ""))
+    assert invoke(ui.ui).stdout == "http://tracking.example:5000\n"
 
 
 def test_the_environment_is_described_outside_git_too(tmp_path, monkeypatch):
@@ -180,4 +311,6 @@ def test_pictures_of_short_and_broken_runs():
     for history in ([{"train/loss": nan}], [{"train/loss": 0.0, "validation/loss": nan, "train/accuracy": 1.0}]):
         assert pictures.learning_curves(history, None).axes
     assert pictures.confusion_matrix(np.zeros((2, 2), int), ["a", "b"], "none").axes
+    assert pictures.per_class(np.zeros((2, 2), int), ["a", "b"], "none").axes
+    assert pictures.gradient_history([0], ["lstm"], np.full((1, 1, 3), nan)).axes
     assert pictures.comparison(["a", "b"], [0.5, nan], [nan, nan]).axes

@@ -75,6 +75,8 @@ class Health(keras.callbacks.Callback):
             in which there is time for it.
         every: Look at the end of every so many epochs and before the first batch, whatever it costs, and measure the
             gradient flow each time; `None` keeps to the cost above.
+        share: Share of the training time that looking may cost, in place of 3 %.
+        free: Seconds that it may cost in any case, in place of 1.
 
     Attributes:
         history: One `Checkup` a look.
@@ -95,11 +97,14 @@ class Health(keras.callbacks.Callback):
     ()
     """
 
-    def __init__(self, inputs: Any, targets: Any = None, *, every: int | None = None) -> None:
+    def __init__(
+        self, inputs: Any, targets: Any = None, *, every: int | None = None, share: float = SHARE, free: float = FREE
+    ) -> None:
         super().__init__()
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(f"`every` must be a positive number of epochs, or None to let cost decide; got {every!r}")
         self.inputs, self.targets, self.every = inputs, targets, every
+        self._share, self._free = share, free
         self.history: list[Checkup] = []
         self.seconds = 0.0
         self._started = 0.0
@@ -129,7 +134,7 @@ class Health(keras.callbacks.Callback):
     @property
     def _left(self) -> float:
         """Seconds that looking may still cost now."""
-        return max(FREE, SHARE * (time.perf_counter() - self._started)) - self.seconds
+        return max(self._free, self._share * (time.perf_counter() - self._started)) - self.seconds
 
     def _affordable(self) -> bool:
         return self._expected < self._left

@@ -16,6 +16,8 @@ from typing import Any
 
 import keras
 
+# A trained model is saved with its loss and schedule: who imports this can load it.
+from zoo import losses as losses, schedules as schedules
 from zoo.layers import FixedLength
 from zoo.models.cnn_lstm import cnn_lstm
 from zoo.models.cnn_lstm_parallel import cnn_lstm_parallel

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from zoo.initializers import ChronoBias
+from zoo.initializers import ChronoBias, IdentityRecurrent
 from zoo.layers import (
     LSTM,
     BatchNormLSTM,
@@ -44,6 +44,7 @@ def recurrent_layer(
     zoneout_h: float = 0.0,
     zoneout_c: float = 0.0,
     chrono_steps: float | None = None,
+    identity_recurrent: float | None = None,
     return_sequences: bool = False,
     stateful: bool = False,
     name: str | None = None,
@@ -57,6 +58,8 @@ def recurrent_layer(
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step.
         zoneout_c: The same for the cell state.
         chrono_steps: Longest dependency in steps, for `ChronoBias`; `None` leaves the cell's own bias.
+        identity_recurrent: Gain of `IdentityRecurrent`, from which the recurrent kernel starts; `None` leaves the
+            cell's own, orthogonal.
         return_sequences: Give every step's output, not only the last one's.
         stateful: Keep the states from batch to batch.
         name: Of the layer.
@@ -80,6 +83,13 @@ def recurrent_layer(
     arguments = _checked(f"{cell!r} with zoneout" if zoned else repr(cell), make, units, arguments)
     if chrono_steps is not None:
         arguments |= {"bias_initializer": ChronoBias(chrono_steps), "unit_forget_bias": False}
+    if identity_recurrent is not None:
+        if _has(make, "projection"):
+            raise ValueError(
+                f"cell {cell!r} has a recurrent kernel that is not made of squares, so there is no identity to start "
+                f"from; received identity_recurrent={identity_recurrent!r}: leave it at None or choose another cell."
+            )
+        arguments["recurrent_initializer"] = IdentityRecurrent(identity_recurrent)
     of_layer = {"return_sequences": return_sequences, "stateful": stateful, "name": name}
     if issubclass(getattr(make, "func", make), keras.layers.RNN):
         if zoned:

@@ -127,7 +127,10 @@ def sequence_inputs(task: SequenceTask) -> SequenceInputs:
     if text:
         normalized = keras.layers.Embedding(task.vocabulary, task.embedding, name="embedding")(features)
     elif task.mean is not None:
-        normalize = keras.layers.Normalization(mean=task.mean, variance=task.variance, name="normalize")
+        # In float32 whatever the precision of the body: raw values may be large and far from 0.
+        normalize = keras.layers.Normalization(
+            mean=task.mean, variance=task.variance, dtype="float32", name="normalize"
+        )
         normalized = normalize(features)
     return SequenceInputs(features, lengths, mask, normalized)
 

@@ -25,6 +25,7 @@ def lstm(
     zoneout_h: float = 0.0,
     zoneout_c: float = 0.0,
     chrono_steps: float | None = None,
+    identity_recurrent: float | None = None,
     cell_clip: float | None = None,
     projection: int | None = None,
     max_steps: int | None = None,
@@ -53,6 +54,9 @@ def lstm(
         zoneout_c: The same for the cell state.
         chrono_steps: Longest dependency in steps: the gates' biases start from `zoo.initializers.ChronoBias`. For cells
             that have the four gates; `None` starts the forget gate's at 1 and the others at 0.
+        identity_recurrent: Gain of the identity from which each gate's recurrent kernel starts
+            (`zoo.initializers.IdentityRecurrent`), such as 1 or 0.5; `None` starts from an orthogonal matrix. Not for
+            "projection".
         cell_clip: Bound of the cell state, of "lstm" only; `None` for none.
         projection: Width of what "projection" gives, half of `units` where `None`; for that cell only.
         max_steps: Steps with statistics of their own in "batch_norm", 100 where `None`; for that cell only.
@@ -95,6 +99,7 @@ def lstm(
             zoneout_h=zoneout_h,
             zoneout_c=zoneout_c,
             chrono_steps=chrono_steps,
+            identity_recurrent=identity_recurrent,
             cell_clip=cell_clip,
             projection=projection,
             max_steps=max_steps,

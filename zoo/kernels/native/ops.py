@@ -132,8 +132,13 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
         of_x=of_x,
         **attributes,
     )
+    # The operation says no shapes, and an optimizer that clips by value wants to know them.
+    d_kernels.set_shape((kernel.shape[0] + recurrent_kernel.shape[0], kernel.shape[1]))
+    d_parameters.set_shape(inputs["parameters"].shape)
     d_kernel, d_recurrent = tf.split(d_kernels, [kernel.shape[0], recurrent_kernel.shape[0]])
     d_bias = d_bias if inputs["bias"].shape.num_elements() else None
+    if d_bias is not None:
+        d_bias.set_shape(inputs["bias"].shape)
     d_x = _gradient_of_x(x, kernel, d_gates, inputs["dropout"]) if of_x else None
     return [d_x, d_kernel, d_recurrent, d_bias, d_h0, d_c0, None, None, d_parameters, None]
 

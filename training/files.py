@@ -1,0 +1,41 @@
+"""Writing files that a power cut cannot leave half written."""
+
+import os
+import uuid
+from pathlib import Path
+
+UNFINISHED = ".incomplete"
+
+
+def write_safely(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all: under another name, flushed to the disk, renamed.
+
+    Args:
+        path: Replaced if there; its folder must be there.
+        content: Bytes.
+
+    Raises:
+        OSError: The disk is full or refuses; what was at `path` is as it was.
+
+    Example:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_safely(Path(folder) / "note", b"whole")
+    ...     (Path(folder) / "note").read_text(), len(os.listdir(folder))
+    ('whole', 1)
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    try:
+        with unfinished.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name too
+    finally:
+        os.close(folder)

@@ -1,0 +1,98 @@
+"""What a study asks of an executor, and what it is told in return."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from training.study.results import Row
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be done.
+
+    Attributes:
+        key: Its name in the study's folder.
+        study: The study's name.
+        condition: The label of what was varied.
+        dataset: The label of the dataset.
+        seed: Its seed.
+        config: The configuration as nested plain values, from `Config.model_dump`.
+        threads: How many it may use.
+        resume: The id of a run to go on with, or `None` to begin.
+    """
+
+    key: str
+    study: str
+    condition: str
+    dataset: str
+    seed: int
+    config: dict[str, Any]
+    threads: int
+    resume: str | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run has an id: from here on it can be gone on with."""
+
+    key: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch ended, of at most so many."""
+
+    key: str
+    number: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run is over, whatever came of it."""
+
+    key: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process that the run was in is gone, and why."""
+
+    key: str
+    reason: str
+
+
+Event = Started | Epoch | Ended | Died
+
+
+class CannotExecute(RuntimeError):
+    """No run can be started the way that was asked for."""
+
+    exit_code = 1
+
+
+class Executor(Protocol):
+    """Runs jobs elsewhere and says what becomes of them; closed when it is no longer needed."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of each run."""
+
+    @property
+    def slots(self) -> int:
+        """How many runs are worked on at once, as far as that is known."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more job can be taken now."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job; there must be room."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What has happened since the last call; waits at most so long for something to happen."""
+
+    def close(self) -> None:
+        """Stop whatever still runs, and leave no process behind."""

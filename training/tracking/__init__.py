@@ -1,0 +1,41 @@
+"""Runs in MLflow: the only package that imports it.
+
+The store is `mlruns/mlflow.db` under the working directory, artifacts beside it, unless `MLFLOW_TRACKING_URI` names a
+server. Runs are flat and carry tags by which the UI groups them. What a run says goes to a journal first and from there
+to the store, in the background: see `journal.py` and `delivery.py`.
+"""
+
+import logging
+import os
+
+# Read when mlflow is imported, or at each request.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars of one file each
+# The journal is what waits for a server; a request that waits for minutes would only hide that there is none.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+from training.tracking.artifacts import MODEL_FILE as MODEL_FILE, SAMPLE_FILE as SAMPLE_FILE, TASK_FILE as TASK_FILE
+from training.tracking.journal import JournalInUse as JournalInUse
+from training.tracking.reading import (
+    RunNotFound as RunNotFound,
+    StoredRun as StoredRun,
+    charts_url as charts_url,
+    compare_url as compare_url,
+    find as find,
+    load as load,
+    runs as runs,
+)
+from training.tracking.recorder import Recorder as Recorder
+from training.tracking.recording import record as record
+from training.tracking.store import (
+    StoreUnavailable as StoreUnavailable,
+    reap as reap,
+    shown_uri as shown_uri,
+    tracking_uri as tracking_uri,
+)
+
+# The store's set-up logs every migration of an empty database, and every error with a traceback beside the exception
+# that it raises; a person learns nothing from either.
+for _name, _level in (("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL"), ("urllib3", "ERROR")):
+    logging.getLogger(_name).setLevel(_level)

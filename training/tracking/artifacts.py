@@ -1,0 +1,104 @@
+"""The files that a run leaves: the model, what an export needs to know, pictures and tables."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training import pictures
+from training.loop import Data, Result
+from training.sampling import sample
+from training.tasks import Scores, main_metric
+from training.tracking.model_folder import MODEL_FOLDER, write_model
+from zoo.diagnostics import Health
+
+MODEL_FILE = f"{MODEL_FOLDER}/model.keras"
+TASK_FILE = "task.json"
+SAMPLE_FILE = "sample.txt"
+
+# Classes from which on a confusion matrix has too many cells to be read.
+_MANY = 30
+
+
+def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, health: Health | None) -> None:
+    """Write all of them to `folder`, which becomes the run's artifacts as it is."""
+    write_model(folder / MODEL_FOLDER, result.model, run_id)
+    spec = data.spec
+    task = {
+        "dataset": spec.name,
+        "kind": spec.task,
+        "classes": spec.classes,
+        "channels": spec.channels,
+        "outputs": spec.outputs,
+        "horizon": spec.horizon,
+        "vocabulary": data.train.vocabulary,
+    }
+    (folder / TASK_FILE).write_text(json.dumps(task, indent=2) + "\n")
+    if result.history:
+        figure = pictures.learning_curves(result.history, result.best_epoch, main_metric(spec.task))
+        figure.savefig(folder / "learning_curves.png")
+    if health is not None:
+        _write_health(folder, health)
+    if result.test is not None:
+        _write_test(folder, result.test, data)
+    if spec.task == "language_model" and result.outcome == "finished":
+        vocabulary = data.train.vocabulary or ()
+        (folder / SAMPLE_FILE).write_text(sample(result.model, vocabulary, characters=500, seed=0) + "\n")
+
+
+def _write_health(folder: Path, health: Health) -> None:
+    (folder / "health.txt").write_text(f"{health}\n")
+    flows = [(checkup.epoch, checkup.flow) for checkup in health.history if checkup.flow is not None]
+    if flows:
+        epochs, reports = zip(*flows, strict=True)
+        figure = pictures.gradient_history(epochs, reports[0].layers, np.stack([report.norms for report in reports]))
+        figure.savefig(folder / "gradient_flow.png")
+
+
+def _write_test(folder: Path, scores: Scores, data: Data) -> None:
+    spec = data.spec
+    if scores.confusion is not None:
+        if len(spec.classes) <= _MANY:
+            figure = pictures.confusion_matrix(scores.confusion, spec.classes, "test split")
+            figure.savefig(folder / "confusion_matrix.png")
+        else:
+            pictures.per_class(scores.confusion, spec.classes, "test split").savefig(folder / "per_class.png")
+        rows = [[name, *map(int, counts)] for name, counts in zip(spec.classes, scores.confusion, strict=True)]
+        _write_csv(folder / "confusion_matrix.csv", [["truth \\ answer", *spec.classes], *rows])
+        _write_csv(folder / "per_class.csv", per_class(scores.confusion, spec.classes))
+    if scores.truth is not None and scores.predictions is not None:
+        draw = pictures.forecasts if spec.task == "forecasting" else pictures.predictions
+        draw(scores.truth, scores.predictions, spec.outputs, "test split").savefig(folder / "predictions.png")
+
+
+def per_class(counts: Any, classes: Any) -> list[list[Any]]:
+    """A header and a row a class: how many there are, precision, recall, F1; empty where nothing was to be divided.
+
+    Example:
+    >>> per_class(np.array([[3, 1], [0, 0]]), ["up", "down"])[1:]
+    [['up', 4, 1.0, 0.75, 0.857143], ['down', 0, 0.0, '', 0.0]]
+    """
+    rows: list[list[Any]] = [["class", "examples", "precision", "recall", "f1"]]
+    right, said, there = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    for index, name in enumerate(classes):
+        rows.append(
+            [
+                name,
+                int(there[index]),
+                _share(right[index], said[index]),
+                _share(right[index], there[index]),
+                _share(2 * right[index], said[index] + there[index]),
+            ]
+        )
+    return rows
+
+
+def _share(part: int, whole: int) -> float | str:
+    return round(float(part / whole), 6) if whole else ""
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)

@@ -1,0 +1,91 @@
+"""What `zoo.diagnostics.Health` sees while a run trains, under the names by which it is tracked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.config import Config
+from training.loop import Data
+from training.pipeline import Batches, Windows
+from zoo.diagnostics import Health
+from zoo.diagnostics.health import Checkup
+from zoo.diagnostics.walk import leaf_layers
+from zoo.models import fixed_steps
+
+# Rows that the gates are watched on, and, of running text, steps.
+_ROWS, _STEPS = 16, 100
+
+# What looking may cost, of the training time or in seconds, whichever is more: about half of what tracking may.
+_SHARE, _FREE = 0.015, 0.4
+
+# What of a diverged run's findings tells most about why it died.
+_TELLING = ("first non-finite value", "cell state", "gradient", "weights")
+
+
+def watch(config: Config, data: Data, model: keras.Model) -> Health:
+    """A `Health` that looks at validation rows of the run, with the gradient flow where the model has one."""
+    inputs, *targets = _probe(config, data, model)
+    recurrent = any(isinstance(layer, keras.layers.RNN) for layer in leaf_layers(model).values())
+    # Weights of labels, 0 where a step has none, are nothing that the gradient flow knows of.
+    told = targets[0] if recurrent and len(targets) == 1 else None
+    return Health(inputs, told, share=_SHARE, free=_FREE)
+
+
+def _probe(config: Config, data: Data, model: keras.Model) -> Any:
+    section, validation = config.dataset, data.validation
+    if data.spec.task == "language_model":
+        return Windows(validation, section.batch_size, section.window or _STEPS)[0]
+    rows = np.unique(np.linspace(0, len(validation) - 1, _ROWS).astype(int))
+    longest = min((limit for limit in (section.max_length, fixed_steps(model)) if limit), default=None)
+    return Batches(validation.subset(rows), _ROWS, buckets=1, shuffle=False, max_length=longest)[0]
+
+
+def engines(model: keras.Model) -> str | None:
+    """Which engine runs each LSTM, said once where it is the same of all; `None` where no layer has a choice.
+
+    Example:
+    >>> from zoo.models import SequenceTask, build
+    >>> engines(build("lstm", SequenceTask(channels=1, classes=2), layers=2, engine="reference"))
+    'reference'
+    """
+    chosen = {
+        path: layer.resolved_engine for path, layer in leaf_layers(model).items() if hasattr(layer, "resolved_engine")
+    }
+    if len(set(chosen.values())) <= 1:
+        return next(iter(chosen.values()), None)
+    return ", ".join(f"{path}: {engine}" for path, engine in chosen.items())
+
+
+def figures(checkup: Checkup) -> dict[str, float]:
+    """The figures of an examination, layer by layer, as metrics; what could not be measured is left out."""
+    found: dict[str, float] = {}
+    for layer in checkup.gates.layers:
+        found |= {f"{layer.layer}/{name}": value for name, value in _of_layer(layer).items()}
+    if checkup.flow is not None:
+        for name, ratio in zip(checkup.flow.layers, checkup.flow.ratios, strict=True):
+            found[f"{name}/gradient_first_over_last"] = ratio
+    # MLflow's page of charts goes by the alphabet, and these are many: they come behind train/ and validation/.
+    return {f"within/{name}": value for name, value in found.items() if not np.isnan(value)}
+
+
+def _of_layer(layer: Any) -> Mapping[str, float]:
+    gates = {
+        f"{gate.gate}_{side}": share
+        for gate in layer.gates
+        for side, share in (("open", gate.open), ("closed", gate.closed))
+        if share is not None
+    }
+    return gates | {
+        "dead_candidate": len(layer.dead_candidate) / layer.units,
+        "dead_hidden": len(layer.dead_hidden) / layer.units,
+        "cell_peak": layer.cell_peak[0],
+        "cell_growth": layer.growth,
+    }
+
+
+def cause(health: Health) -> str | None:
+    """Why a run died, as far as the examinations saw it: one sentence, or `None`."""
+    found = [(finding.subject, str(finding)) for finding in health.findings]
+    return next((sentence for end in _TELLING for subject, sentence in found if subject.endswith(end)), None)

@@ -1,0 +1,141 @@
+"""How the verbs find runs again."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import keras
+import mlflow
+
+from training.tracking.artifacts import MODEL_FILE, TASK_FILE
+from training.tracking.store import answering, open_store, shown_uri
+
+
+class RunNotFound(LookupError):
+    """No run, or more than one, answers to what was given."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run as the store has it.
+
+    Attributes:
+        run_id: MLflow's id.
+        name: MLflow's name for it.
+        status: "RUNNING", "FINISHED", "FAILED" or "KILLED".
+        started: When it began, seconds since 1970.
+        params: The configuration, flat, as text.
+        metrics: The last value of every metric.
+        tags: Tags, MLflow's own included.
+        artifacts: Where its files are.
+        experiment_id: MLflow's id of the experiment that it belongs to.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    started: float
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    artifacts: str
+    experiment_id: str
+
+
+def _stored(run: Any) -> StoredRun:
+    info, data = run.info, run.data
+    return StoredRun(
+        run_id=info.run_id,
+        name=info.run_name,
+        status=info.status,
+        started=info.start_time / 1000,
+        params=data.params,
+        metrics=data.metrics,
+        tags=data.tags,
+        artifacts=info.artifact_uri,
+        experiment_id=str(info.experiment_id),
+    )
+
+
+def runs(experiment: str | None = None) -> list[StoredRun]:
+    """Every run, newest first, of one experiment or of all.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    client = open_store()
+    found: list[StoredRun] = []
+    with answering():
+        ids = [e.experiment_id for e in client.search_experiments() if experiment in (None, e.name)]
+        token = None
+        while ids:
+            page = client.search_runs(ids, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token)
+            found += [_stored(run) for run in page]
+            token = page.token
+            if not token:
+                break
+    return found
+
+
+def find(beginning: str, among: Sequence[StoredRun] | None = None) -> StoredRun:
+    """The run whose id begins with `beginning`.
+
+    Raises:
+        RunNotFound: None does, or more than one.
+    """
+    stored = runs() if among is None else among
+    hits = [run for run in stored if beginning and run.run_id.startswith(beginning)]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise RunNotFound(f"run {beginning!r} is ambiguous: {', '.join(hit.run_id[:12] for hit in hits[:8])}")
+    latest = ", ".join(f"{run.run_id[:8]} ({run.name})" for run in stored[:3]) or "none yet: zoo train makes one"
+    raise RunNotFound(f"no run begins with {beginning!r} in {shown_uri()}; the latest are {latest}")
+
+
+def load(run: StoredRun) -> tuple[keras.Model, dict[str, Any]]:
+    """The trained model of `run` and its task: dataset, kind, classes, channels, outputs, horizon, vocabulary.
+
+    Raises:
+        RunNotFound: The run has no model, because it was killed or its artifacts were moved.
+    """
+    client = open_store()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model = client.download_artifacts(run.run_id, MODEL_FILE, folder)
+            task = client.download_artifacts(run.run_id, TASK_FILE, folder)
+        except (mlflow.MlflowException, OSError) as error:
+            raise RunNotFound(
+                f"run {run.run_id[:8]} ({run.status}) has no {MODEL_FILE} under {run.artifacts}: {error}"
+            ) from error
+        return keras.models.load_model(model), json.loads(Path(task).read_text())
+
+
+# === Pages of the MLflow UI ===
+
+LOCAL_UI = "http://127.0.0.1:5000"
+
+
+def compare_url(stored: Sequence[StoredRun], base: str = LOCAL_UI) -> str:
+    """The page that compares these runs.
+
+    Example:
+    >>> run = StoredRun("3f2a", "lstm", "FINISHED", 0.0, {}, {}, {}, "", "1")
+    >>> compare_url([run])
+    'http://127.0.0.1:5000/#/compare-runs?runs=%5B%223f2a%22%5D&experiments=%5B%221%22%5D'
+    """
+    experiments = sorted({run.experiment_id for run in stored})
+    ids = quote(json.dumps([run.run_id for run in stored], separators=(",", ":")))
+    return f"{base}/#/compare-runs?runs={ids}&experiments={quote(json.dumps(experiments, separators=(',', ':')))}"
+
+
+def charts_url(experiment_id: str, study: str | None = None, base: str = LOCAL_UI) -> str:
+    """The page with the charts of an experiment, of the runs of one study or of all."""
+    search = f"&searchFilter={quote(f'tags.study = {chr(34)}{study}{chr(34)}')}" if study else ""
+    return f"{base}/#/experiments/{experiment_id}/runs?compareRunsMode=CHART{search}"
