@@ -42,15 +42,20 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     zoo train --data measurements.csv model.units=32
     zoo train --resume 3f2a                               a run by the beginning of its id
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
-    import_keras()
+    import_keras(find_devices=False)
     from rich.console import Console
 
+    from training import distribution
     from training.config import load
+
+    distribution.join()
 
     console = Console(stderr=True)
     if resume is not None:
         if path or data or overrides:
             raise click.UsageError("--resume goes on with the run's own configuration: give it alone")
+        if distribution.several_hosts():
+            raise click.UsageError("--resume goes on with a run of one host: checkpoints lie on the first one only")
         resume, config = _stopped_run(resume)
     else:
         config = load(path, [*overrides, *([f"dataset.path={json.dumps(data)}"] if data else [])])
@@ -58,6 +63,8 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
             _show_own_data(config, console)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as with Ctrl-C
     run_id, result = train_one(config, console, resume)
+    if not distribution.is_first():
+        return  # the first host says what came of it
     if as_json:
         click.echo(json.dumps(_summary(run_id, result)))
     elif result.validation and result.test:
@@ -106,18 +113,20 @@ def train_one(
         callbacks: Further Keras callbacks.
 
     Returns:
-        The run's id and its result.
+        The run's id and its result. On a host that is not the first of several nothing is recorded, and the id is "".
 
     Raises:
         CannotResume: The run to go on with was not of this configuration and data, or is being trained elsewhere.
     """
-    from training import checkpoints, tracking
+    from training import checkpoints, distribution, tracking
     from training.loop import load_data, run
     from training.progress import ProgressBar
     from training.threads import use_threads
 
     use_threads(config.train.threads)
     data = load_data(config)
+    if not distribution.is_first():
+        return "", run(config, data=data)
     description = {
         "config": config.model_dump(mode="json"),
         "data": {part: getattr(data, part).digest() for part in ("train", "validation")},

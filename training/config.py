@@ -14,6 +14,7 @@ training.config.ConfigError: unknown config key 'model.unit'; did you mean 'mode
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from training import datasets
 from training.optimization import precision
 from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from training.tasks import NUMBERS, model_task
+from training.threads import ThreadsFixed, use_threads
 from zoo.models import MODELS, build
+from zoo.quiet import import_keras
 from zoo.suggest import unknown
 
 NAMED_CONFIGS = Path(__file__).parent / "configs"
@@ -124,6 +127,9 @@ def validate(values: Mapping[str, Any]) -> Config:
             f"config key 'train.label_smoothing' spreads labels over classes; a {spec.task} has none: leave it at 0; "
             f"received {config.train.label_smoothing!r} for {spec.name}"
         )
+    with suppress(ThreadsFixed):  # who trains asks again, and is told
+        use_threads(config.train.threads)  # before anything is computed, as the trial build does
+    import_keras()
     try:
         # A trial build: what a layer would refuse is refused here, before any data is read.
         with precision(config.train.precision):

@@ -33,8 +33,8 @@ def join() -> None:
 
     Each process of the run is started with the variables that Keras reads: `KERAS_DISTRIBUTION_JOB_ADDRESSES`
     (`host:port` of process 0), `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. To be called
-    before the first array or layer is made: JAX cannot be told later. JAX waits five minutes for the others; if one does
-    not come, or the port is taken, it ends the process itself, with a message of its own and no exception.
+    before the first array or layer is made: JAX cannot be told later. JAX waits five minutes for the others. If one
+    does not come, or the port is taken, it ends the process itself, with a message of its own and no exception.
 
     Raises:
         CannotDistribute: A variable is missing or not understood, or the backend is not JAX.
@@ -53,14 +53,22 @@ def join() -> None:
         )
     try:
         keras.distribution.initialize()
-    except (ValueError, TypeError) as error:
+    except (ValueError, IndexError) as error:  # not a number, a number too large, an address without port
         received = ", ".join(f"{name}={os.environ[name]!r}" for name in _HOSTS)
-        raise CannotDistribute(f"{received} are not understood: {error}") from None
+        raise CannotDistribute(
+            f"received {received}, expected host:port of process 0, how many processes there are, and which this one "
+            f"is, from 0: {error}"
+        ) from None
 
 
 def is_first() -> bool:
     """Whether this process is the one that records the run: the only one, or process 0 of several."""
     return os.environ.get(_HOSTS[2], "0") == "0"
+
+
+def several_hosts() -> bool:
+    """Whether the environment names other processes that this one trains with."""
+    return bool(os.environ.get(_HOSTS[0]))
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,9 @@ class Devices:
         return Share(batches, self, evaluation) if self.spread else batches
 
 
+ONE = Devices()
+
+
 def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = False) -> Devices:
     """Choose the devices for a run.
 
@@ -129,9 +140,9 @@ def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = Fals
     """
     backend = keras.backend.backend()
     if name is None:
-        if os.environ.get(_HOSTS[0]):
+        if several_hosts():
             raise CannotDistribute(f"{_HOSTS[0]} names several processes: set train.distribution=data, or unset it")
-        return Devices()
+        return ONE
     if backend not in ("tensorflow", "jax"):
         raise CannotDistribute(f"train.distribution={name} works on TensorFlow and JAX, and the backend is {backend}")
     if backend == "tensorflow" and jit_compile:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import augmentation
+from training import augmentation, distribution
 from training.checkpoints import Checkpoint, Checkpoints, put_back, remember
 from training.config import Config, find_dataset
 from training.datasets import Dataset, Examples, Spec
@@ -18,8 +18,8 @@ from training.pipeline import Batches, Windows, class_weights, train_validation_
 from training.tasks import Scores, compile_arguments, guessing, model_task, score
 from zoo.models import SequenceTask, build, fixed_steps
 
-# A training loss this many times that of guessing means that the run has exploded, long before it overflows.
-EXPLODED = 100.0
+# Times the loss of guessing. A run seldom comes back from the first by the end of an epoch, and never from the second.
+_EXPLODED, _BEYOND_RETURN = 1e2, 1e6
 
 # Steps over which the gradients of a language model go back, where the configuration does not say.
 _WINDOW = 100
@@ -72,34 +72,38 @@ class Data:
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Stop at the first loss that is not finite, or that exceeds `EXPLODED` times that of guessing.
+    """Stop a run that has exploded.
+
+    That is: the training loss is not finite, or a million times that of guessing, after any batch; or the validation
+    loss is not finite, or a hundred times that of guessing, at the end of an epoch. A spike from which training comes
+    back within the epoch is neither.
 
     Args:
         guessing: The loss of a model that knows nothing.
+        clipped: Whether gradients are clipped, which then is no advice.
     """
 
-    def __init__(self, guessing: float) -> None:
+    def __init__(self, guessing: float, clipped: bool = False) -> None:
         super().__init__()
-        self.limit = EXPLODED * guessing
         self.reason: str | None = None
-        self._epoch = 0
+        self._guessing, self._clipped, self._epoch = guessing, clipped, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._check("training loss", (logs or {}).get("loss", 0.0))
+        self._check("training loss", (logs or {}).get("loss", 0.0), _BEYOND_RETURN)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._check("validation loss", (logs or {}).get("val_loss", 0.0))
+        self._check("validation loss", (logs or {}).get("val_loss", 0.0), _EXPLODED)
 
-    def _check(self, what: str, loss: float) -> None:
-        if self.reason is None and not abs(loss) <= self.limit:  # written so that NaN is caught too
+    def _check(self, what: str, loss: float, times: float) -> None:
+        if self.reason is None and not abs(loss) <= times * self._guessing:  # written so that NaN is caught too
+            clip = "" if self._clipped else "optimizer.clipnorm=1, "
             self.reason = (
-                f"diverged: {what} reached {loss:.4g} in epoch {self._epoch + 1} "
-                f"(guessing costs {self.limit / EXPLODED:.2f}). Try optimizer.clipnorm=1, a smaller "
-                "optimizer.learning_rate, or a bounded activation such as relu6 or hard_tanh: an unbounded one lets "
-                "the cell state grow in the forward pass, which clipping gradients cannot cure"
+                f"diverged: {what} reached {loss:.4g} in epoch {self._epoch + 1} (guessing costs {self._guessing:.2f}). "
+                f"Try {clip}a smaller optimizer.learning_rate, or a bounded activation such as relu6 or hard_tanh: an "
+                "unbounded one lets the cell state grow in the forward pass, which clipping gradients cannot cure"
             )
             self.model.stop_training = True
 
@@ -191,16 +195,22 @@ def build_model(config: Config, task: SequenceTask) -> keras.Model:
     """Build and compile the model for `task`."""
     with precision(config.train.precision):
         model = build(config.model.name, task, **config.model_arguments())
-    _compile(model, config, task, steps_per_epoch=1)
+    _compile(model, config, task)
     return model
 
 
-def _compile(model: keras.Model, config: Config, task: SequenceTask, steps_per_epoch: int) -> None:
+def _compile(
+    model: keras.Model,
+    config: Config,
+    task: SequenceTask,
+    steps_per_epoch: int = 1,
+    devices: distribution.Devices = distribution.ONE,
+) -> None:
     model.compile(
-        optimizer=make_optimizer(config.optimizer, config.train, steps_per_epoch),
+        optimizer=devices.optimizer(make_optimizer(config.optimizer, config.train, steps_per_epoch)),
         # JAX without compilation runs operation by operation, which no one wants.
         jit_compile=config.train.jit_compile or keras.backend.backend() == "jax",
-        **compile_arguments(task, config.train.label_smoothing),
+        **devices.compile_arguments(compile_arguments(task, config.train.label_smoothing)),
     )
 
 
@@ -227,48 +237,25 @@ def run(
     data = data or load_data(config)
     # After the data: reading it may draw random numbers, the first time only.
     keras.utils.set_random_seed(config.seed)
-    section = config.dataset
     task = model_task(data.spec, data.train, config.model.embedding)
-    language = task.kind == "language_model"
-    model = build_model(config, replace(task, stateful_batch=section.batch_size) if language else task)
-    # The model's own fixed time axis crops just as a maximum length does, so both are reported as one.
-    longest = min((limit for limit in (section.max_length, fixed_steps(model)) if limit), default=None)
-
-    def in_order(examples: Examples) -> Batches | Windows:
-        if language:
-            return Windows(examples, section.batch_size, section.window or _WINDOW)
-        return Batches(examples, section.batch_size, seed=0, shuffle=False, max_length=longest)
-
-    train = in_order(data.train) if language else _training_batches(config, data, task, longest)
-    _compile(model, config, task, steps_per_epoch=len(train))
-    divergence = StopOnDivergence(guessing(task))
+    language, size = task.kind == "language_model", config.dataset.batch_size
+    trained_as = replace(task, stateful_batch=size) if language else task
+    clipped = config.optimizer.clipnorm is not None or config.optimizer.clipvalue is not None
+    divergence = StopOnDivergence(guessing(task), clipped)
     course = Course(config.train.patience, divergence, checkpoints)
-    course.go_on(model)
-    if not course.ended:
-        train.epoch = len(course.history)
-        fed, steps = feed(train)
-        validation, validation_steps = feed(in_order(data.validation), same_order=True)
-        model.fit(
-            fed,
-            steps_per_epoch=steps,
-            validation_data=validation,
-            validation_steps=validation_steps,
-            initial_epoch=len(course.history),
-            epochs=config.train.epochs,
-            callbacks=[FollowEpoch(train), BeginAnew(), divergence, *callbacks, course],
-            shuffle=False,  # the batches come in an order of their own
-            verbose=0,
-        )
-    seconds = course.seconds
-    course.choose_best(model)
-    history = course.history
-    # Of running text, the windows of all streams are what goes through the model.
-    sequences = len(train) * section.batch_size if language else len(data.train)
+    devices = distribution.start(config.train.distribution, task.kind, size, config.train.jit_compile)
+    with devices.scope():
+        model, batches = _train(config, data, trained_as, devices, course, [divergence, *callbacks])
+    seconds, history = course.seconds, course.history
+    if devices.spread:
+        model = _for_use(config, trained_as, model)
     scored = divergence.reason is None
 
     def scores(examples: Examples) -> Scores:
-        return evaluate(model, task, in_order(examples))
+        return evaluate(model, task, _in_order(config, task, examples, _longest(config, model)))
 
+    # Of running text, the windows of all streams are what goes through the model.
+    sequences = len(batches) * size if language else len(data.train)
     return Result(
         outcome="finished" if scored else "diverged",
         reason=divergence.reason,
@@ -277,11 +264,45 @@ def run(
         best_epoch=course.best_epoch if scored else None,
         seconds=seconds,
         sequences_per_second=sequences * len(history) / seconds,
-        cropped_share=train.cropped_share,
-        padding_share=train.padding_share,
+        cropped_share=batches.cropped_share,
+        padding_share=batches.padding_share,
         validation=scores(data.validation) if scored else None,
-        test=scores(data.dataset.load("test", section.cache == "memory")) if scored else None,
+        test=scores(data.dataset.load("test", config.dataset.cache == "memory")) if scored else None,
     )
+
+
+def _train(
+    config: Config,
+    data: Data,
+    task: SequenceTask,
+    devices: distribution.Devices,
+    course: Course,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[keras.Model, Batches | Windows]:
+    """The model with the weights of its best epoch, and what it was trained on."""
+    model = build_model(config, task)
+    longest = _longest(config, model)
+    batches = _training_batches(config, data, task, longest)
+    _compile(model, config, task, len(batches), devices)
+    course.go_on(model)
+    if not course.ended:
+        batches.epoch = len(course.history)
+        fed, steps = feed(devices.share(batches))
+        in_order = devices.share(_in_order(config, task, data.validation, longest), evaluation=True)
+        validation, validation_steps = feed(in_order, same_order=True)
+        model.fit(
+            fed,
+            steps_per_epoch=steps,
+            validation_data=validation,
+            validation_steps=validation_steps,
+            initial_epoch=len(course.history),
+            epochs=config.train.epochs,
+            callbacks=[FollowEpoch(batches), BeginAnew(), *callbacks, course],
+            shuffle=False,  # the batches come in an order of their own
+            verbose=0,
+        )
+    course.choose_best(model)
+    return model, batches
 
 
 def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows) -> Scores:
@@ -302,8 +323,15 @@ def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows)
     return score(task, answers())
 
 
-def _training_batches(config: Config, data: Data, task: SequenceTask, longest: int | None) -> Batches:
+def _longest(config: Config, model: keras.Model) -> int | None:
+    """Where sequences are cropped: by a maximum length, or by the model's own fixed time axis, reported as one."""
+    return min((limit for limit in (config.dataset.max_length, fixed_steps(model)) if limit), default=None)
+
+
+def _training_batches(config: Config, data: Data, task: SequenceTask, longest: int | None) -> Batches | Windows:
     section = config.dataset
+    if task.kind == "language_model":
+        return _in_order(config, task, data.train, longest)
     return Batches(
         data.train,
         section.batch_size,
@@ -315,10 +343,17 @@ def _training_batches(config: Config, data: Data, task: SequenceTask, longest: i
     )
 
 
+def _in_order(config: Config, task: SequenceTask, examples: Examples, longest: int | None) -> Batches | Windows:
+    section = config.dataset
+    if task.kind == "language_model":
+        return Windows(examples, section.batch_size, section.window or _WINDOW)
+    return Batches(examples, section.batch_size, seed=0, shuffle=False, max_length=longest)
+
+
 def _for_use(config: Config, task: SequenceTask, trained: keras.Model) -> keras.Model:
     """The same model for sequences that begin anew, of any batch: trained states stay behind."""
     model = build_model(config, task)
-    values = {variable.path: variable for variable in trained.variables}
+    values = {variable.path: variable.numpy() for variable in trained.variables}
     for variable in model.trainable_variables:
         variable.assign(values[variable.path])
     for variable in model.non_trainable_variables:

@@ -105,6 +105,7 @@ class TrainSection(Section):
         precision: What layers compute in: "float32", or 16 bits with weights kept in float32.
         label_smoothing: Share of every label spread over all classes, in the loss only; not for numbers.
         threads: Threads that the run may use; `None` leaves everything to the machine.
+        distribution: "data" trains on all devices of the host, or of several hosts; `None` on one.
     """
 
     epochs: int = Field(default=100, ge=1)
@@ -113,6 +114,7 @@ class TrainSection(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     threads: int | None = Field(default=None, ge=1)
+    distribution: Literal["data"] | None = None
 
 
 def _check_activation(value: str | None) -> str | None:

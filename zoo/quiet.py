@@ -30,9 +30,15 @@ def hold_back_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def import_keras() -> None:
-    """Import Keras and its backend, and let the backend find its devices, in silence."""
+def import_keras(find_devices: bool = True) -> None:
+    """Import Keras and its backend, and let the backend find its devices, in silence.
+
+    Args:
+        find_devices: False where the number of threads is to be set yet: when TensorFlow has found its devices, that
+            cannot be changed any more.
+    """
     with hold_back_stderr():
         import keras
 
-        keras.distribution.list_devices()
+        if find_devices:
+            keras.distribution.list_devices()

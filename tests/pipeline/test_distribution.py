@@ -80,7 +80,7 @@ def program(backend: str, **environment: str) -> "subprocess.Popen[str]":
 
 
 def results(process: "subprocess.Popen[str]") -> list[dict[str, object]]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 

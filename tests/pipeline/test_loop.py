@@ -59,10 +59,25 @@ def test_divergence_is_an_outcome_that_says_what_to_try(cause):
     callbacks = [poison] if cause == "nan" else []
     result = loop.run(quick() if callbacks else config, callbacks=callbacks)
     assert result.outcome == "diverged"
-    assert "optimizer.clipnorm" in result.reason
+    assert ("optimizer.clipnorm" in result.reason) == (cause == "exploding")  # the other run clips already
     assert ("nan" in result.reason) == (cause == "nan")
     assert (result.validation, result.test, result.best_epoch) == (None, None, None)
     assert len(result.history) == 1
+
+
+def test_a_spike_is_no_divergence():
+    judge = loop.StopOnDivergence(guessing=2.0)
+    judge.set_model(keras.Sequential())
+    judge.on_train_batch_end(0, {"loss": 1e6})
+    judge.on_epoch_end(0, {"val_loss": 199.0})
+    assert judge.reason is None
+    judge.on_epoch_end(1, {"val_loss": 201.0})
+    assert "validation loss reached 201" in judge.reason
+    assert judge.model.stop_training
+    other = loop.StopOnDivergence(guessing=2.0)
+    other.set_model(keras.Sequential())
+    other.on_train_batch_end(0, {"loss": 2.1e6})
+    assert "training loss reached 2.1e+06" in other.reason
 
 
 def model_of(callback):

@@ -51,15 +51,16 @@ class Outcome:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """The `zoo` command at work in `folder`, in a process group of its own."""
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(
-        [ZOO, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=(folder / "stderr.log").open("a"),
-        text=True,
-        start_new_session=True,
-    )
+    with (folder / "stderr.log").open("a") as errors:
+        return subprocess.Popen(
+            [ZOO, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
 
 
 def finished(process: subprocess.Popen[str], folder: Path) -> Any:

@@ -1,7 +1,6 @@
 """A study as a person asks for it: a Python file, or what varies on a command line."""
 
 import itertools
-import re
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,13 +35,25 @@ def read_study(path: str) -> Study:
 
 
 def alternatives(text: str) -> list[str]:
-    """What a comma separates, outside of brackets.
+    """What a comma separates, outside of brackets and quotes.
 
     Example:
     >>> alternatives("tanh,leaky_relu(0.1),rrelu(0.1, 0.3)"), alternatives('["jitter(0.05)", "scale(0.1)"]')
     (['tanh', 'leaky_relu(0.1)', 'rrelu(0.1, 0.3)'], ['["jitter(0.05)", "scale(0.1)"]'])
     """
-    return [part.strip() for part in re.split(r",(?![^(\[{]*[)\]}])", text)]
+    parts, depth, quote = [""], 0, ""
+    for symbol in text:
+        if quote:
+            quote = "" if symbol == quote else quote
+        elif symbol in "\"'":
+            quote = symbol
+        else:
+            depth += (symbol in "([{") - (symbol in ")]}")
+        if symbol == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += symbol
+    return [part.strip() for part in parts]
 
 
 def grid(

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import keras
@@ -94,7 +95,7 @@ def failed(job: Job, run_id: str, reason: str) -> Row:
         machine=f"{origin.pop('machine')}, {os.cpu_count()} cores",
         threads=job.threads,
         config=config.flat(),
-        environment=origin,
+        environment=origin | {"ended": datetime.now(UTC).isoformat(timespec="seconds")},
         guessing=_guessing(config),
     )
 

@@ -145,7 +145,8 @@ class StudyFolder:
         if not rows:
             raise StudyNotFound(f"no run of {self.path} has ended, so there is nothing to report on")
         write_csv(rows, self.path / "results.csv")
-        write_report(rows, self.path, plan["study"], plan["baseline"], plan["command"])
+        planned = len(plan["cells"]) * len(plan["seeds"])
+        write_report(rows, self.path, plan["study"], plan["baseline"], plan["command"], planned=planned)
         return self.path / "report.html"
 
 

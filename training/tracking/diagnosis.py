@@ -20,8 +20,9 @@ _ROWS, _STEPS = 16, 100
 # What looking may cost, of the training time or in seconds, whichever is more: about half of what tracking may.
 _SHARE, _FREE = 0.015, 0.4
 
-# What of a diverged run's findings tells most about why it died.
-_TELLING = ("first non-finite value", "cell state", "gradient", "weights")
+# What of a diverged run's findings tells why it died, the most telling first. Gates that are stuck and gradients that
+# vanish are what an explosion leaves behind.
+_TELLING = ("first non-finite value", "cell state", "is exploding", "weights")
 
 
 def watch(config: Config, data: Data, model: keras.Model) -> Health:
@@ -87,5 +88,5 @@ def _of_layer(layer: Any) -> Mapping[str, float]:
 
 def cause(health: Health) -> str | None:
     """Why a run died, as far as the examinations saw it: one sentence, or `None`."""
-    found = [(finding.subject, str(finding)) for finding in health.findings]
-    return next((sentence for end in _TELLING for subject, sentence in found if subject.endswith(end)), None)
+    found = [(f"{finding.subject}: {finding.advice}", str(finding)) for finding in health.findings]
+    return next((sentence for sign in _TELLING for about, sentence in found if sign in about), None)

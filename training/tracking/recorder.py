@@ -14,6 +14,7 @@ from training import environment
 from training.checkpoints import folder_of
 from training.config import Config
 from training.datasets import Examples
+from training.distribution import several_hosts
 from training.loop import Data, Result, metric_names
 from training.optimization import take_gradient_norm
 from training.tasks import Scores
@@ -68,6 +69,8 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.tags({"engine": engines(self.model)})
+        if several_hosts():
+            return  # what one of them computes by itself, the others wait for
         with self._looking():
             self.health = watch(self._config, self._data, self.model)
             self.health.set_model(self.model)
@@ -85,7 +88,8 @@ class Recorder(keras.callbacks.Callback):
             self._largest_norm = f"the norm of the gradient was up to {norms['max']:.3g} in epoch {epoch + 1}"
             seen = {"train/gradient_norm": norms["mean"], "train/gradient_norm_max": norms["max"]}
             if self.health is not None:
-                self.health.on_epoch_end(epoch)
+                # Whoever stops a run before the callbacks have heard of its epoch has seen it die.
+                self.health.look() if self.model.stop_training else self.health.on_epoch_end(epoch)
                 fresh, self._looks = self.health.history[self._looks :], len(self.health.history)
                 seen |= figures(fresh[-1]) if fresh else {}
         # The MLflow UI shows first what comes first.
@@ -119,12 +123,13 @@ class Recorder(keras.callbacks.Callback):
         """Log the outcome: final metrics, tables, pictures, the model, and what an export needs to know.
 
         Returns:
-            The result; where it diverged its reason now ends with what the diagnostics saw go wrong, or, where they saw
-            nothing, with the norm of the gradient.
+            The result; where it diverged its reason now ends with what the diagnostics saw go wrong, if they saw
+            anything, and with the norm of the gradient.
         """
         if result.outcome == "diverged":
-            died_of = (cause(self.health) if self.health else None) or self._largest_norm
-            result = replace(result, reason="; ".join(part for part in (result.reason, died_of) if part))
+            died_of = cause(self.health) if self.health else None
+            parts = (result.reason, died_of, self._largest_norm)
+            result = replace(result, reason="; ".join(part for part in parts if part))
         self.outcome = result.outcome
         self.tags({"outcome": result.outcome, "reason": result.reason})
         self.metrics(_final_metrics(result))

@@ -17,6 +17,9 @@ RUN = 2.0  # a first look takes about twice as long as it has taken when the las
 FLOW = 3.0  # the first gradient flow takes about three times as long as the first look without it
 
 
+_ONE_LOOK = 60.0  # seconds: more than any takes
+
+
 class _TooDear(Exception):
     """A first look would cost more than is allowed."""
 
@@ -75,8 +78,8 @@ class Health(keras.callbacks.Callback):
             in which there is time for it.
         every: Look at the end of every so many epochs and before the first batch, whatever it costs, and measure the
             gradient flow each time; `None` keeps to the cost above.
-        share: Share of the training time that looking may cost, in place of 3 %.
-        free: Seconds that it may cost in any case, in place of 1.
+        share: Share of the training time that looking may cost; 0.03 where `None`.
+        free: Seconds that it may cost in any case; 1 where `None`.
 
     Attributes:
         history: One `Checkup` a look.
@@ -98,13 +101,20 @@ class Health(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, inputs: Any, targets: Any = None, *, every: int | None = None, share: float = SHARE, free: float = FREE
+        self,
+        inputs: Any,
+        targets: Any = None,
+        *,
+        every: int | None = None,
+        share: float | None = None,
+        free: float | None = None,
     ) -> None:
         super().__init__()
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(f"`every` must be a positive number of epochs, or None to let cost decide; got {every!r}")
         self.inputs, self.targets, self.every = inputs, targets, every
-        self._share, self._free = share, free
+        self._share = SHARE if share is None else share
+        self._free = FREE if free is None else free
         self.history: list[Checkup] = []
         self.seconds = 0.0
         self._started = 0.0
@@ -130,6 +140,11 @@ class Health(keras.callbacks.Callback):
         self._epoch += 1
         if self._epoch % self.every == 0 if self.every else self._affordable():
             self._look()
+
+    def look(self) -> None:
+        """Look now, whatever it costs: at a model that has just died, for instance."""
+        self._free = max(self._free, self.seconds + _ONE_LOOK)
+        self._look()
 
     @property
     def _left(self) -> float:
