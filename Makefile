@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint types imports unit backends native sanitize format clean
+.PHONY: demo test lint types imports unit backends soak native sanitize format clean
 
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
@@ -29,6 +29,10 @@ backends: .venv/.installed-dev
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
 	  KERAS_BACKEND=torch $(BIN)/python -m pytest -n auto --dist loadfile -m any_backend; \
 	else echo "torch is not installed: its checks did not run ($(BIN)/pip install -c constraints.txt torch)"; fi
+
+# Runs and studies killed at random moments, twenty and five times; writes docs/results/soak.md (ten minutes).
+soak: .venv/.installed-dev
+	$(BIN)/python tests/support/kills.py
 
 # The native engine built anew, and its stress program under three sanitizers (about four minutes).
 native: .venv/.installed-dev

@@ -101,7 +101,7 @@ class StopOnDivergence(keras.callbacks.Callback):
         if self.reason is None and not abs(loss) <= times * self._guessing:  # written so that NaN is caught too
             clip = "" if self._clipped else "optimizer.clipnorm=1, "
             self.reason = (
-                f"diverged: {what} reached {loss:.4g} in epoch {self._epoch + 1} (guessing costs {self._guessing:.2f}). "
+                f"diverged: {what} reached {loss:.4g} in epoch {self._epoch + 1} (guessing: {self._guessing:.2f}). "
                 f"Try {clip}a smaller optimizer.learning_rate, or a bounded activation such as relu6 or hard_tanh: an "
                 "unbounded one lets the cell state grow in the forward pass, which clipping gradients cannot cure"
             )
