@@ -65,9 +65,7 @@ def main() -> int:
 
     console.rule("done")
     console.print(f"{time.perf_counter() - started:.0f} s in all. To go on:\n")
-    store = tracking.tracking_uri()
-    console.print(f"the runs in MLflow's UI:\n  .venv/bin/mlflow ui --backend-store-uri {store}", soft_wrap=True)
-    console.print(f"  then open {tracking.compare_url(stored)}\n", soft_wrap=True)
+    console.print(f"the runs in MLflow's pages:\n  .venv/bin/zoo ui {' '.join(run.run_id[:8] for run in stored)}\n")
     console.print("the same folder behind the real TensorFlow Serving, same API:")
     mount = f'-v "$PWD/{ROOT}/{NAME}:/models/{NAME}" -e MODEL_NAME={NAME}'
     console.print(f"  docker run --rm -p 8501:8501 {mount} tensorflow/serving", soft_wrap=True, highlight=False)

@@ -207,8 +207,8 @@ def compare(
     console.print(table(chosen))
     plot(chosen, picture)
     console.print(f"picture: {picture}")
-    console.print(f"MLflow UI: mlflow ui --backend-store-uri {tracking.tracking_uri()}", soft_wrap=True)
-    console.print(f"then open  {tracking.compare_url(chosen)}", soft_wrap=True)
+    shown = f"--study {study}" if study and not run_ids else " ".join(run.run_id[:8] for run in chosen)
+    console.print(f"MLflow's page: zoo ui {shown}", soft_wrap=True)
 
 
 def by_validation(stored: "Sequence[StoredRun]") -> "list[StoredRun]":

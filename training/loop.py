@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -42,6 +42,7 @@ class Result:
         padding_share: Share of padded steps among those computed.
         validation: Scores of the best epoch, or `None` if diverged.
         test: Scores on the test split, opened once, after the weights were chosen; `None` if diverged.
+        test_examples: That split; `None` if it was not opened.
     """
 
     outcome: str
@@ -55,6 +56,7 @@ class Result:
     padding_share: float
     validation: Scores | None
     test: Scores | None
+    test_examples: Examples | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,7 @@ def run(
     def scores(examples: Examples) -> Scores:
         return evaluate(model, task, _in_order(config, task, examples, _longest(config, model)))
 
+    test = data.dataset.load("test", config.dataset.cache == "memory") if scored else None
     # Of running text, the windows of all streams are what goes through the model.
     sequences = len(batches) * size if language else len(data.train)
     return Result(
@@ -267,7 +270,8 @@ def run(
         cropped_share=batches.cropped_share,
         padding_share=batches.padding_share,
         validation=scores(data.validation) if scored else None,
-        test=scores(data.dataset.load("test", config.dataset.cache == "memory")) if scored else None,
+        test=scores(test) if test is not None else None,
+        test_examples=test,
     )
 
 

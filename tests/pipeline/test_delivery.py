@@ -186,7 +186,7 @@ def test_a_store_that_dies_in_a_run_gets_everything_later(inside, monkeypatch, c
     client = MlflowClient(tracking.tracking_uri())
     assert [point.step for point in client.get_metric_history(run.run_id, "train/loss")] == [0, 1, 2]
     assert "delivered what" in capsys.readouterr().err
-    assert not left.exists()
+    assert not left.exists()  # it has ended, and nothing needs it
 
 
 def test_events_told_twice_are_stored_once(inside):
@@ -196,15 +196,18 @@ def test_events_told_twice_are_stored_once(inside):
         recorder.metrics({"train/loss": float("inf")}, 1)
         time.sleep(0.1)
         journal = recorder._journal
+        journal.append("end", status="FINISHED", time=1, complete=True)
         kept = (journal.folder / "journal.jsonl").read_bytes()
     client = MlflowClient(tracking.tracking_uri())
     left = inside / "mlruns/runs" / recorder.run_id
     left.mkdir(parents=True)
     (left / "journal.jsonl").write_bytes(kept)  # as if the mark of what is delivered were lost
+    (left / "epoch-000001.npz").touch()
     run = tracking.find(recorder.run_id)
     assert [point.step for point in client.get_metric_history(run.run_id, "train/loss")] == [0, 1]
     assert len(client.get_metric_history(run.run_id, "train/accuracy")) == 1
     assert len(client.get_run(run.run_id).inputs.dataset_inputs) == 2
+    assert not left.exists()
 
 
 def test_a_journal_of_another_store_is_left_alone(inside):

@@ -173,7 +173,7 @@ def test_compare_orders_by_validation_and_draws(inside):
     assert rows[2]["outcome"] == "diverged"
     shown = invoke(commands.compare, inside.kept[:8], inside.diverged[:8])
     assert "diverged" in shown.output
-    assert "compare-runs" in shown.output
+    assert f"zoo ui {inside.kept[:8]} {inside.diverged[:8]}" in shown.output
     assert (inside.folder / "mlruns/compare.png").stat().st_size > 10_000
 
 

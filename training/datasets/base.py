@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -223,6 +224,10 @@ class Examples:
 
     def digest(self) -> str:
         """SHA-256 over values, lengths, targets, groups, vocabulary and order: the same on every machine."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(f"examples-1:{self.channels}:{self.groups is not None}".encode())
         digest.update(self.lengths.astype("<i8").tobytes())
         if isinstance(self.targets, np.ndarray):

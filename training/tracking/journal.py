@@ -116,10 +116,18 @@ class Journal:
 
     def pending(self) -> list[tuple[Event, int]]:
         """The events that are not delivered yet, in order, and for each the place behind it."""
+        return self._read(self._delivered)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has come to an end after which it never goes on."""
+        return any(event["kind"] == "end" and event["complete"] for event, _ in self._read(0))
+
+    def _read(self, place: int) -> list[tuple[Event, int]]:
         with self._writing, self._path.open("rb") as file:
-            file.seek(self._delivered)
+            file.seek(place)
             lines = file.readlines()
-        events, place = [], self._delivered
+        events = []
         for line in lines:
             place += len(line)
             event = _parsed(line)

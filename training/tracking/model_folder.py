@@ -55,7 +55,7 @@ def signature(model: keras.Model) -> ModelSignature:
     Example:
     >>> from zoo.models import SequenceTask, build
     >>> print(signature(build("lstm", SequenceTask(channels=12, classes=9), units=8)).inputs)
-    ['features': Tensor('float32', (-1, -1, 12)) (required), 'lengths': Tensor('int32', (-1,)) (required)]
+    ['features': Tensor('float32', (-1, -1, 12)), 'lengths': Tensor('int32', (-1,))]
     """
     [output] = model.outputs
     return ModelSignature(Schema([_spec(tensor, tensor.name) for tensor in model.inputs]), Schema([_spec(output)]))

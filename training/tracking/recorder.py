@@ -133,9 +133,8 @@ class Recorder(keras.callbacks.Callback):
         self.outcome = result.outcome
         self.tags({"outcome": result.outcome, "reason": result.reason})
         self.metrics(_final_metrics(result))
-        test = getattr(result, "test_examples", None)
-        if test is not None:
-            self._inputs({"test": test})
+        if result.test_examples is not None:
+            self._inputs({"test": result.test_examples})
         shutil.rmtree(self._journal.outbox, ignore_errors=True)  # left by a process that was killed as it wrote
         self._journal.outbox.mkdir()
         write_artifacts(self._journal.outbox, self.run_id, result, data, self.health)

@@ -257,14 +257,14 @@ def deliver_leftovers(client: MlflowClient) -> None:
 
 
 def _deliver_leftover(client: MlflowClient, journal: Journal, run_id: str) -> None:
-    pending = [event for event, _ in journal.pending()]
+    pending = journal.pending()
     refused: list[str] = []
     deliver(journal, sender(client, run_id), refused)
     if pending:
         tell(f"run {run_id[:8]}: delivered what the tracking store did not take earlier")
     for reason in refused:
         tell(f"run {run_id[:8]}: the tracking store refused {reason}")
-    settle(journal, run_id, complete=any(event["kind"] == "end" and event["complete"] for event in pending))
+    settle(journal, run_id, journal.is_complete)
 
 
 def tell(line: str) -> None:
