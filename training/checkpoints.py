@@ -74,7 +74,7 @@ class Checkpoints:
     ...     checkpoints = Checkpoints(Path(folder))
     ...     for epochs in (1, 2, 3):
     ...         checkpoints.save(Checkpoint(epochs, {"seconds": 0.5 * epochs}, {"kernel": np.ones(2, "float32")}))
-    ...     sorted(name[:12] for name in os.listdir(folder)), checkpoints.latest().facts
+    ...     sorted(path.name[:12] for path in Path(folder).iterdir()), checkpoints.latest().facts
     (['epoch-000002', 'epoch-000003'], {'seconds': 1.5})
     """
 
