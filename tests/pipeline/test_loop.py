@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from training import datasets, feeding, loop
+from training import course, datasets, feeding, loop
 from training.config import load
 from training.feeding import feed
 from training.pipeline import Batches
@@ -66,7 +66,7 @@ def test_divergence_is_an_outcome_that_says_what_to_try(cause):
 
 
 def test_a_spike_is_no_divergence():
-    judge = loop.StopOnDivergence(guessing=2.0)
+    judge = course.StopOnDivergence(guessing=2.0)
     judge.set_model(keras.Sequential())
     judge.on_train_batch_end(0, {"loss": 1e6})
     judge.on_epoch_end(0, {"val_loss": 199.0})
@@ -74,7 +74,7 @@ def test_a_spike_is_no_divergence():
     judge.on_epoch_end(1, {"val_loss": 201.0})
     assert "validation loss reached 201" in judge.reason
     assert judge.model.stop_training
-    other = loop.StopOnDivergence(guessing=2.0)
+    other = course.StopOnDivergence(guessing=2.0)
     other.set_model(keras.Sequential())
     other.on_train_batch_end(0, {"loss": 2.1e6})
     assert "training loss reached 2.1e+06" in other.reason

@@ -87,30 +87,33 @@ def killed_run(folder: Path, kills: int, epochs: int, seed: int) -> Outcome:
         (folder / name).mkdir()
     arguments = [*RUN, f"train.epochs={epochs}"]
     began = time.perf_counter()
-    whole = finished(start(folder / "whole", *arguments), folder / "whole")
-    # The longest wait for a kill: most then hit training, some its beginning or end.
-    length = time.perf_counter() - began
+    process = start(folder / "whole", *arguments)
+    while process.poll() is None and not list((folder / "whole/mlruns/runs").glob("*/run.json")):
+        time.sleep(0.01)
+    before_training = time.perf_counter() - began
+    whole = finished(process, folder / "whole")
+    training = time.perf_counter() - began - before_training
     at_work = folder / "killed"
     run_id, outcome = "", Outcome(0, [], False)
     while True:
         process = start(at_work, *(["train", "--json", "--resume", run_id] if run_id else arguments))
         if outcome.kills == kills:
-            answer = finished(process, at_work)
             break
-        delay, started = random.uniform(0.3, 1.0) * length, time.perf_counter()
-        while process.poll() is None and time.perf_counter() - started < delay:
-            time.sleep(0.01)
-        if process.poll() is not None:
-            answer = finished(process, at_work)
+        # So that all kills together leave the run a fifth of its training, and some come before it has begun.
+        delay = before_training + random.uniform(-0.1, 1.6 / kills) * training
+        try:
+            process.wait(delay)
             break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
         runs = [path.parent.name for path in (at_work / "mlruns/runs").glob("*/run.json")]
         if runs:
             (run_id,) = runs
             outcome.kills += 1
             newest = sorted((at_work / "mlruns/runs" / run_id).glob("epoch-*.npz"))
             outcome.epochs_at_kill.append(int(newest[-1].name[6:12]) if newest else -1)
+    answer = finished(process, at_work)
     left, right = weights(folder / "whole", whole["run_id"]), weights(at_work, answer["run_id"])
     outcome.equal = (
         left.keys() == right.keys()
@@ -198,7 +201,7 @@ def main() -> None:
         for part in ("run", "study", "two"):
             (folder / part).mkdir()
         began = time.perf_counter()
-        run = killed_run(folder / "run", kills=20, epochs=400, seed=1)
+        run = killed_run(folder / "run", kills=20, epochs=1500, seed=1)
         print(run, flush=True)
         study = killed_study(folder / "study", kills=5, seed=2)
         print(study, flush=True)

@@ -13,9 +13,10 @@ import keras
 from training import environment
 from training.checkpoints import folder_of
 from training.config import Config
+from training.course import metric_names
 from training.datasets import Examples
 from training.distribution import several_hosts
-from training.loop import Data, Result, metric_names
+from training.loop import Data, Result
 from training.optimization import take_gradient_norm
 from training.tasks import Scores
 from training.tracking.artifacts import write_artifacts

@@ -1,0 +1,139 @@
+"""The course of a run: what it has come to after an epoch, and when it is to end."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from training.checkpoints import Checkpoint, Checkpoints, put_back, remember
+
+# Times the loss of guessing. A run seldom comes back from the first by the end of an epoch, and never from the second.
+_EXPLODED, _BEYOND_RETURN = 1e2, 1e6
+
+
+class StopOnDivergence(keras.callbacks.Callback):
+    """Stop a run that has exploded.
+
+    That is: the training loss is not finite, or a million times that of guessing, after any batch; or the validation
+    loss is not finite, or a hundred times that of guessing, at the end of an epoch. A spike from which training comes
+    back within the epoch is neither.
+
+    Args:
+        guessing: The loss of a model that knows nothing.
+        clipped: Whether gradients are clipped, which then is no advice.
+    """
+
+    def __init__(self, guessing: float, clipped: bool = False) -> None:
+        super().__init__()
+        self.reason: str | None = None
+        self._guessing, self._clipped, self._epoch = guessing, clipped, 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._check("training loss", (logs or {}).get("loss", 0.0), _BEYOND_RETURN)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._check("validation loss", (logs or {}).get("val_loss", 0.0), _EXPLODED)
+
+    def _check(self, what: str, loss: float, times: float) -> None:
+        if self.reason is None and not abs(loss) <= times * self._guessing:  # written so that NaN is caught too
+            clip = "" if self._clipped else "optimizer.clipnorm=1, "
+            self.reason = (
+                f"diverged: {what} reached {loss:.4g} in epoch {self._epoch + 1} (guessing: {self._guessing:.2f}). "
+                f"Try {clip}a smaller optimizer.learning_rate, or a bounded activation such as relu6 or hard_tanh: an "
+                "unbounded one lets the cell state grow in the forward pass, which clipping gradients cannot cure"
+            )
+            self.model.stop_training = True
+
+
+class Course(keras.callbacks.Callback):
+    """What a run has come to: its history, and the weights of its best epoch by validation loss.
+
+    It stops the run when the loss has not got better for long, as `keras.callbacks.EarlyStopping` does, and keeps
+    checkpoints, from which another `Course` goes on. It comes last among the callbacks, which may stop the run too.
+
+    Args:
+        patience: Stop after so many epochs without a better loss; `None` never.
+        divergence: Says why a run was stopped.
+        checkpoints: Where to keep them, or `None`.
+
+    Attributes:
+        history: As in `Result`.
+        best_epoch: As in `Result`.
+        ended: Whether no epoch is to follow.
+    """
+
+    def __init__(
+        self, patience: int | None, divergence: StopOnDivergence, checkpoints: Checkpoints | None = None
+    ) -> None:
+        super().__init__()
+        self.history: list[dict[str, float]] = []
+        self.best_epoch: int | None = None
+        self.ended = False
+        self._patience, self._divergence, self._checkpoints = patience, divergence, checkpoints
+        self._best_weights: list[Any] = []
+        self._seconds, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock of training, that of earlier processes included."""
+        return self._seconds + time.perf_counter() - self._began
+
+    def go_on(self, model: keras.Model) -> None:
+        """Set `model`, its optimizer and this object to the latest checkpoint, if there is one."""
+        kept = self._checkpoints.latest() if self._checkpoints else None
+        if kept is None:
+            return
+        put_back(model, {name: array for name, array in kept.arrays.items() if not name.startswith("best/")})
+        self._best_weights = [kept.arrays[f"best/{place}"] for place in range(len(model.weights))]
+        self.history, self.best_epoch = kept.facts["history"], kept.facts["best_epoch"]
+        self._seconds, self.ended = kept.facts["seconds"], kept.facts["ended"]
+        self._divergence.reason = kept.facts["reason"]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.history.append(metric_names(logs or {}))
+        losses = [row["validation/loss"] for row in self.history]
+        if self.best_epoch is None or losses[-1] < losses[self.best_epoch]:
+            self.best_epoch, self._best_weights = epoch, self.model.get_weights()
+        if self._patience is not None and epoch - self.best_epoch >= self._patience:
+            self.model.stop_training = True
+        self.ended = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        if self._checkpoints and (self.ended or self._checkpoints.is_due):
+            self._checkpoints.save(self._checkpoint())
+
+    def choose_best(self, model: keras.Model) -> None:
+        """Give `model` the weights of the best epoch."""
+        if self._best_weights:
+            model.set_weights(self._best_weights)
+
+    def _checkpoint(self) -> Checkpoint:
+        facts = {
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "ended": self.ended,
+            "reason": self._divergence.reason,
+        }
+        best = {f"best/{place}": array for place, array in enumerate(self._best_weights)}
+        return Checkpoint(len(self.history), facts, remember(self.model) | best)
+
+
+# The metrics of an epoch, in the order in which the MLflow UI should offer them
+_METRICS = ("loss", "accuracy", "mean_absolute_error")
+
+
+def metric_names(logs: Mapping[str, float]) -> dict[str, float]:
+    """Keras's logs of an epoch under the names that this project uses.
+
+    Example:
+    >>> metric_names({"loss": 2, "val_loss": 1})
+    {'validation/loss': 1.0, 'train/loss': 2.0}
+    """
+    names = {f"{prefix}{metric}": f"{part}/{metric}" for prefix, part in _PARTS for metric in _METRICS}
+    return {name: float(logs[key]) for key, name in names.items() if key in logs}
+
+
+_PARTS = (("val_", "validation"), ("", "train"))
