@@ -267,7 +267,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 def plot(stored: "Sequence[StoredRun]", path: Path) -> None:
     """Draw validation and test accuracy of the runs to the PNG file `path`."""
-    from training.pictures import comparison
+    from training.pictures import comparison, save
 
     missing = float("nan")
     labels = [f"{run.run_id[:8]}  {run.name}" for run in stored]
@@ -277,7 +277,7 @@ def plot(stored: "Sequence[StoredRun]", path: Path) -> None:
         [run.metrics.get("test/accuracy", missing) for run in stored],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)
 
 
 @click.command()

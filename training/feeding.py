@@ -1,5 +1,6 @@
 """Hand batches to Keras's `fit`, on whichever backend it runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -63,20 +64,40 @@ def feed(batches: Batches | Windows, same_order: bool = False) -> tuple[Any, int
         return batches, None
     import tensorflow as tf
 
-    inputs, *targets = batches.shapes()
-    kinds = [*inputs.values(), *targets]
-    first, steps = batches.epoch, len(batches)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1  # more threads would only take cores from the training step
+    options.autotune.enabled = False
+    dataset = _one_by_one(batches) if same_order else _some_at_once(batches)
+    return dataset.prefetch(2).with_options(options), len(batches)
 
-    def flat(step: int) -> list[NDArray[Any]]:
-        epoch, index = divmod(step, steps)
-        inputs, *targets = batches.batch(first if same_order else first + epoch, index)
-        return [*inputs.values(), *targets]
 
-    at_once = max(1, min(steps, _CALL_BYTES // sum(array.nbytes for array in flat(0))))
+def _one_by_one(batches: Batches | Windows) -> Any:
+    """A call of Python for each batch. Keras begins validation anew after every epoch, and this is soon begun."""
+    import tensorflow as tf
+
+    kinds = _kinds(batches)
+
+    def one(step: int) -> list[NDArray[Any]]:
+        return _flat(batches, batches.epoch, step % len(batches))
+
+    def item(step: Any) -> Any:
+        tensors = tf.numpy_function(one, [step], [dtype for _, dtype in kinds])
+        return _item(batches, [tf.ensure_shape(t, shape) for t, (shape, _) in zip(tensors, kinds, strict=True)])
+
+    return tf.data.Dataset.counter().map(item)
+
+
+def _some_at_once(batches: Batches | Windows) -> Any:
+    """A call of Python for some batches, which TensorFlow cuts apart: that takes 40 ms to begin, and then little."""
+    import tensorflow as tf
+
+    kinds, first, steps = _kinds(batches), batches.epoch, len(batches)
+    at_once = max(1, min(steps, _CALL_BYTES // sum(array.nbytes for array in _flat(batches, first, 0))))
 
     def several(call: int) -> list[NDArray[Any]]:
-        """Some batches: of each kind of array all values behind one another, where each begins, sizes and shapes."""
-        rows = [flat(step) for step in range(call * at_once, (call + 1) * at_once)]
+        """Of each kind of array all values behind one another, where each begins, sizes and shapes."""
+        numbers = range(call * at_once, (call + 1) * at_once)
+        rows = [_flat(batches, first + step // steps, step % steps) for step in numbers]
         answer = []
         for arrays in zip(*rows, strict=True):
             sizes = np.array([[array.size] for array in arrays])
@@ -85,25 +106,37 @@ def feed(batches: Batches | Windows, same_order: bool = False) -> tuple[Any, int
         return answer
 
     def those(call: Any) -> Any:
-        asked = [dtype for _, own in kinds for dtype in (own, "int64", "int64", "int64")]
-        given = tf.numpy_function(several, [call], asked)
-        values = given[::4]
-        places = []
+        given = tf.numpy_function(several, [call], [own for _, dtype in kinds for own in (dtype, *["int64"] * 3)])
+        values, places = given[::4], []
         for number, (shape, _) in enumerate(kinds):
             widths = (1, 1, len(shape))
             tensors = given[4 * number + 1 : 4 * number + 4]
-            places.append([tf.ensure_shape(t, (at_once, width)) for t, width in zip(tensors, widths, strict=True)])
+            places.append(tuple(tf.ensure_shape(t, (at_once, w)) for t, w in zip(tensors, widths, strict=True)))
 
         def item(*places: Any) -> Any:
             tensors = [
                 tf.ensure_shape(tf.reshape(tf.slice(array, begin, size), shape), kind)
                 for array, (begin, size, shape), (kind, _) in zip(values, places, kinds, strict=True)
             ]
-            return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]
+            return _item(batches, tensors)
 
-        return tf.data.Dataset.from_tensor_slices(tuple(map(tuple, places))).map(item)
+        return tf.data.Dataset.from_tensor_slices(tuple(places)).map(item)
 
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 1  # more threads would only take cores from the training step
-    options.autotune.enabled = False
-    return tf.data.Dataset.counter().flat_map(those).prefetch(2).with_options(options), steps
+    return tf.data.Dataset.counter().flat_map(those)
+
+
+def _kinds(batches: Batches | Windows) -> list[tuple[tuple[int | None, ...], str]]:
+    """Shape and dtype of every array in a batch, inputs first."""
+    inputs, *targets = batches.shapes()
+    return [*inputs.values(), *targets]
+
+
+def _flat(batches: Batches | Windows, epoch: int, index: int) -> list[NDArray[Any]]:
+    inputs, *targets = batches.batch(epoch, index)
+    return [*inputs.values(), *targets]
+
+
+def _item(batches: Batches | Windows, tensors: Sequence[Any]) -> tuple[Any, ...]:
+    """What `_flat` took apart."""
+    inputs, *_ = batches.shapes()
+    return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]

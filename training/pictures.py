@@ -1,15 +1,22 @@
 """Pictures of runs. Figures are made without pyplot, so that nothing depends on a screen or on global state."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 GOOD, BAD, TRAIN = "#1b6ca8", "#c0392b", "#8a8a8a"
 _SHOWN = 40  # classes in one picture
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, in half the time of `savefig`, which lays it out and draws it twice."""
+    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None, metric: str = "accuracy") -> Figure:

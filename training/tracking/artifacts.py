@@ -38,7 +38,7 @@ def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, healt
     (folder / TASK_FILE).write_text(json.dumps(task, indent=2) + "\n")
     if result.history:
         figure = pictures.learning_curves(result.history, result.best_epoch, main_metric(spec.task))
-        figure.savefig(folder / "learning_curves.png")
+        pictures.save(figure, folder / "learning_curves.png")
     if health is not None:
         _write_health(folder, health)
     if result.test is not None:
@@ -54,7 +54,7 @@ def _write_health(folder: Path, health: Health) -> None:
     if flows:
         epochs, reports = zip(*flows, strict=True)
         figure = pictures.gradient_history(epochs, reports[0].layers, np.stack([report.norms for report in reports]))
-        figure.savefig(folder / "gradient_flow.png")
+        pictures.save(figure, folder / "gradient_flow.png")
 
 
 def _write_test(folder: Path, scores: Scores, data: Data) -> None:
@@ -62,15 +62,17 @@ def _write_test(folder: Path, scores: Scores, data: Data) -> None:
     if scores.confusion is not None:
         if len(spec.classes) <= _MANY:
             figure = pictures.confusion_matrix(scores.confusion, spec.classes, "test split")
-            figure.savefig(folder / "confusion_matrix.png")
+            pictures.save(figure, folder / "confusion_matrix.png")
         else:
-            pictures.per_class(scores.confusion, spec.classes, "test split").savefig(folder / "per_class.png")
+            figure = pictures.per_class(scores.confusion, spec.classes, "test split")
+            pictures.save(figure, folder / "per_class.png")
         rows = [[name, *map(int, counts)] for name, counts in zip(spec.classes, scores.confusion, strict=True)]
         _write_csv(folder / "confusion_matrix.csv", [["truth \\ answer", *spec.classes], *rows])
         _write_csv(folder / "per_class.csv", per_class(scores.confusion, spec.classes))
     if scores.truth is not None and scores.predictions is not None:
         draw = pictures.forecasts if spec.task == "forecasting" else pictures.predictions
-        draw(scores.truth, scores.predictions, spec.outputs, "test split").savefig(folder / "predictions.png")
+        figure = draw(scores.truth, scores.predictions, spec.outputs, "test split")
+        pictures.save(figure, folder / "predictions.png")
 
 
 def per_class(counts: Any, classes: Any) -> list[list[Any]]:

@@ -10,7 +10,7 @@ from training.tracking.journal import Event, Journal
 Send = Callable[[Sequence[Event]], None]
 
 # Seconds between two deliveries: epochs that are shorter travel together, which costs training less.
-PACE = 2.0
+PACE = 4.0
 
 # Most seconds between two attempts.
 LONGEST = 30.0

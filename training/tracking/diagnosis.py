@@ -18,7 +18,7 @@ from zoo.models import fixed_steps
 _ROWS, _STEPS = 16, 100
 
 # What looking may cost, of the training time or in seconds, whichever is more: about half of what tracking may.
-_SHARE, _FREE = 0.015, 0.4
+_SHARE, _FREE = 0.015, 0.3
 
 # What of a diverged run's findings tells why it died, the most telling first. Gates that are stuck and gradients that
 # vanish are what an explosion leaves behind.
