@@ -201,7 +201,7 @@ def main() -> None:
         for part in ("run", "study", "two"):
             (folder / part).mkdir()
         began = time.perf_counter()
-        run = killed_run(folder / "run", kills=20, epochs=1500, seed=1)
+        run = killed_run(folder / "run", kills=20, epochs=600, seed=1)
         print(run, flush=True)
         study = killed_study(folder / "study", kills=5, seed=2)
         print(study, flush=True)
