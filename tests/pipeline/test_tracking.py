@@ -208,6 +208,15 @@ def test_a_run_without_files_cannot_be_loaded(inside):
         tracking.load(tracking.find(recorder.run_id))
 
 
+def test_a_kill_while_the_tables_are_made_breaks_no_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns/.mlflow.db.incomplete").write_bytes(b"half of it")
+    (tmp_path / "mlruns/.mlflow.db.incomplete-journal").write_bytes(b"of the half")
+    assert tracking.runs() == []
+    assert sorted(path.name for path in (tmp_path / "mlruns").glob("*mlflow.db*")) == [".mlflow.db.lock", "mlflow.db"]
+
+
 def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
     script = (
         "import os, signal, sys; from training import tracking\n"

@@ -14,9 +14,11 @@ import mlflow
 import psutil
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
 from training.checkpoints import forget
+from training.files import UNFINISHED
 from training.tracking.delivery import Refused, Send, deliver
 from training.tracking.journal import NAME, Event, Journal, JournalInUse
 
@@ -108,9 +110,24 @@ def _client() -> MlflowClient:
         Path("mlruns").mkdir(exist_ok=True)
         # MLflow makes the tables of a new database when it is first opened; two processes that both do break it.
         with FileLock("mlruns/.mlflow.db.lock"):
-            _check_local(Path("mlruns/mlflow.db"))
+            path = Path("mlruns/mlflow.db")
+            if not path.exists():
+                _make_local(path)
+            _check_local(path)
             client = MlflowClient(tracking_uri())
     return client
+
+
+def _make_local(path: Path) -> None:
+    """Make an empty store under another name first: half of its tables, left by a process that was killed, are a store
+    that never opens again.
+    """  # noqa: D205
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+    for left_over in path.parent.glob(f"{unfinished.name}*"):  # SQLite's journal too
+        left_over.unlink()
+    artifacts = Path("mlruns/artifacts").resolve().as_uri()
+    SqlAlchemyStore(f"sqlite:///{unfinished.resolve()}", artifacts).engine.dispose()
+    unfinished.replace(path)
 
 
 def _check_local(path: Path) -> None:
