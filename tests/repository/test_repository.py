@@ -78,7 +78,7 @@ def test_the_repository_names_no_host_of_packages_and_no_machine():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.split():
         path = ROOT / name
-        if path.suffix in {".npz", ".png"} or path == Path(__file__) or not path.is_file():
+        if path.suffix in {".npz", ".png", ".keras"} or path == Path(__file__) or not path.is_file():
             continue
         found = re.search(r"--(extra-)?index-url|PIP_INDEX|file:///|/(work|home/\w+|root)/", path.read_text())
         assert not found, f"{name} names a package host or a machine's path: {found}"
