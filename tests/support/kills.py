@@ -99,8 +99,9 @@ def killed_run(folder: Path, kills: int, epochs: int, seed: int) -> Outcome:
         process = start(at_work, *(["train", "--json", "--resume", run_id] if run_id else arguments))
         if outcome.kills == kills:
             break
-        # So that all kills together leave the run a fifth of its training, and some come before it has begun.
-        delay = before_training + random.uniform(-0.1, 1.6 / kills) * training
+        # So that all kills together leave the run half of its training even on a machine that has become faster, and
+        # some come before it has begun.
+        delay = before_training + random.uniform(-0.1, 0.8 / kills) * training
         try:
             process.wait(delay)
             break
