@@ -71,7 +71,7 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
         figures = [
             f"{part} {name.replace('_', ' ')} {value:.4f}"
             for part, scores in (("validation", result.validation), ("test", result.test))
-            for name, value in {"loss": scores.loss, **scores.metrics}.items()
+            for name, value in scores.figures.items()
         ]
         click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {len(result.history)} epochs in {result.seconds:.1f} s")
     if result.outcome == "diverged":
@@ -151,7 +151,7 @@ def train_one(
 
 def _summary(run_id: str, result: "Result") -> dict[str, Any]:
     def scores(part: Any) -> Any:
-        return part and {"loss": part.loss, **part.metrics}
+        return part and part.figures
 
     return {
         "run_id": run_id,

@@ -87,7 +87,7 @@ class Course(keras.callbacks.Callback):
         kept = self._checkpoints.latest() if self._checkpoints else None
         if kept is None:
             return
-        put_back(model, {name: array for name, array in kept.arrays.items() if not name.startswith("best/")})
+        put_back(model, kept.arrays)
         self._best_weights = [kept.arrays[f"best/{place}"] for place in range(len(model.weights))]
         self.history, self.best_epoch = kept.facts["history"], kept.facts["best_epoch"]
         self._seconds, self.ended = kept.facts["seconds"], kept.facts["ended"]

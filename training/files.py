@@ -34,8 +34,13 @@ def write_safely(path: Path, content: bytes | memoryview) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)  # the new name too
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name too
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -55,6 +55,17 @@ class Result:
     test: Scores | None
     test_examples: Examples | None = field(repr=False)
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """Those of validation and test, by the names under which they are tracked; empty if diverged."""
+        parts = {"best_validation": self.validation, "test": self.test}
+        return {
+            f"{part}/{name}": value
+            for part, scores in parts.items()
+            if scores is not None
+            for name, value in scores.figures.items()
+        }
+
 
 @dataclass(frozen=True)
 class Data:
@@ -142,7 +153,7 @@ def run(
     scored = divergence.reason is None
 
     def scores(examples: Examples) -> Scores:
-        return evaluate(model, task, _in_order(config, task, examples, _longest(config, model)))
+        return evaluate(model, task, _in_order(config, task, examples, longest_seen(config, model)))
 
     test = data.dataset.load("test", config.dataset.cache == "memory") if scored else None
     # Of running text, the windows of all streams are what goes through the model.
@@ -173,7 +184,7 @@ def _train(
 ) -> tuple[keras.Model, Batches | Windows]:
     """The model with the weights of its best epoch, and what it was trained on."""
     model = build_model(config, task)
-    longest = _longest(config, model)
+    longest = longest_seen(config, model)
     batches = _training_batches(config, data, task, longest)
     _compile(model, config, task, len(batches), devices)
     course.go_on(model)
@@ -215,7 +226,7 @@ def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows)
     return score(task, answers())
 
 
-def _longest(config: Config, model: keras.Model) -> int | None:
+def longest_seen(config: Config, model: keras.Model) -> int | None:
     """Where sequences are cropped: by a maximum length, or by the model's own fixed time axis, reported as one."""
     return min((limit for limit in (config.dataset.max_length, fixed_steps(model)) if limit), default=None)
 

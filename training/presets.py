@@ -44,10 +44,17 @@ def write(name: str) -> Path:
     from training.config import find_dataset, load
     from training.environment import describe
 
-    config, seeds = PRESETS[name]
-    runs = [train_one(load(config, [f"seed={seed}"]), Console(stderr=True)) for seed in seeds]
-    place = min(range(len(runs)), key=lambda index: runs[index][1].validation.loss)  # type: ignore[union-attr]
-    run_id, result = runs[place]
+    named, seeds = PRESETS[name]
+    configs = {seed: load(named, [f"seed={seed}"]) for seed in seeds}
+    trained = {seed: train_one(config, Console(stderr=True)) for seed, config in configs.items()}
+    scored = {
+        seed: (run_id, result.validation, result.test)
+        for seed, (run_id, result) in trained.items()
+        if result.validation and result.test
+    }
+    if not scored:
+        raise RuntimeError(f"every run of {named} has diverged, with seeds {', '.join(map(str, seeds))}")
+    seed, (run_id, validation, test) = min(scored.items(), key=lambda item: item[1][1].loss)
     model, _ = tracking.load(tracking.find(run_id))
     path = FOLDER / f"{name}.keras"
     model.compile()  # leaves the optimizer's state behind, which is twice as large as the weights
@@ -55,7 +62,7 @@ def write(name: str) -> Path:
     content = path.read_bytes()
     if len(content) > LARGEST:
         raise ValueError(f"{path} has {len(content)} bytes, expected at most {LARGEST}: choose a smaller model")
-    spec = find_dataset(load(config).dataset).spec
+    spec = find_dataset(configs[seed].dataset).spec
     card: dict[str, Any] = {
         "name": name,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -66,19 +73,15 @@ def write(name: str) -> Path:
         "classes": list(spec.classes),
         "data_licence": spec.licence,
         "data_citation": spec.citation,
-        "validation": _figures(result.validation),
-        "test": _figures(result.test),
-        "chosen": f"lowest validation loss of {len(runs)} seeds",
-        "command": f"zoo train --config {config} seed={seeds[place]}",
-        "config": load(config, [f"seed={seeds[place]}"]).flat(),
+        "validation": validation.figures,
+        "test": test.figures,
+        "chosen": f"lowest validation loss of {len(trained)} seeds",
+        "command": f"zoo train --config {named} seed={seed}",
+        "config": configs[seed].flat(),
         "environment": describe(),
     }
     (FOLDER / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
     return FOLDER / f"{name}.json"
-
-
-def _figures(scores: Any) -> dict[str, float]:
-    return {"loss": scores.loss, **scores.metrics}
 
 
 if __name__ == "__main__":

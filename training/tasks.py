@@ -42,6 +42,11 @@ class Scores:
         """Share of right answers; NaN of numbers."""
         return self.metrics.get("accuracy", math.nan)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The loss and all metrics, by name."""
+        return {"loss": self.loss, **self.metrics}
+
 
 def main_metric(kind: str) -> str:
     """The metric that a person looks at first."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from training.datasets.base import Dataset, Examples, InvalidExamples, Slices, Split
 from training.datasets.prepared import PreparationFailed
+from training.files import flush
 
 _FORMAT = 1
 
@@ -252,11 +253,7 @@ def _check_file(path: Path, expected: dict[str, Any]) -> None:
 def _publish(unfinished: Path, folder: Path) -> bool:
     """Give the folder its name; False where another process has made the same meanwhile."""
     for path in [*unfinished.iterdir(), unfinished]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(path)
     try:
         os.rename(unfinished, folder)
     except OSError:

@@ -19,7 +19,7 @@ from training.config import Config, find_dataset
 from training.loop import Result, load_data
 from training.study.jobs import Epoch, Event, Job, Started
 from training.study.results import Row
-from training.tasks import Scores, guessing, model_task
+from training.tasks import guessing, model_task
 from training.threads import use_threads
 from zoo.quiet import import_keras
 
@@ -65,11 +65,10 @@ def execute(job: Job, notify: Callable[[Event], None]) -> Row:
         return failed(job, run_id, f"{type(error).__name__}: {error}")
     finally:
         keras.utils.clear_session()
-    scores = _scores("best_validation", result.validation) | _scores("test", result.test)
     return replace(
         failed(job, run_id, result.reason or ""),
         outcome="converged" if result.outcome == "finished" else "diverged",
-        metrics=scores,
+        metrics=result.scores,
         history=result.history,
         epochs=len(result.history),
         seconds=result.seconds,
@@ -109,12 +108,6 @@ class _Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._notify(Epoch(self._key, epoch + 1, self.params["epochs"]))
-
-
-def _scores(prefix: str, scores: Scores | None) -> dict[str, float]:
-    return {
-        f"{prefix}/{name}": value for name, value in ({"loss": scores.loss, **scores.metrics} if scores else {}).items()
-    }
 
 
 def _guessing(config: Config) -> float:

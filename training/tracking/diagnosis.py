@@ -7,12 +7,11 @@ import keras
 import numpy as np
 
 from training.config import Config
-from training.loop import Data
+from training.loop import Data, longest_seen
 from training.pipeline import Batches, Windows
 from zoo.diagnostics import Health
 from zoo.diagnostics.health import Checkup
 from zoo.diagnostics.walk import leaf_layers
-from zoo.models import fixed_steps
 
 # Rows that the gates are watched on, and, of running text, steps.
 _ROWS, _STEPS = 16, 100
@@ -39,7 +38,7 @@ def _probe(config: Config, data: Data, model: keras.Model) -> Any:
     if data.spec.task == "language_model":
         return Windows(validation, section.batch_size, section.window or _STEPS)[0]
     rows = np.unique(np.linspace(0, len(validation) - 1, _ROWS).astype(int))
-    longest = min((limit for limit in (section.max_length, fixed_steps(model)) if limit), default=None)
+    longest = longest_seen(config, model)
     return Batches(validation.subset(rows), _ROWS, buckets=1, shuffle=False, max_length=longest)[0]
 
 

@@ -18,7 +18,6 @@ from training.datasets import Examples
 from training.distribution import several_hosts
 from training.loop import Data, Result
 from training.optimization import take_gradient_norm
-from training.tasks import Scores
 from training.tracking.artifacts import write_artifacts
 from training.tracking.delivery import Courier
 from training.tracking.diagnosis import cause, engines, figures, watch
@@ -193,13 +192,7 @@ def _final_metrics(result: Result) -> dict[str, float]:
     }
     if result.best_epoch is not None:
         metrics["best_epoch"] = float(result.best_epoch)
-    return metrics | _scores("best_validation", result.validation) | _scores("test", result.test)
-
-
-def _scores(prefix: str, scores: Scores | None) -> dict[str, float]:
-    if scores is None:
-        return {}
-    return {f"{prefix}/loss": scores.loss} | {f"{prefix}/{name}": value for name, value in scores.metrics.items()}
+    return metrics | result.scores
 
 
 def _dataset(data: Data, part: str, examples: Examples) -> dict[str, str]:
