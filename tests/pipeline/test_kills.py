@@ -4,6 +4,6 @@ from kills import killed_run
 
 
 def test_a_killed_run_ends_bit_equal(tmp_path):
-    outcome = killed_run(tmp_path, kills=2, epochs=60, seed=0)
+    outcome = killed_run(tmp_path, kills=2, epochs=40, seed=0)
     assert outcome.kills == 2, outcome
     assert outcome.equal, outcome
