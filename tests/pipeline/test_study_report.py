@@ -172,3 +172,13 @@ def test_nothing_to_report_on(tmp_path):
     with pytest.raises(NothingToReport, match="same run"):
         report(twice, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_table_counts_the_dead(tmp_path):
+    rows = [row(score=0.01 * seed, dataset="sums/150", seed=seed) for seed in (1, 2)]
+    rows += [row("relu", "sums/150", 1, 0.03), dead("relu", "sums/150", 2), dead("elu", "sums/150", 1)]
+    text = report([*rows, row(dataset="sums/50")], tmp_path)
+    assert "| condition | sums/50: mean absolute error | sums/150: mean absolute error |" in text
+    for cells in ("**tanh** | 0.9 | 0.015 (0.01 to 0.02) |", "elu | not run | 1 of 1 died |"):
+        assert cells in text
+    assert re.search(r"\| relu \| not run \| 1\.015 \([^|]*\), 1 of 2 died \|", text)

@@ -84,7 +84,7 @@ def _view(
 ) -> dict[str, Any]:
     from training.study import pictures
 
-    datasets = sorted({row.dataset for row in rows})
+    datasets = sorted({row.dataset for row in rows}, key=_natural)
     test = [comparison.board(rows, dataset, "test") for dataset in datasets]
     validation = [comparison.board(rows, dataset, "validation") for dataset in datasets]
     conditions = comparison.in_order(validation)
@@ -99,6 +99,7 @@ def _view(
         "datasets": datasets,
         "seeds": sorted({row.seed for row in rows}),
         "varied": tables.varied(rows, conditions, baseline),
+        "glance": tables.glance(test, conditions, baseline),
         "overall": tables.overall(rows, test, validation, baseline),
         "overall_text": tables.overall_text(test, baseline),
         "ranking": ranking,
@@ -110,6 +111,11 @@ def _view(
         "origin": tables.origin(rows, command),
         "shared": tables.shared(rows),
     }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts numbers in names by their size: adding_problem/50 before adding_problem/150."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _part(

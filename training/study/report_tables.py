@@ -148,6 +148,27 @@ def shared(rows: Sequence[Row]) -> dict[str, str]:
 # === What came of it ===
 
 
+def glance(test: Sequence[Board], conditions: Sequence[str], baseline: str) -> Table:
+    """Mean test score, its interval and the dead runs, conditions by datasets."""
+    body = []
+    for name in conditions:
+        cells = [_glanced(each, name) if name in each.conditions else "not run" for each in test]
+        body.append([_name(name, baseline), *cells])
+    return Table(["condition", *(f"{escape(each.dataset)}: {each.metric.replace('_', ' ')}" for each in test)], body)
+
+
+def _glanced(test: Board, condition: str) -> str:
+    counted, alive = test.counted(condition), test.converged(condition)
+    died = f"{len(counted) - len(alive)} of {len(counted)} died"
+    if not alive:
+        return died
+    interval = bootstrap_interval(counted)
+    shown = _score(float(np.mean(counted)), test.metric) + (
+        f" ({_interval(interval, test.metric)})" if interval else ""
+    )
+    return shown if len(alive) == len(counted) else f"{shown}, {died}"
+
+
 def death_counts(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[int, int]]:
     """Dead runs and all runs, by (condition, dataset)."""
     counts: dict[tuple[str, str], tuple[int, int]] = {}
