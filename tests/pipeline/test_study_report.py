@@ -10,7 +10,7 @@ import pytest
 from study_rows import dead, row, study
 
 from training.study.report import NothingToReport, write_report
-from training.study.results import DamagedResult, Row, read_rows, write_csv
+from training.study.results import DamagedResult, Row, read_rows, write_csv, write_diagnostics
 
 
 def report(rows, folder, **changes):
@@ -77,6 +77,18 @@ def test_the_table_has_what_differs(tmp_path):
     assert (tmp_path / "none.csv").read_text() == ""
 
 
+def test_what_was_seen_within_is_a_table_of_its_own(tmp_path):
+    seen = {
+        "tanh-vowels-1": {"within/lstm_1/dead_hidden": 0.25, "test/accuracy": 0.9},
+        "tanh-vowels-0": {"test/loss": 1.0},
+    }
+    write_diagnostics([row(seed=1), row(), dead()], seen, tmp_path / "seen.csv")
+    assert (tmp_path / "seen.csv").read_text().splitlines() == [
+        "dataset,condition,seed,run_id,lstm_1/dead_hidden",
+        "vowels,tanh,1,tanh-vowels-1,0.25",
+    ]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A study of which some runs died, and the folder of its report."""
@@ -131,7 +143,7 @@ def test_the_page_stands_alone(whole):
     _, folder = whole
     page = (folder / "report.html").read_text()
     assert re.findall(r'src="(?!data:image/png;base64,)', page) == []
-    assert set(re.findall(r'href="([^"#]+)', page)) == {"results.csv"}
+    assert set(re.findall(r'href="([^"#]+)', page)) == {"results.csv", "diagnostics.csv"}
     assert page.count("<img") == 6
     assert "&lt;b&gt;bold&lt;/b&gt; *label*" in page
     assert "<b>bold" not in page

@@ -245,6 +245,7 @@ def test_a_study_from_question_to_report(data_directory):
     }
     for name in ("plan.json", "results.csv", "report.md", "report.html", "logs/worker-1.log"):
         assert (folder / name).stat().st_size or name.endswith(".log")
+    assert (folder / "diagnostics.csv").is_file()  # with rows where there was time to look
     rows = read_rows(folder / "runs")
     assert {row.threads for row in rows} == {max(1, (os.cpu_count() or 1) // 2)}
     assert {row.epochs for row in rows} == {1}

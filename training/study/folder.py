@@ -5,13 +5,13 @@ mlruns/studies/<name>/
     runs/<condition>--<dataset>--<seed>.json      a run that has ended
     runs/<condition>--<dataset>--<seed>.started   the id of one that is at work, or was when the study stopped
     logs/                   what the worker processes wrote to standard error
-    results.csv, report.md, report.html, pictures/
+    results.csv, diagnostics.csv, report.md, report.html, pictures/
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from training.files import write_safely
 from training.study.design import PlanError, Planned, Study
-from training.study.results import Row, read_rows, write_csv
+from training.study.results import Row, read_rows, write_csv, write_diagnostics
 
 STUDIES = Path("mlruns/studies")
 
@@ -134,17 +134,23 @@ class StudyFolder:
     # --- what is made of them ---
 
     def report(self) -> Path:
-        """Write the table and the report of the runs that have ended; gives the page to open.
+        """Write the tables and the report of the runs that have ended; gives the page to open.
+
+        `diagnostics.csv` needs the tracking store, and is left as it is where that does not answer.
 
         Raises:
             StudyNotFound: There is no study here, or no run of it has ended.
         """
+        from training import tracking
         from training.study.report import write_report
 
         plan, rows = self.plan(), self.rows()
         if not rows:
             raise StudyNotFound(f"no run of {self.path} has ended, so there is nothing to report on")
         write_csv(rows, self.path / "results.csv")
+        with suppress(tracking.StoreUnavailable):
+            stored = {run.run_id: run.metrics for run in tracking.runs()}
+            write_diagnostics(rows, stored, self.path / "diagnostics.csv")
         planned = len(plan["cells"]) * len(plan["seeds"])
         write_report(rows, self.path, plan["study"], plan["baseline"], plan["command"], planned=planned)
         return self.path / "report.html"

@@ -152,6 +152,31 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             "reason": row.reason,
         }
         table.append(columns)
+    _write_table(table, path)
+
+
+def write_diagnostics(rows: Sequence[Row], metrics: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Write what the last look into the layers of each run saw, one row a run, in the order of `write_csv`.
+
+    A look is taken when there is time for one, so a second run of a row may have looked in another epoch.
+
+    Args:
+        rows: The runs.
+        metrics: What the tracking store has of each run, by its id; of runs without an entry nothing is written.
+        path: The file.
+    """
+    seen = {id: {k: v for k, v in found.items() if k.startswith("within/")} for id, found in metrics.items()}
+    keys = sorted({key for row in rows for key in seen.get(row.run_id, {})})
+    table = [
+        {"dataset": row.dataset, "condition": row.condition, "seed": row.seed, "run_id": row.run_id}
+        | {key.removeprefix("within/"): seen[row.run_id].get(key, "") for key in keys}
+        for row in sorted(rows, key=lambda row: (row.dataset, row.condition, row.seed))
+        if seen.get(row.run_id)
+    ]
+    _write_table(table, path)
+
+
+def _write_table(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     text = io.StringIO()
     if table:
         writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
