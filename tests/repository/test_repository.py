@@ -89,3 +89,11 @@ def test_every_link_in_the_docs_leads_somewhere():
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_results_in_the_readme_are_those_of_the_study():
+    _, block, _ = re.split("<!-- results: (?:begin|end) -->", (ROOT / "README.md").read_text())
+    report = (ROOT / "docs/studies/activations/report.md").read_text()
+    rows = block.strip().splitlines()
+    assert len(rows) > 2
+    assert [row for row in rows if row not in report] == []
