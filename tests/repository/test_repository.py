@@ -97,3 +97,12 @@ def test_the_results_in_the_readme_are_those_of_the_study():
     rows = block.strip().splitlines()
     assert len(rows) > 2
     assert [row for row in rows if row not in report] == []
+
+
+def test_the_numbers_in_the_answers_are_in_a_report():
+    answers = (ROOT / "docs/answers.md").read_text()
+    cells = "".join(path.read_text() for path in (ROOT / "docs/studies").glob("*/report.md")).replace(" | ", " ")
+    numbers = re.findall(r"([+-]?\d\.\d+) \(([+-]?\d\.\d+ to [+-]?\d\.\d+)\)", answers)
+    assert len(numbers) > 20
+    missing = [(mean, interval) for mean, interval in numbers if f"{mean} {interval}" not in cells]
+    assert missing == []
