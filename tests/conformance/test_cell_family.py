@@ -142,7 +142,7 @@ def traced_operations(function):
 def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
     import tensorflow as tf
 
-    from zoo.export_ops import ALLOWED
+    from zoo.export.operations import ALLOWED
 
     model = model_of(make())
     model([X, MASK], training=True)  # what training left behind must not reach the graph

@@ -98,10 +98,10 @@ def test_what_is_exported_answers_as_the_model_does(form, tmp_path):
     import tensorflow as tf
 
     from zoo.export import export
-    from zoo.export_ops import operations
+    from zoo.export.operations import operations
 
     model = trained(form)
-    path = export(model, ("a", "b", "c", "d"), tmp_path)
+    path = export(model, {"classes": ["a", "b", "c", "d"]}, tmp_path).path
     served = tf.saved_model.load(str(path)).signatures["serving_padded"]
     found = served(features=tf.constant(features()), lengths=tf.constant(LENGTHS))
     np.testing.assert_allclose(found["logits"], logits(model), atol=1e-5)  # same operations, fused differently

@@ -141,7 +141,26 @@ class BatchNormLSTM(keras.layers.RNN):
         return restore(ops.swapaxes(every[0], 0, 1), position), list(last[:2])
 
     def _apply(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
-        """The same by the moving averages; every row counts its own valid steps."""
+        """The same by the moving averages."""
+        none = ops.zeros((ops.shape(sequences)[0],), dtype="int32")
+        outputs, states, _ = self.go_on(sequences, mask, initial, none, training)
+        return outputs, states
+
+    def go_on(
+        self, sequences: Tensor, mask: Tensor, states: Any, steps: Tensor, training: bool = False
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """By the moving averages, from where a sequence has come to; every row counts its own valid steps.
+
+        Args:
+            sequences: (batch, steps, channels).
+            mask: Bool (batch, steps).
+            states: h and c, each (batch, units).
+            steps: Int32 (batch,), the valid steps of each row so far.
+            training: Whether dropout acts.
+
+        Returns:
+            Outputs (batch, steps, units), the last h and c, and the valid steps so far.
+        """
         cell, functions = self.cell, self.cell.functions(training)
         sequences = ops.where(mask[:, :, None], sequences, ops.zeros_like(sequences))
         keep = ops.swapaxes(mask, 0, 1)[:, :, None]
@@ -156,11 +175,10 @@ class BatchNormLSTM(keras.layers.RNN):
             carry = [*states, count + ops.cast(keep_now[:, 0], "int32")]
             return carry, carry
 
-        none = ops.zeros((ops.shape(sequences)[0],), dtype="int32")
-        last, (hidden, _, count) = ops.scan(step, [*initial, none], _with_column(projected, keep))
+        last, (hidden, _, count) = ops.scan(step, [*states, steps], _with_column(projected, keep))
         # Before its first valid step a row's output is zero, as in Keras's loop, whatever its initial state.
         outputs = ops.where((count > 0)[:, :, None], hidden, ops.zeros_like(hidden))
-        return ops.swapaxes(outputs, 0, 1), list(last[:2])
+        return ops.swapaxes(outputs, 0, 1), list(last[:2]), last[2]
 
     def get_config(self) -> dict[str, Any]:
         layer = dict(super().get_config())

@@ -1,0 +1,149 @@
+"""Whether what was written equals the model, and how fast it is."""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.export.contract import Contract, ExportError
+from zoo.export.examples import CLASSIFY, REGRESS
+from zoo.export.operations import refused_operations
+from zoo.export.probes import Probe, alone, batch, chunks, examples_of
+from zoo.export.signatures import DEFAULT, PADDED, STREAM, XLA
+from zoo.export.text import indices_of
+
+Arrays = dict[str, NDArray[Any]]
+
+# The exported graph and the Keras model run the same operations; only their order may differ, and with it how often an
+# intermediate value is rounded. The half-precision bounds are four roundings, 2^-9 and 2^-6. Of a probability, or of
+# the largest number that the model answers.
+PARITY_TOLERANCE = {"float64": 1e-5, "float32": 1e-5, "float16": 2**-9, "bfloat16": 2**-6}
+
+_RUNS = 5
+
+
+class Written:
+    """A SavedModel that was loaded back; its signatures take and give arrays."""
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        self._kept = tf.saved_model.load(str(path))  # its variables live as long as it does
+        self.signatures = self._kept.signatures
+
+    def ask(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+        """The outputs of a signature."""
+        import tensorflow as tf
+
+        outputs = self.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def tolerance(model: keras.Model) -> float:
+    """How far answers may lie apart, by the precision of the model's layers."""
+    return max(PARITY_TOLERANCE[layer.compute_dtype] for layer in model.layers)
+
+
+def check(model: keras.Model, contract: Contract, path: Path, written: Written, probes: Sequence[Probe]) -> float:
+    """Compare what was written with the model, and its signatures with each other.
+
+    Returns:
+        The largest difference between written and model, of a probability or a number.
+
+    Raises:
+        ExportError: Something differs by more than `tolerance`, the model gives nothing finite, or the graph holds
+            an operation that a stock server may not have.
+    """
+    unknown = refused_operations(path)
+    if unknown:
+        raise ExportError(f"the graph holds operations that a stock TensorFlow Serving may lack: {unknown}")
+    bound = tolerance(model)
+    whole = written.ask(DEFAULT if contract.text else PADDED, batch(contract, probes))[contract.value]
+    difference = _compare(contract, whole, _expected(model, contract, probes), bound, "the Keras model")
+    for name, key in ((CLASSIFY, "scores"), (REGRESS, "outputs")):
+        if name in written.signatures:
+            serialised = [example.SerializeToString() for example in examples_of(contract, probes)]
+            found = written.ask(name, {"inputs": np.array(serialised, object)})[key]
+            _compare(contract, found.reshape(whole.shape), whole, bound, f"{DEFAULT}, asked by {name},")
+    longest = max(probes, key=len)
+    alone_whole = written.ask(DEFAULT, alone(contract, longest))[contract.value]
+    if STREAM in written.signatures:
+        pieces = [answer[contract.value] for answer in stream(contract, written, chunks(contract, longest))]
+        found = np.concatenate(pieces, axis=1) if contract.each_step else pieces[-1]
+        _compare(contract, found, alone_whole, bound, f"{DEFAULT}, asked by {STREAM} in pieces,")
+    if XLA in written.signatures:
+        found = written.ask(XLA, alone(contract, longest))[contract.value]
+        _compare(contract, found, alone_whole, bound, f"{DEFAULT}, asked by {XLA},")
+    return difference
+
+
+def _expected(model: keras.Model, contract: Contract, probes: Sequence[Probe]) -> NDArray[Any]:
+    """What the Keras model gives, NaN where there is no answer."""
+    import tensorflow as tf
+
+    inputs = _tokens(contract, probes) if contract.text else batch(contract, probes)
+    output = tf.cast(model(inputs, training=False), tf.float32)
+    found = np.array(tf.nn.softmax(output) if contract.labelled else output)
+    found[inputs["lengths"] == 0] = np.nan
+    if contract.each_step:
+        found[np.arange(found.shape[1]) >= inputs["lengths"][:, None]] = np.nan
+    finite = np.isfinite(found).reshape(len(found), -1)
+    if not finite.any():
+        raise ExportError(f"the model gives no finite answer for any of {len(probes)} sequences: it has diverged")
+    return found
+
+
+def _tokens(contract: Contract, probes: Sequence[Probe]) -> Arrays:
+    rows = [indices_of(str(text), contract) for text in probes]
+    lengths = np.array([len(row) for row in rows], np.int32)
+    features = np.zeros((len(rows), max(1, lengths.max())), np.int32)
+    for tokens, row in zip(features, rows, strict=True):
+        tokens[: len(row)] = row
+    return {"features": features, "lengths": lengths}
+
+
+def _compare(contract: Contract, found: NDArray[Any], wanted: NDArray[Any], bound: float, what: str) -> float:
+    answered = np.isfinite(wanted)
+    scale = 1.0 if contract.labelled else float(np.max(np.abs(wanted), where=answered, initial=0.0)) or 1.0
+    difference = float(np.max(np.abs(np.where(answered, found - wanted, 0.0))))
+    if not difference <= bound * scale:  # written so that NaN fails too
+        raise ExportError(
+            f"the written model differs from {what} by {difference:g} in its {contract.value}, more than "
+            f"{bound * scale:g}; nothing was published"
+        )
+    return difference
+
+
+def stream(contract: Contract, written: Written, pieces: Sequence[Probe]) -> list[Arrays]:
+    """The answers to the pieces of one sequence, each with the states after it."""
+    _, inputs = written.signatures[STREAM].structured_input_signature
+    asked = alone(contract, pieces[0])
+    states = {name: np.zeros((1, *spec.shape[1:]), np.float32) for name, spec in inputs.items() if name not in asked}
+    answers = []
+    for piece in pieces:
+        answers.append(written.ask(STREAM, {**alone(contract, piece), **states}))
+        states = {name: answers[-1][name] for name in states}
+    return answers
+
+
+def measure(contract: Contract, path: Path, written: Written, probes: Sequence[Probe]) -> dict[str, float]:
+    """Median milliseconds of the default signature for 1 and 32 times a sequence of middle length, and the size."""
+    import tensorflow as tf
+
+    middle = sorted(probes, key=len)[len(probes) // 2]
+    figures = {}
+    for rows in (1, 32):
+        inputs = {name: tf.constant(value) for name, value in alone(contract, middle, rows).items()}
+        seconds = []
+        for _ in range(1 + _RUNS):
+            start = time.perf_counter()
+            outputs = written.signatures[DEFAULT](**inputs)
+            outputs[contract.value].numpy()
+            seconds.append(time.perf_counter() - start)
+        figures[f"export/latency_ms_batch_{rows}"] = 1000 * statistics.median(seconds[1:])  # the first one plans
+    return {**figures, "export/bytes": float(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()))}

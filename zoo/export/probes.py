@@ -1,0 +1,108 @@
+"""Sequences to try a model on: given ones, or random ones that look like its training data."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.export.contract import Contract, ExportError
+from zoo.export.text import pieces_of
+from zoo.models import fixed_steps
+
+Probe = NDArray[np.float32] | str
+
+_MOST = 8
+
+
+def probes(model: keras.Model, contract: Contract, examples: Mapping[str, Any] | None) -> list[Probe]:
+    """Sequences of different lengths, at least 2: the first of `examples`, or random ones.
+
+    Args:
+        model: Its normalisation layer says what channels look like.
+        contract: Its contract.
+        examples: `{"features": [array (steps, channels), ...]}` or `{"text": [string, ...]}`.
+
+    Raises:
+        ExportError: The examples are not of this shape.
+    """
+    name = "text" if contract.text else "features"
+    if examples is None:
+        return _random_texts(contract) if contract.text else _random_features(model, contract)
+    given = list(examples.get(name, ()))[:_MOST]
+    if len(given) < 2:
+        raise ExportError(f"examples must hold at least 2 sequences under {name!r}; got {list(examples)}")
+    if contract.text:
+        return [str(text) for text in given]
+    arrays = [np.asarray(sequence, np.float32) for sequence in given]
+    for array in arrays:
+        if array.ndim != 2 or array.shape[1] != contract.channels or not len(array) or not np.isfinite(array).all():
+            raise ExportError(
+                f"each example must be finite (steps, {contract.channels}) with a step or more; got {array.shape}"
+            )
+    return list(arrays)
+
+
+def _random_features(model: keras.Model, contract: Contract) -> list[Probe]:
+    rng = np.random.default_rng(0)
+    longest = max(12, (fixed_steps(model) or 0) + 5)
+    mean, deviation = 0.0, 1.0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization) and not layer.invert:
+            mean, variance = (keras.ops.convert_to_numpy(value) for value in (layer.mean, layer.variance))
+            deviation = np.sqrt(variance)
+            break
+    shapes = [(steps, contract.channels) for steps in (longest, 1, 2, longest // 2, longest - 1)]
+    return [np.float32(rng.normal(size=shape) * deviation + mean).reshape(shape) for shape in shapes]
+
+
+def _random_texts(contract: Contract) -> list[Probe]:
+    rng = np.random.default_rng(0)
+    known = list((contract.vocabulary or ())[2:]) or ["a"]
+    between = "" if contract.tokens == "characters" else " "
+    texts: list[Probe] = [between.join(rng.choice(known, size=steps)) for steps in (12, 1, 2, 6)]
+    return [*texts, "\u2603 unheard-of"]
+
+
+def batch(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray[Any]]:
+    """The inputs of the padded signature, or `text`, for these sequences."""
+    if contract.text:
+        return {"text": np.array([str(text).encode() for text in sequences], object)}
+    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
+    features = np.zeros((len(sequences), lengths.max(), contract.channels), np.float32)
+    for row, sequence in zip(features, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return {"features": features, "lengths": lengths}
+
+
+def alone(contract: Contract, sequence: Probe, rows: int = 1) -> dict[str, NDArray[Any]]:
+    """The inputs of the default signature for `rows` times this sequence."""
+    inputs = batch(contract, [sequence] * rows)
+    return {name: array for name, array in inputs.items() if name != "lengths"}
+
+
+def examples_of(contract: Contract, sequences: Sequence[Probe]) -> list[Any]:
+    """A `tf.train.Example` for each of these sequences."""
+    import tensorflow as tf
+
+    def of(sequence: Probe) -> Any:
+        if contract.text:
+            values = tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(sequence).encode()]))
+            return tf.train.Example(features=tf.train.Features(feature={"text": values}))
+        values = tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(sequence)))
+        return tf.train.Example(features=tf.train.Features(feature={"features": values}))
+
+    return [of(sequence) for sequence in sequences]
+
+
+def chunks(contract: Contract, sequence: Probe) -> list[Probe]:
+    """The sequence in pieces of random lengths."""
+    rng = np.random.default_rng(1)
+    steps = pieces_of(str(sequence), contract.tokens or "") if contract.text else sequence
+    cuts = [0, *sorted(rng.choice(range(1, len(steps)), size=min(2, len(steps) - 1), replace=False)), len(steps)]
+    parts = [steps[start:end] for start, end in itertools.pairwise(cuts)]
+    if not contract.text:
+        return [np.asarray(part) for part in parts]
+    return [("" if contract.tokens == "characters" else " ").join(part) for part in parts]

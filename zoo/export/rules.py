@@ -1,0 +1,274 @@
+"""What each class of layer does on a sequence that comes in pieces, and what it carries from piece to piece."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo import layers
+from zoo.diagnostics.walk import replaced
+
+Tensor = Any
+Layer = Any
+Shapes = dict[str, tuple[int, ...]]
+
+
+class NotStreamable(ValueError):
+    """The model needs later steps, or all steps at once; the message names the layer."""
+
+
+@dataclass
+class Chunk:
+    """A piece of every sequence of a batch, and what the layers know of the steps before.
+
+    Attributes:
+        lengths: Int (batch,), the steps of each row in this piece.
+        mask: Bool (batch, steps), or `None` where all steps of all rows are there.
+        states: By name, each (batch, ...), as they were before this piece.
+        after: The same as they are after it.
+    """
+
+    lengths: Tensor
+    mask: Tensor | None
+    states: Mapping[str, Tensor]
+    after: dict[str, Tensor] = field(default_factory=dict)
+
+    def valid(self, x: Tensor, otherwise: float) -> Tensor:
+        """`x` (batch, steps, channels), with `otherwise` at the steps that are not there."""
+        return x if self.mask is None else ops.where(self.mask[:, :, None], x, ops.full_like(x, otherwise))
+
+
+Call = Callable[[Layer, Chunk, dict[str, Any]], Tensor]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How layers of a class work on a stream.
+
+    Attributes:
+        states: Given the layer: the shape of each state without the batch axis, by the name's last part. It raises
+            `NotStreamable` where this layer of the class needs later steps.
+        call: Given the layer, the chunk, and the layer's arguments by name: its output. `None` where the layer does
+            the same as on whole sequences.
+    """
+
+    states: Callable[[Layer], Shapes]
+    call: Call | None = None
+
+
+def where(operation: Any) -> str:
+    """A layer as messages name it."""
+    return f"layer {operation.name!r} ({type(operation).__name__})"
+
+
+# === Layers that do the same to every step ===
+
+
+def _nothing(layer: Layer) -> Shapes:
+    return {}
+
+
+def _along_channels(layer: Layer) -> Shapes:
+    last = len(keras.tree.flatten(layer.input)[0].shape) - 1
+    axes = set(keras.tree.flatten(layer.axis)) - {None}
+    if not axes <= {-1, last}:
+        raise NotStreamable(f"{where(layer)} works along axis {layer.axis}, which is not that of the channels")
+    return {}
+
+
+def _no_guessed_mask(layer: Layer) -> Shapes:
+    if layer.mask_zero:
+        raise NotStreamable(f"{where(layer)} takes token 0 for padding (mask_zero)")
+    return {}
+
+
+def _steps_stay(layer: Layer) -> Shapes:
+    shape, target = layer.input.shape, layer.output.shape
+    if target[1] is not None or layer.target_shape[0] != -1 or _size(shape[2:]) != _size(target[2:]):
+        raise NotStreamable(f"{where(layer)} mixes steps: it turns {shape} into {target}")
+    return {}
+
+
+def _size(shape: tuple[int | None, ...]) -> int | None:
+    return math.prod(size for size in shape if size is not None) if None not in shape else None
+
+
+def _axis_behind_steps(operation: Any) -> Shapes:
+    if operation.axis not in (-1, 2, 3):
+        raise NotStreamable(f"{where(operation)} moves the axis of the steps")
+    return {}
+
+
+STEPWISE = Rule(_nothing)
+ALONG_CHANNELS = Rule(_along_channels)
+
+# === Layers that need the steps before ===
+
+
+def _recurrent_states(layer: Layer) -> Shapes:
+    if layer.go_backwards:
+        raise NotStreamable(f"{where(layer)} reads the sequence backwards (go_backwards)")
+    with replaced(layer, "return_state", True):
+        _, *shapes = layer.compute_output_shape(layer.input.shape if _one(layer) else layer.input[0].shape)
+    if isinstance(layer.cell, layers.ZoneoutCell):
+        shapes = shapes[:-1]  # its step counter is of training only
+    if not all(isinstance(size, int) for shape in shapes for size in shape[1:]):
+        raise NotStreamable(f"{where(layer)} has states of shapes that are not known: {shapes}")
+    names = ("hidden", "cell") if len(shapes) < 3 else tuple(f"state_{index + 1}" for index in range(len(shapes)))
+    return {name: tuple(shape[1:]) for name, shape in zip(names, shapes, strict=False)}
+
+
+def _one(layer: Layer) -> bool:
+    return not isinstance(layer.input, list | tuple)
+
+
+def _recurrent(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
+    names = [f"{layer.name}_{name}" for name in _recurrent_states(layer)]
+    states = [chunk.states[name] for name in names]
+    if isinstance(layer.cell, layers.ZoneoutCell):
+        states.append(ops.zeros((ops.shape(states[0])[0], 2)))
+    with replaced(layer, "return_state", True):
+        output, *after = type(layer).call(
+            layer, arguments["sequences"], initial_state=states, mask=chunk.mask, training=False
+        )
+    chunk.after.update(zip(names, after, strict=False))
+    return output
+
+
+def _batch_norm_states(layer: Layer) -> Shapes:
+    return {**_recurrent_states(layer), "steps": ()}
+
+
+def _batch_norm(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
+    x, kind = arguments["sequences"], layer.cell.compute_dtype
+    mask = ops.ones(ops.shape(x)[:2], dtype="bool") if chunk.mask is None else chunk.mask
+    names = [f"{layer.name}_{name}" for name in ("hidden", "cell", "steps")]
+    hidden, cell, steps = (chunk.states[name] for name in names)
+    outputs, states, count = layer.go_on(
+        x, mask, [ops.cast(hidden, kind), ops.cast(cell, kind)], ops.cast(steps, "int32")
+    )
+    chunk.after.update(zip(names, [*states, ops.cast(count, "float32")], strict=True))
+    return outputs if layer.return_sequences else outputs[:, -1]
+
+
+def _convolution_states(layer: Layer) -> Shapes:
+    reach = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+    if layer.data_format != "channels_last" or layer.strides[0] != 1:
+        raise NotStreamable(f"{where(layer)} does not keep the steps as they are (strides or data_format)")
+    if not reach:
+        return {}
+    if layer.padding != "causal":
+        raise NotStreamable(f"{where(layer)} sees later steps (padding={layer.padding!r}, not 'causal')")
+    return {"buffer": (reach, int(layer.input.shape[-1]))}
+
+
+def _convolution(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
+    x = arguments["inputs"]
+    if not _convolution_states(layer):
+        return type(layer).call(layer, x)
+    name = f"{layer.name}_buffer"
+    joined = ops.concatenate([ops.cast(chunk.states[name], x.dtype), x], axis=1)
+    chunk.after[name] = _last_steps(joined, chunk.lengths, layer.dilation_rate[0] * (layer.kernel_size[0] - 1))
+    with replaced(layer, "padding", "valid"):
+        return type(layer).call(layer, joined)
+
+
+def _last_steps(joined: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """The `steps` before the end of each row, of `steps` old ones and then `lengths` new ones."""
+    import tensorflow as tf
+
+    return tf.gather(joined, lengths[:, tf.newaxis] + tf.range(steps), axis=1, batch_dims=1)
+
+
+def _pool_states(first: str) -> Callable[[Layer], Shapes]:
+    def states(layer: Layer) -> Shapes:
+        if layer.data_format != "channels_last":
+            raise NotStreamable(f"{where(layer)} has its steps on the last axis (data_format)")
+        channels = layer.input[0].shape[-1] if isinstance(layer.input, list | tuple) else layer.input.shape[-1]
+        return {first: (int(channels),), "count": ()}
+
+    return states
+
+
+def _counted(layer: Layer, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """The steps before this piece, and after it, float32 (batch, 1)."""
+    before = chunk.states[f"{layer.name}_count"]
+    chunk.after[f"{layer.name}_count"] = after = before + ops.cast(chunk.lengths, "float32")
+    return before[:, None], after[:, None]
+
+
+def _mean(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
+    x, name = arguments["inputs"], f"{layer.name}_sum"
+    _, count = _counted(layer, chunk)
+    chunk.after[name] = total = chunk.states[name] + ops.sum(ops.cast(chunk.valid(x, 0.0), "float32"), axis=1)
+    mean = ops.cast(total / count, x.dtype)
+    return mean[:, None] if layer.keepdims else mean
+
+
+def _maximum(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
+    x, name = arguments["inputs"], f"{layer.name}_maximum"
+    before, _ = _counted(layer, chunk)
+    old, new = chunk.states[name], ops.max(ops.cast(chunk.valid(x, float("-inf")), "float32"), axis=1)
+    # Zero is no maximum of no steps, so the count says whether there is one.
+    chunk.after[name] = largest = ops.where(before > 0, ops.maximum(old, new), new)
+    largest = ops.cast(largest, x.dtype)
+    return largest[:, None] if layer.keepdims else largest
+
+
+# === Layers about padding ===
+
+
+def _as_it_is(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
+    return arguments["features"]  # what stands in the padding of a piece reaches no state
+
+
+# === Layers that cannot ===
+
+
+def _refused(reason: str) -> Rule:
+    def states(layer: Layer) -> Shapes:
+        raise NotStreamable(f"{where(layer)} {reason}")
+
+    return Rule(states)
+
+
+RECURRENT = Rule(_recurrent_states, _recurrent)
+_K = keras.layers
+
+# What each class of layer does on a stream; a new one is a line.
+RULES: dict[type, Rule] = {
+    # to every step the same
+    **dict.fromkeys(
+        (
+            *(_K.Dense, _K.Activation, _K.ReLU, _K.LeakyReLU, _K.ELU, _K.TimeDistributed, _K.Identity),
+            *(_K.Dropout, _K.SpatialDropout1D, _K.GaussianDropout, _K.GaussianNoise),
+            *(_K.Add, _K.Subtract, _K.Multiply, _K.Average, _K.Maximum, _K.Minimum),
+            *(layers.LeakyReLU, layers.PenalizedTanh, layers.RReLU, layers.ThresholdedReLU),
+        ),
+        STEPWISE,
+    ),
+    **dict.fromkeys(
+        (_K.Normalization, _K.BatchNormalization, _K.LayerNormalization, _K.Concatenate, _K.Softmax), ALONG_CHANNELS
+    ),
+    _K.Embedding: Rule(_no_guessed_mask),
+    _K.Reshape: Rule(_steps_stay),
+    # the steps before
+    **dict.fromkeys((layers.LSTM, _K.RNN, _K.LSTM, _K.GRU, _K.SimpleRNN, _K.ConvLSTM1D), RECURRENT),
+    layers.BatchNormLSTM: Rule(_batch_norm_states, _batch_norm),
+    _K.Conv1D: Rule(_convolution_states, _convolution),
+    _K.GlobalAveragePooling1D: Rule(_pool_states("sum"), _mean),
+    _K.GlobalMaxPooling1D: Rule(_pool_states("maximum"), _maximum),
+    # padding
+    layers.SequenceMask: STEPWISE,
+    layers.ZeroPadding: Rule(_nothing, _as_it_is),
+    layers.LastStep: STEPWISE,
+    # cannot
+    _K.Bidirectional: _refused("reads the sequence backwards too"),
+    layers.FixedLength: _refused("has a fixed number of steps"),
+}
+
+# The same for operations that are no layers, by their names: their classes are not public.
+OPERATIONS: dict[str, Rule] = {"keras.src.ops.numpy.ExpandDims": Rule(_axis_behind_steps)}

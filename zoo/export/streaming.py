@@ -1,0 +1,87 @@
+"""Models that read a sequence in pieces.
+
+The model is traced as it is, with the calls of those layers replaced that need something from the steps before. What
+they need is a state, a tensor that the client sends along and gets back. All zeros is the state at the beginning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from zoo.diagnostics.walk import intercepted
+from zoo.export.rules import OPERATIONS, RULES, Call, Chunk, Layer, NotStreamable, Rule, Shapes, where
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model reads a sequence in pieces.
+
+    Attributes:
+        model: The model.
+        calls: What replaces the calls of some of its layers.
+        states: Shape of each state without the batch axis, by its full name.
+    """
+
+    model: keras.Model
+    calls: Mapping[Layer, Call]
+    states: Shapes
+
+    def run(self, features: Tensor, chunk: Chunk) -> Tensor:
+        """What the model gives as of this piece, or for each of its steps; fills `chunk.after`."""
+
+        def on_chunk(layer: Layer, original: Any, arguments: dict[str, Any]) -> Tensor:
+            return self.calls[layer](layer, chunk, arguments)
+
+        with intercepted(self.calls, on_chunk):
+            return self.model({"features": features, "lengths": chunk.lengths}, training=False)
+
+
+def plan(model: keras.Model) -> Plan:
+    """How `model` reads a sequence in pieces.
+
+    Raises:
+        NotStreamable: It cannot.
+
+    Example:
+    >>> from zoo.models import SequenceTask, build
+    >>> plan(build("lstm", SequenceTask(channels=3, classes=2), units=4)).states
+    {'lstm_1_hidden': (4,), 'lstm_1_cell': (4,)}
+    >>> plan(build("lstm", SequenceTask(channels=3, classes=2), bidirectional=True))
+    Traceback (most recent call last):
+    NotStreamable: layer 'bidirectional_1' (Bidirectional) reads the sequence backwards too
+    """
+    calls: dict[Layer, Call] = {}
+    states: Shapes = {}
+    [lengths] = [tensor for tensor in model.inputs if tensor.name == "lengths"]
+    for operation in model.operations:
+        if isinstance(operation, keras.layers.InputLayer) or not _reads_steps(operation, lengths):
+            continue
+        rule = _rule(operation)
+        needed = {f"{operation.name}_{name}": shape for name, shape in rule.states(operation).items()}
+        if rule.call is not None:
+            calls[operation] = rule.call
+        states |= needed
+    return Plan(model, calls, states)
+
+
+def _reads_steps(operation: Any, lengths: Any) -> bool:
+    """Whether an operation works on sequences; afterwards there is one answer, and any layer may work on that."""
+    if len(operation._inbound_nodes) > 1:
+        raise NotStreamable(f"{where(operation)} is used more than once")
+    inputs = [tensor for tensor in keras.tree.flatten(operation.input) if tensor is not lengths]
+    steps = [len(tensor.shape) > 1 and tensor.shape[1] is None for tensor in inputs]
+    if any(steps) and not all(steps):
+        raise NotStreamable(f"{where(operation)} combines every step with something made of the whole sequence")
+    return any(steps)
+
+
+def _rule(operation: Any) -> Rule:
+    # The class itself: a class derived from it may do anything with the steps.
+    found = RULES.get(type(operation)) or OPERATIONS.get(f"{type(operation).__module__}.{type(operation).__name__}")
+    if found is None:
+        raise NotStreamable(f"{where(operation)} has no rule for pieces of a sequence")
+    return found

@@ -1,0 +1,76 @@
+"""From strings to tokens inside the graph, as the texts of training were cut."""
+
+import re
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.export.contract import Contract
+
+Tensor = Any
+
+UNKNOWN = 1  # the index of "[UNK]", as Keras's `TextVectorization` has it
+
+
+def pieces_of(text: str, tokens: str) -> list[str]:
+    """What the graph cuts a text into.
+
+    Words are in lower case and without punctuation, as Keras's `TextVectorization` makes them: only ASCII letters,
+    punctuation and white space are known as such. Characters are Unicode code points.
+
+    Example:
+    >>> pieces_of("It's GOOD, no?", "words"), pieces_of("né", "characters")
+    (['its', 'good', 'no'], ['n', 'é'])
+    """
+    if tokens == "characters":
+        return list(text)
+    # As bytes: there `lower` and `split` know ASCII only, while those of a str follow Unicode.
+    return [word.decode() for word in text.encode().lower().translate(None, string.punctuation.encode()).split()]
+
+
+def indices_of(text: str, contract: Contract) -> list[int]:
+    """The token of each piece of `text`; none where it has no pieces."""
+    index: Mapping[str, int] = {piece: number for number, piece in enumerate(contract.vocabulary or ())}
+    return [index.get(piece, UNKNOWN) for piece in pieces_of(text, contract.tokens or "")]
+
+
+class Tokeniser:
+    """The same in TensorFlow operations.
+
+    Attributes:
+        table: The lookup table, which the SavedModel must keep.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        import tensorflow as tf
+
+        self._characters = contract.tokens == "characters"
+        # Padding is no piece of any text. The keys of characters are code points: strings of one would need another
+        # three operations.
+        index: dict[Any, int] = {}
+        for number, piece in enumerate(contract.vocabulary or ()):
+            if self._characters and len(piece) == 1:
+                index[ord(piece)] = number
+            elif piece and not self._characters:
+                index[piece] = number
+        keys = tf.constant(list(index), tf.int64 if self._characters else tf.string)
+        initializer = tf.lookup.KeyValueTensorInitializer(keys, tf.constant(list(index.values()), tf.int64))
+        self.table = tf.lookup.StaticHashTable(initializer, UNKNOWN)
+
+    def __call__(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens int32 (batch, steps), 0 behind the end of a row, and the steps of each row int32 (batch,).
+
+        Bytes that are no UTF-8 become U+FFFD, as in training. There is at least one step, also of empty texts.
+        """
+        import tensorflow as tf
+
+        text = tf.ensure_shape(text, (None,))
+        if self._characters:
+            pieces = tf.cast(tf.strings.unicode_decode(text, "UTF-8"), tf.int64)
+        else:
+            text = tf.strings.lower(tf.strings.unicode_transcode(text, "UTF-8", "UTF-8"))
+            pieces = tf.strings.split(tf.strings.regex_replace(text, f"[{re.escape(string.punctuation)}]", ""))
+        tokens = pieces.with_flat_values(self.table.lookup(pieces.flat_values))
+        lengths = pieces.row_lengths()
+        shape = tf.stack([pieces.nrows(), tf.maximum(tf.reduce_max(lengths), 1)])
+        return tf.cast(tokens.to_tensor(0, shape=shape), tf.int32), tf.cast(lengths, tf.int32)
