@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cpu.sides import CORES
+from cpu.timing import CORES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"

@@ -1,5 +1,6 @@
 """Time several sides in turn, so that a slow moment of the machine falls on all of them."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 WARM_UP = 2
 ROUNDS = 5  # at the least
 TURN = 0.02  # seconds: shorter steps are run several times a turn

@@ -72,23 +72,25 @@ def _has_gpu() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def portable_only() -> bool:
-    """Whether stock operations are wanted: the model is being traced for a SavedModel or for XLA.
+def traced_for() -> frozenset[str]:
+    """What the graph that is being traced is for, if not for this process and TensorFlow alone: a SavedModel, XLA.
 
     Keras and TensorFlow give a layer no sign of either, so this looks at who is calling.
+
+    Returns:
+        Of "saved_model" and "xla" what applies. With either, stock operations are wanted; empty when run eagerly.
     """
     if keras.backend.backend() != "tensorflow":
-        return False
+        return frozenset()
     import tensorflow as tf
 
-    if tf.executing_eagerly():
-        return False
-    frame = sys._getframe(1)
+    found = set()
+    frame = None if tf.executing_eagerly() else sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name.startswith(("keras.src.export", "tensorflow.python.saved_model")):
-            return True
+        if name.startswith(("zoo.export", "keras.src.export", "tensorflow.python.saved_model")):
+            found.add("saved_model")
         if name.endswith("polymorphic_function") and getattr(frame.f_locals.get("self"), "_jit_compile", False):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+            found.add("xla")
+        frame = frame.f_back
+    return frozenset(found)

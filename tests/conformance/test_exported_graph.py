@@ -1,0 +1,153 @@
+"""The graph of an exported LSTM gives what the reference engine gives."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo import kernels
+from zoo.activations import ACTIVATIONS
+from zoo.export.operations import refused_operations
+from zoo.kernels import graph
+from zoo.layers import LSTM
+
+N = graph.BLOCKS[0]
+SIZES = [(1, 1), (N - 1, 3), (N, 1), (N + 1, 3), (2 * N + 3, 3)]  # steps, batch
+UNITS = 3
+
+
+@pytest.fixture
+def exporting(monkeypatch):
+    """Turns what a layer gives into the function that an export would trace: any batch, any number of steps."""
+
+    def traced(layer, masked=False, xla=False, dtype=tf.float32, steps_a_block=None):
+        if steps_a_block:
+            monkeypatch.setattr(graph, "BLOCKS", (steps_a_block, 1))
+        specs = [tf.TensorSpec((None, None, 2), dtype), *[tf.TensorSpec((None, UNITS), dtype)] * 2]
+        specs += [tf.TensorSpec((None, None), tf.bool)] * masked
+
+        @tf.function(input_signature=specs, jit_compile=xla or None, autograph=False)
+        def run(x, h, c, mask=None):
+            with monkeypatch.context() as patch:
+                patch.setattr(kernels, "traced_for", lambda: {"saved_model", "xla"} if xla else {"saved_model"})
+                return layer(x, initial_state=[h, c], mask=mask)
+
+        return run
+
+    return traced
+
+
+def made(**arguments):
+    layer = LSTM(UNITS, engine="reference", return_state=True, **arguments)
+    layer.build((None, None, 2))
+    for weight in layer.weights:  # slopes and biases that differ from unit to unit
+        weight.assign(np.random.default_rng(0).normal(0, 0.7, weight.shape))
+    return layer
+
+
+def arguments(steps, batch, dtype="float32"):
+    rng = np.random.default_rng(steps)
+    shapes = (batch, steps, 2), (batch, UNITS), (batch, UNITS)
+    return [tf.constant(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def masks(steps, batch):
+    """All steps, rows of different lengths of which one is empty, and holes."""
+    lengths = np.linspace(steps, 0, batch).astype(int)
+    holes = np.random.default_rng(1).random((batch, steps)) < 0.6
+    return [np.ones((batch, steps), bool), np.arange(steps) < lengths[:, None], holes]
+
+
+def assert_equal(found, expected, atol=1e-6):
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(*(tf.cast(tensor, "float64") for tensor in (one, other)), atol=atol)
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_all_steps_valid(exporting, sequences):
+    layer = made(return_sequences=sequences, cell_clip=0.5)
+    run = exporting(layer)
+    for size in SIZES:
+        x, *states = arguments(*size)
+        assert_equal(run(x, *states), layer(x, initial_state=states))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "backwards", "zeros"),
+    [(False, False, False), (False, True, True), (True, False, False), (True, True, False), (True, True, True)],
+)
+def test_masks(exporting, sequences, backwards, zeros):
+    layer = made(return_sequences=sequences, go_backwards=backwards, zero_output_for_mask=zeros)
+    run = exporting(layer, masked=True)
+    for size in SIZES[::2] if backwards else SIZES[1::2]:
+        x, *states = arguments(*size)
+        for mask in masks(*size):
+            hidden = tf.where(mask[:, :, None], x, np.nan)  # what is not valid must not be seen
+            assert_equal(run(hidden, *states, mask), layer(x, initial_state=states, mask=mask))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation(exporting, activation):
+    layer = made(activation=activation, recurrent_activation=activation)
+    x, *states = arguments(3, 2)
+    expected = layer(x, initial_state=states)
+    size = max(1.0, *(float(tf.reduce_max(tf.abs(tensor))) for tensor in expected))  # of gates without a bound
+    assert_equal(exporting(layer, steps_a_block=2)(x, *states), expected, atol=1e-6 * size)
+
+
+def test_each_gate_its_own(exporting):
+    layer = made(
+        input_gate_activation="hard_sigmoid",
+        forget_gate_activation=keras.layers.LeakyReLU(0.1),
+        candidate_activation="prelu",
+        output_gate_activation=keras.activations.exponential,
+        hidden_activation="softmax",
+        use_bias=False,
+    )
+    x, *states = arguments(3, 2)
+    assert_equal(exporting(layer, steps_a_block=2)(x, *states), layer(x, initial_state=states))
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("mixed_float16", 2**-9), ("mixed_bfloat16", 2**-6), ("float64", 1e-12)])
+def test_precisions(exporting, dtype, atol):
+    layer = made(dtype=dtype, return_sequences=True)
+    x, *states = arguments(3, 2, layer.compute_dtype)
+    run = exporting(layer, dtype=layer.compute_dtype, steps_a_block=2)
+    assert_equal(run(x, *states), layer(x, initial_state=states), atol)
+
+
+def test_xla_compiles_it(exporting):
+    layer = made(return_sequences=True)
+    (x, *states), holes = arguments(N + 1, 3), masks(N + 1, 3)[2]
+    found = exporting(layer, masked=True, xla=True)(x, *states, holes)
+    assert_equal(found, layer(x, initial_state=states, mask=holes))
+
+
+def test_no_rows(exporting):
+    x, *states = arguments(N + 1, 0)
+    outputs, hidden, cell = exporting(made(return_sequences=True), masked=True)(x, *states, np.ones((0, N + 1), bool))
+    assert outputs.shape == (0, N + 1, UNITS)
+    assert hidden.shape == cell.shape == (0, UNITS)
+
+
+def test_an_exported_model_runs_blocks_of_steps_in_stock_operations(tmp_path):
+    inputs = keras.Input((None, 2), name="x")
+    forwards, backwards = LSTM(UNITS, return_sequences=True), LSTM(UNITS, return_sequences=True, go_backwards=True)
+    model = keras.Model(inputs, keras.layers.Bidirectional(forwards, backward_layer=backwards)(inputs))
+    model.export(str(tmp_path), format="tf_saved_model", verbose=False)
+    assert refused_operations(tmp_path) == []
+    served = tf.saved_model.load(str(tmp_path))
+    for size in SIZES[::2]:
+        x = arguments(*size)[0]
+        [found] = served.signatures["serving_default"](x=x).values()
+        assert_equal([found], [model(x)])
+    library = served.signatures["serving_default"].graph.as_graph_def().library.function
+    products = [sum(node.op == "MatMul" for node in function.node_def) for function in library]
+    assert products.count(N) == 2  # a body of N steps in each direction
+
+
+def test_training_takes_another_way(monkeypatch):
+    monkeypatch.setattr(kernels, "traced_for", lambda: {"saved_model"})
+    monkeypatch.setattr(graph, "lstm", lambda *_: pytest.fail("the graph of an export draws no dropout"))
+    made(dropout=0.5)(arguments(2, 2)[0], training=True)

@@ -1,0 +1,214 @@
+"""The LSTM recurrence as a graph of few operations: what a SavedModel holds, for inference.
+
+A server runs a graph one operation after the other, and at small batches an operation costs more to start than to
+compute. So all that needs no state is computed for every step at once, and the loop takes several steps an iteration:
+
+    z = x @ W + b                              all steps in one product, time-major: (steps * batch, 4 * units)
+    for each block of K steps:
+        h, c = step(z_t + h @ U, c)            K times; `zoo.kernels.reference.lstm_step`
+
+A mask costs no operation in that loop. The valid steps of each row are moved to its front, after which every row is
+valid up to its end. Blocks run until the first row ends, single steps from there on, and only those hold an ended row:
+
+    order  = argsort(not mask), stable         ends = sum(mask)
+    blocks:  t < min(ends)                     singles: t < max(ends);  h, c = where(t < ends, new, old)
+
+Outputs go back to where the valid steps were. The gates are not put under shared operations: measured, cutting one
+tensor in two ways costs more than the one or two operations that this saves.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
+
+BLOCKS = (8, 1)  # steps an iteration, one loop each; what a block leaves over is for the next loop
+
+
+class Weights(NamedTuple):
+    """The weights of an LSTM, gates in the order i, f, c, o, in the precision that it computes in.
+
+    Attributes:
+        kernel: W, (channels, 4 * units).
+        recurrent_kernel: U, (units, 4 * units).
+        bias: b, (4 * units,), or `None`.
+    """
+
+    kernel: Tensor
+    recurrent_kernel: Tensor
+    bias: Tensor | None
+
+
+class Options(NamedTuple):
+    """What an LSTM does with its steps; see `zoo.layers.LSTM`."""
+
+    functions: GateFunctions
+    cell_clip: float | None = None
+    go_backwards: bool = False
+    return_sequences: bool = False
+    zero_output_for_mask: bool = False
+    compiled: bool = False  # by XLA, for which an iteration costs next to nothing: no blocks
+
+
+def lstm(
+    sequences: Tensor, states: Sequence[Tensor], mask: Tensor | None, weights: Weights, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run an LSTM over sequences, as Keras's loop does.
+
+    Args:
+        sequences: (batch, steps, channels).
+        states: h and c before the first step, each (batch, units).
+        mask: Bool (batch, steps), true where a step is valid, or `None` where all are.
+        weights: Of the layer.
+        options: Of the layer.
+
+    Returns:
+        The outputs, h and c. The outputs are (batch, steps, units) with `return_sequences`, else those of the last
+        step, (batch, units). At a step that is not valid the output is the one before it, or zeros: where there is
+        none, and with `zero_output_for_mask`.
+    """
+    import tensorflow as tf
+
+    if options.go_backwards:
+        sequences = tf.reverse(sequences, [1])
+        mask = None if mask is None else tf.reverse(mask, [1])
+    ends = None
+    if mask is not None:
+        ends = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        sequences = tf.gather(sequences, _valid_first(mask), batch_dims=1)
+    rows = _recurrence(sequences, states, ends, weights, options)
+    if mask is None:
+        return rows
+    outputs, hidden, cell = rows
+    return _restore(outputs, mask, ends, options), hidden, cell
+
+
+def _valid_first(mask: Tensor) -> Tensor:
+    """Where the steps are that come first when each row's valid ones do, in their order; int32 (batch, steps)."""
+    import tensorflow as tf
+
+    steps = tf.shape(mask)[1]
+    later = tf.range(steps, 0, -1)  # keys that differ: not every sort keeps the order of equal ones
+    return tf.math.top_k(tf.where(mask, later + steps, later), k=steps).indices
+
+
+def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: Options) -> Tensor:
+    """Put the outputs of valid steps back to where these were."""
+    import tensorflow as tf
+
+    if options.return_sequences:
+        seen = tf.cumsum(tf.cast(mask, tf.int32), axis=1)
+        outputs = tf.gather(outputs, tf.maximum(seen - 1, 0), batch_dims=1)
+        answered = mask if options.zero_output_for_mask else seen > 0
+    else:
+        answered = mask[:, -1] if options.zero_output_for_mask else ends > 0
+    return tf.where(answered[..., tf.newaxis], outputs, tf.zeros_like(outputs))
+
+
+def _recurrence(
+    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps: outputs, h and c. Row r is valid before step `ends[r]`, or everywhere where `ends` is `None`."""
+    import tensorflow as tf
+
+    batch, steps = tf.shape(sequences)[0], tf.shape(sequences)[1]
+    z = tf.matmul(tf.reshape(tf.transpose(sequences, [1, 0, 2]), [-1, sequences.shape[-1]]), weights.kernel)
+    if weights.bias is not None:
+        z = tf.nn.bias_add(z, weights.bias)
+    if ends is None and options.compiled:
+        ends = tf.fill([batch], steps)  # XLA makes code of a step with a choice in it that is 1.6 times as fast
+    longest = shortest = steps
+    if ends is not None:  # the bounds hold for a batch of no rows too
+        longest = tf.maximum(tf.reduce_max(ends), 0)
+        shortest = tf.minimum(tf.reduce_min(ends), longest)
+    done, (hidden, cell), outputs = tf.constant(0), states, []
+    for block in (1,) if options.compiled else BLOCKS:
+        last = block == 1
+        count = longest - done if last else (shortest - done) // block
+        loop = _Loop(z, batch, block, done, ends if last else None, weights.recurrent_kernel, options)
+        # Past the last row's end there is nothing to compute, and the outputs stay zeros.
+        hidden, cell, found = loop.run(count, hidden, cell, places=steps - done if last else count)
+        outputs.append(found)
+        done = done + count * block
+    if not options.return_sequences:
+        return hidden, hidden, cell
+    rows = tf.reshape(tf.concat(outputs, axis=0), [steps, batch, hidden.shape[-1]])
+    return tf.transpose(rows, [1, 0, 2]), hidden, cell
+
+
+class _Loop(NamedTuple):
+    """A loop of `block` steps an iteration, from step `start`.
+
+    Attributes:
+        z: What the gates receive from the inputs, (steps * batch, 4 * units).
+        batch: Number of rows.
+        block: Steps an iteration.
+        start: The first step of the first iteration.
+        ends: (batch,), the step from which a row keeps its state; `None` where none ends in this loop.
+        recurrent_kernel: U.
+        options: Of the layer.
+    """
+
+    z: Tensor
+    batch: Tensor
+    block: int
+    start: Tensor
+    ends: Tensor | None
+    recurrent_kernel: Tensor
+    options: Options
+
+    def run(self, count: Tensor, hidden: Tensor, cell: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`count` iterations. Gives h, c and, with `return_sequences`, `places` blocks of h: (rows, units)."""
+        import tensorflow as tf
+
+        units = self.recurrent_kernel.shape[0]
+        variables, shapes = [tf.constant(0), hidden, cell], [[], [None, units], [None, units]]
+        rows = {"element_shape": tf.stack([self.block * self.batch, units]), "element_dtype": cell.dtype}
+        if self.options.return_sequences:
+            variables.append(tf.raw_ops.TensorListReserve(num_elements=places, **rows))
+            shapes.append([])
+        _, hidden, cell, *kept = tf.while_loop(
+            lambda index, *_: index < count,
+            self._iteration,
+            variables,
+            shape_invariants=[tf.TensorShape(shape) for shape in shapes],
+            parallel_iterations=1,  # each waits for the one before it
+        )
+        if not kept:
+            return hidden, cell, None
+        return hidden, cell, tf.reshape(tf.raw_ops.TensorListStack(input_handle=kept[0], **rows), [-1, units])
+
+    def _iteration(self, index: Tensor, hidden: Tensor, cell: Tensor, *kept: Tensor) -> list[Tensor]:
+        import tensorflow as tf
+
+        done = self.start + index * self.block
+        hiddens = []
+        for z in self._of_each_step(done):
+            new = lstm_step(
+                split_gates(z + tf.matmul(hidden, self.recurrent_kernel)),
+                cell,
+                self.options.functions,
+                self.options.cell_clip,
+            )
+            if self.ends is not None:
+                valid = (done < self.ends)[:, tf.newaxis]
+                new = tuple(tf.where(valid, after, before) for after, before in zip(new, (hidden, cell), strict=True))
+            hidden, cell = new
+            hiddens.append(hidden)
+        if kept:
+            rows = tf.concat(hiddens, axis=0) if self.block > 1 else hidden
+            kept = (tf.raw_ops.TensorListSetItem(input_handle=kept[0], index=index, item=rows),)
+        return [index + 1, hidden, cell, *kept]
+
+    def _of_each_step(self, done: Tensor) -> list[Tensor]:
+        """The z of each step of the block, (batch, 4 * units): no copies, rows of z lie one after the other."""
+        import tensorflow as tf
+
+        width = self.z.shape[-1]
+        if self.block == 1:
+            steps = [tf.slice(self.z, [done * self.batch, 0], [self.batch, width])]  # of a size that XLA knows
+        else:
+            steps = tf.split(self.z[done * self.batch : (done + self.block) * self.batch], self.block, axis=0)
+        for z in steps:
+            z.set_shape([None, width])
+        return steps
