@@ -8,6 +8,7 @@ import ctypes
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from serving.errors import ServingError, code_of
@@ -117,6 +118,26 @@ class Library:
             self.DeleteStatus(status)
 
 
+def disable_xla() -> bool:
+    """Make XLA refuse to compile in this process, for good, as TensorFlow Serving's server does when it starts.
+
+    A signature that needs XLA then fails with TensorFlow's `XLA compilation disabled`.
+
+    Returns:
+        Whether the installed library has the function, which is no part of the C API.
+
+    Raises:
+        LibraryUnavailable: As `library`.
+    """
+    library()
+    function = getattr(ctypes.CDLL(_path()), "_ZN10tensorflow21DisableXlaCompilationEv", None)
+    if function is None:
+        return False
+    function.restype, function.argtypes = None, ()
+    function()
+    return True
+
+
 @functools.cache
 def library() -> Library:
     """The C API of the installed TensorFlow.
@@ -124,11 +145,16 @@ def library() -> Library:
     Raises:
         LibraryUnavailable: The library is not where the wheel puts it, cannot be loaded, or lacks a function.
     """
+    path = _path()
+    try:
+        return Library(path)
+    except (OSError, AttributeError) as error:
+        raise LibraryUnavailable(f"{Path(path).name} cannot be used: {error}") from error
+
+
+def _path() -> str:
     directory = tensorflow_directory()
     found = [directory / name for name in LIBRARY_NAMES if (directory / name).is_file()]
     if not found:
         raise LibraryUnavailable(f"the installed TensorFlow has none of {', '.join(LIBRARY_NAMES)}")
-    try:
-        return Library(str(found[0]))
-    except (OSError, AttributeError) as error:
-        raise LibraryUnavailable(f"{found[0].name} cannot be used: {error}") from error
+    return str(found[0])

@@ -63,17 +63,48 @@ def encode_predict(outputs: Mapping[str, Array], layout: Format) -> bytes:
     return f'{{\n    "{layout.value}": {text}\n}}'.encode("utf-8", "surrogateescape")
 
 
+def encode_classification(labels: Array, scores: Array) -> bytes:
+    r"""Write the answer to classify: for every example, pairs of label and score.
+
+    Args:
+        labels: Bytes (batch, classes).
+        scores: float32 (batch, classes).
+
+    Example:
+    >>> encode_classification(np.array([[b"a"]], object), np.array([[0.5]], "float32"))
+    b'{\n    "results": [\n        [["a", 0.5]]\n    ]\n}'
+    """
+    pairs = [f"[{name}, {score}]" for name, score in zip(_elements("", labels), _decimals(scores.ravel()), strict=True)]
+    rows = ",".join(f"\n        {_join(row)}" for row in _nested(pairs, labels.shape))
+    return f'{{\n    "results": [{rows}\n    ]\n}}'.encode("utf-8", "surrogateescape")
+
+
+def encode_regression(values: Array) -> bytes:
+    r"""Write the answer to regress.
+
+    Args:
+        values: float32 (batch,).
+
+    Example:
+    >>> encode_regression(np.array([0.5, 1.0], "float32"))
+    b'{\n    "results": [0.5, 1.0]\n}'
+    """
+    return f'{{\n    "results": {_join(_decimals(values))}\n}}'.encode()
+
+
 def encode_error(message: str) -> bytes:
     """The body of every error."""
     return json.dumps({"error": message}, indent=4).encode()
 
 
 def _require_rows(outputs: Mapping[str, Array]) -> None:
-    rows = -1
+    rows = 0
     for name, array in sorted(outputs.items()):
         if array.ndim == 0:
             raise invalid(f"Tensor name: {name} has no shape information ")
-        if rows >= 0 and array.shape[0] != rows:
+        if array.shape[0] < 1:
+            raise invalid(f"Tensor name: {name} has invalid batch size: {array.shape[0]}")
+        if rows and array.shape[0] != rows:
             raise invalid(f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {rows}")
         rows = array.shape[0]
 

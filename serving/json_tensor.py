@@ -132,12 +132,13 @@ def _element(value: object, dtype: DataType) -> object:
         fits = is_number
     if not fits:
         raise _type_error(value, dtype)
-    if dtype.name in _LARGEST_INTEGER and not _is_lossless(value, dtype):
+    if dtype.name in _LARGEST_INTEGER and not is_lossless(value, dtype):
         raise invalid(f"Cannot convert JSON value: {echo(value)} to {dtype.name} without loss of precision.")
     return value
 
 
-def _is_lossless(value: Any, dtype: DataType) -> bool:
+def is_lossless(value: Any, dtype: DataType) -> bool:
+    """Whether a JSON number fits float or double; an infinity does."""
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return abs(value) <= _LARGEST_INTEGER[dtype.name]
     try:
@@ -154,8 +155,13 @@ def _string(value: object) -> bytes:
         return decode_base64(value["b64"])
     if not isinstance(value, str):
         raise _type_error(value, STRING)
+    return string_bytes(value)
+
+
+def string_bytes(text: str) -> bytes:
+    """The bytes of a JSON string, those that are not UTF-8 as they were sent."""
     try:
-        return value.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from error
 
@@ -174,7 +180,18 @@ def decode_base64(text: str) -> bytes:
         raise invalid("Unable to base64 decode") from error
 
 
+def type_name(value: object) -> str:
+    """What a JSON value is, in the words of TensorFlow Serving.
+
+    Example:
+    >>> type_name(None), type_name(True), type_name(1.5)
+    ('Null', 'True', 'Number')
+    """
+    if isinstance(value, bool):
+        return str(value)
+    kinds = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
+    return kinds[type(value)]
+
+
 def _type_error(value: object, dtype: DataType) -> ServingError:
-    kind = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
-    name = str(value) if isinstance(value, bool) else kind[type(value)]
-    return invalid(f"JSON Value: {echo(value)} Type: {name} is not of expected type: {dtype.name}")
+    return invalid(f"JSON Value: {echo(value)} Type: {type_name(value)} is not of expected type: {dtype.name}")

@@ -1,4 +1,4 @@
-"""The protocol buffers inside the TensorFlow wheel, without the seconds that `import tensorflow` takes.
+"""The protocol buffers of TensorFlow and TensorFlow Serving, without the seconds that `import tensorflow` takes.
 
 The generated `*_pb2` modules need only protobuf, but importing one first imports the package it lies in, which is all
 of TensorFlow. While they are imported here, a bare package stands in for it; it is taken away again, so that a later
@@ -18,6 +18,12 @@ _lock = threading.Lock()
 _modules: dict[str, Any] = {}
 
 
+class ServingApiMissing(ImportError):
+    """The messages of TensorFlow Serving are not installed."""
+
+    exit_code = 2
+
+
 def tensorflow_directory() -> Path:
     """Where the installed TensorFlow lies, found without importing it.
 
@@ -34,11 +40,22 @@ def tensorflow_directory() -> Path:
 
 
 def proto_module(name: str) -> Any:
-    """One generated module of TensorFlow, such as `"tensorflow.core.protobuf.config_pb2"`."""
-    with _lock:
-        if name not in _modules:
-            _modules[name] = importlib.import_module(name) if _is_imported() else _import_alone(name)
-        return _modules[name]
+    """One generated module, such as `"tensorflow.core.protobuf.config_pb2"` or `"tensorflow_serving.apis.predict_pb2"`.
+
+    Raises:
+        ServingApiMissing: It is a module of TensorFlow Serving or of gRPC, and the extra `serve` is not installed.
+    """
+    if name not in _modules:
+        with _lock:
+            try:
+                _modules[name] = importlib.import_module(name) if _is_imported() else _import_alone(name)
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] not in ("tensorflow_serving", "grpc"):
+                    raise
+                raise ServingApiMissing(
+                    f"{name} needs {error.name}, which is not installed; pip install 'sequence-zoo[serve]'"
+                ) from error
+    return _modules[name]
 
 
 def _is_imported() -> bool:
@@ -46,8 +63,11 @@ def _is_imported() -> bool:
 
 
 def _import_alone(name: str) -> Any:
+    directory = tensorflow_directory()
     package = types.ModuleType("tensorflow")
-    package.__path__ = [str(tensorflow_directory())]
+    package.__path__ = [str(directory)]
+    # Another thread may ask for the directory meanwhile.
+    package.__file__ = str(directory / "__init__.py")
     sys.modules["tensorflow"] = package
     try:
         return importlib.import_module(name)
@@ -69,3 +89,17 @@ def config_proto() -> Any:
 def run_options() -> Any:
     """The message class `tensorflow.RunOptions`."""
     return proto_module("tensorflow.core.protobuf.config_pb2").RunOptions
+
+
+def tensor_proto() -> Any:
+    """The message class `tensorflow.TensorProto`."""
+    return proto_module("tensorflow.core.framework.tensor_pb2").TensorProto
+
+
+def apis(name: str) -> Any:
+    """A module of `tensorflow_serving.apis` by its short name, such as `"predict_pb2"`.
+
+    Raises:
+        ServingApiMissing: The extra `serve` is not installed.
+    """
+    return proto_module(f"tensorflow_serving.apis.{name}")

@@ -9,11 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from serving import example_calls
 from serving.errors import HTTP_STATUS, Code, ServingError, invalid
+from serving.handlers import Handlers, Manager
+from serving.json_examples import decode_examples
 from serving.json_request import decode_predict
-from serving.json_response import encode_error, encode_predict, require_writable
+from serving.json_response import (
+    encode_classification,
+    encode_error,
+    encode_predict,
+    encode_regression,
+    require_writable,
+)
+from serving.message_calls import check_any_method
+from serving.metrics import CONTENT_TYPE, Metrics
+from serving.options import ServerOptions
 from serving.runtime import Model, Signature, TensorSpec
-from serving.versions import ServedModel, VersionStatus
+from serving.versions import VersionStatus
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _INFERENCE = re.compile(rf"{_MODEL}:(classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -22,40 +34,65 @@ _STATUS = re.compile(
 )
 _API = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 
+_JSON = "application/json"
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: HTTP status and JSON."""
+    """An answer: HTTP status, body, and what its headers say of it."""
 
     status: int
     body: bytes
+    content_type: str = _JSON
+    headers: Mapping[str, str] | None = None
 
 
-def error_response(error: ServingError) -> Response:
-    """The answer that reports an error."""
-    return Response(HTTP_STATUS[error.code], encode_error(error.message))
+@dataclass(frozen=True)
+class _Target:
+    """Which model a path names, in the words of the request."""
+
+    name: str
+    version: int | None
+    label: str | None
 
 
 class RestApi:
-    """The API over a set of models.
+    """The API over the models of a manager.
 
     Args:
-        models: The models by name. A name in a request is only looked up here.
-        timeout_in_ms: How long one run may take.
+        manager: Which models there are. A name in a request is only looked up there.
+        options: How long a run may take, and what is served next to the API.
+        metrics: Where requests are counted.
+        metrics_path: Where the metrics can be read; None for nowhere.
     """
 
-    def __init__(self, models: Mapping[str, ServedModel], timeout_in_ms: int) -> None:
-        self._models = models
-        self._timeout_in_ms = timeout_in_ms
+    def __init__(
+        self, manager: Manager, options: ServerOptions, metrics: Metrics, metrics_path: str | None = None
+    ) -> None:
+        self._handlers = Handlers(manager, metrics, check_method_names=options.enable_signature_method_name_check)
+        self._options = options
+        self._metrics = metrics
+        self._metrics_path = metrics_path
 
     def answer(self, method: str, path: str, body: bytes, origin: str | None = None) -> Response:
         """Answer one request; an error of the request or the model becomes an answer too."""
+        if self._metrics_path is not None and path == self._metrics_path:
+            return Response(200, self._metrics.text().encode(), CONTENT_TYPE)
+        if self._options.page and (method, path) == ("GET", "/"):
+            page: Any = importlib.import_module("serving.page")
+            return Response(200, page.page(self._handlers.manager.names()), "text/html; charset=utf-8")
         if not _API.fullmatch(path):
             return Response(404, encode_error(f"Not found: {path}; the API starts at /v1/models"))
+        headers = _CORS if self._options.rest_api_enable_cors_support else None
         try:
-            return Response(200, self._dispatch(method, path, body, origin))
+            return Response(200, self._dispatch(method, path, body, origin), headers=headers)
         except ServingError as error:
-            return error_response(error)
+            return Response(HTTP_STATUS[error.code], encode_error(error.message), headers=headers)
 
     def _dispatch(self, method: str, path: str, body: bytes, origin: str | None) -> bytes:
         if method == "OPTIONS":
@@ -63,62 +100,84 @@ class RestApi:
                 raise ServingError(Code.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
             return b""
         if method == "POST" and (match := _INFERENCE.fullmatch(path)):
-            name, version, label, verb = match.groups()
-            if verb.lower() != "predict":
-                raise ServingError(
-                    Code.UNIMPLEMENTED, f"{verb.lower()} is not served here; send the tensors to :predict"
-                )
-            return self._predict(unquote(name), _version(version), label, body)
+            *where, verb = match.groups()
+            return self._infer(_target(*where), verb.lower(), body)
         if method == "GET" and (match := _STATUS.fullmatch(path)):
-            name, version, label, metadata = match.groups()
-            if name is None:
+            *where, metadata = match.groups()
+            if where[0] is None:
                 raise invalid("Missing model name in request.")
-            if metadata:
-                return self._metadata(unquote(name), _version(version), label)
-            return self._status(unquote(name), _version(version))
+            target = _target(*where)
+            return self._metadata(target) if metadata else self._status(target)
         raise invalid(f"Malformed request: {method} {path}")
 
-    def _model(self, name: str, version: int | None, label: str | None) -> ServedModel:
-        if name not in self._models:
-            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
-        if label is not None:
-            raise invalid(f"Unrecognized servable version label: {unquote(label)}")
-        return self._models[name]
+    def _infer(self, target: _Target, verb: str, body: bytes) -> bytes:
+        calls = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+        with self._handlers.recorded(target.name, verb, "REST"):
+            return calls[verb](target, body)
 
-    def _predict(self, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
+    def _predict(self, target: _Target, body: bytes) -> bytes:
         with ExitStack() as held:
             models: list[Model] = []
 
             def inputs_of(signature_name: str) -> Mapping[str, TensorSpec]:
                 # Only now, after the body is known to be JSON, and held to the end: the model may be swapped meanwhile.
-                models.append(held.enter_context(self._model(name, version, label).handle(version))[1])
+                models.append(
+                    held.enter_context(self._handlers.model(target.name, target.version, target.label, "Predict"))[1]
+                )
                 return _signature(models[0], signature_name).inputs
 
             request = decode_predict(body, inputs_of)
             (model,) = models
+            if self._options.enable_signature_method_name_check:
+                check_any_method(model.signature_def_map[request.signature_name].method_name)
             require_writable(_signature(model, request.signature_name))
-            outputs = model.run(request.signature_name, request.feeds, timeout_in_ms=self._timeout_in_ms)
+            outputs = model.run(
+                request.signature_name, request.feeds, timeout_in_ms=self._options.rest_api_timeout_in_ms
+            )
         return encode_predict(outputs, request.format)
 
-    def _status(self, name: str, version: int | None) -> bytes:
-        statuses = self._models[name].statuses() if name in self._models else []
-        if not statuses:
-            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
-        if version is not None:
-            statuses = [status for status in statuses if status.version == version]
-            if not statuses:
-                raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
+    def _classify(self, target: _Target, body: bytes) -> bytes:
+        request = decode_examples(body)
+        with self._handlers.model(target.name, target.version, target.label, "Classify") as (_, model):
+            classified = example_calls.classify(
+                model,
+                request.signature_name,
+                request.examples,
+                self._options.rest_api_timeout_in_ms,
+                check_method_name=self._options.enable_signature_method_name_check,
+            )
+        self._handlers.count_examples(target.name, len(request.examples))
+        return encode_classification(*classified.filled())
+
+    def _regress(self, target: _Target, body: bytes) -> bytes:
+        request = decode_examples(body)
+        with self._handlers.model(target.name, target.version, target.label, "Regress") as (_, model):
+            values = example_calls.regress(
+                model,
+                request.signature_name,
+                request.examples,
+                self._options.rest_api_timeout_in_ms,
+                check_method_name=self._options.enable_signature_method_name_check,
+            )
+        self._handlers.count_examples(target.name, len(request.examples))
+        return encode_regression(values)
+
+    def _status(self, target: _Target) -> bytes:
+        statuses = self._handlers.statuses(target.name, target.version)
         return json.dumps({"model_version_status": [_status_json(status) for status in statuses]}, indent=1).encode()
 
-    def _metadata(self, name: str, version: int | None, label: str | None) -> bytes:
-        with self._model(name, version, label).handle(version) as (served, model):
+    def _metadata(self, target: _Target) -> bytes:
+        with self._handlers.model(target.name, target.version, target.label, "GetModelMetadata") as (served, model):
             signatures = {key: _signature_json(model.signature_def_map[key]) for key in sorted(model.signature_def_map)}
         document = {
-            "model_spec": {"name": name, "signature_name": "", "version": str(served)},
+            "model_spec": {"name": target.name, "signature_name": "", "version": str(served)},
             "metadata": {"signature_def": {"signature_def": signatures}},
         }
         return json.dumps(document, indent=1).encode()
+
+
+def _target(name: str, version: str | None, label: str | None) -> _Target:
+    return _Target(unquote(name), _version(version), None if label is None else unquote(label))
 
 
 def _version(text: str | None) -> int | None:

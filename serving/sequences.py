@@ -1,9 +1,9 @@
-"""The sequences that a client sends: read from files, checked, padded to one length."""
+"""The sequences that a client sends: read from files, checked, batched, padded to one length."""
 
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,34 @@ def _numeric(index: int, sequence: Any) -> npt.NDArray[Any]:
     return array
 
 
+def check_texts(texts: Sequence[Any]) -> list[str]:
+    """The texts as they are.
+
+    Raises:
+        InputError: One is no text, or is empty.
+    """
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise InputError(
+                f"sequence {index} is {text!r}; where the first is a text, give texts of at least one character"
+            )
+    return list(texts)
+
+
+def plan(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Which sequences go into one request: neighbours in length, so that little is padded.
+
+    Returns:
+        The indexes of each request's sequences, at most `batch_size`.
+
+    Example:
+    >>> plan([3, 30, 4, 29], 2)
+    [[0, 2], [3, 1]]
+    """
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 def pad(sequences: Sequence[Features]) -> tuple[Features, npt.NDArray[np.int32]]:
     """Put sequences into one array, zeros after the end of each.
 
@@ -92,8 +120,8 @@ def read_sequences(source: str) -> list[Any]:
 
     Args:
         source: A `.npy` (one sequence of rank 2, or several of rank 3), a `.npz` (the array `features`, with
-            `lengths` if it is padded; or every array a sequence), a `.json` (one sequence or a list of them), or `-`
-            for JSON from standard input.
+            `lengths` if it is padded; or every array a sequence), a `.json` (one sequence or a list of them, or of
+            texts), a `.txt` (a text a line; empty lines are left out), or `-` for JSON from standard input.
 
     Returns:
         The sequences, not yet checked.
@@ -108,9 +136,10 @@ def read_sequences(source: str) -> list[Any]:
         ".npy": _from_npy,
         ".npz": _from_npz,
         ".json": lambda data: _from_json(data, path.name),
+        ".txt": lambda data: [line for line in data.decode().splitlines() if line],
     }
     if path.suffix.lower() not in readers:
-        raise InputError(f"cannot read {source!r}; give a .npy, .npz or .json file, or - for JSON on standard input")
+        raise InputError(f"cannot read {source!r}; give a .npy, .npz, .json or .txt file, or - for JSON")
     try:
         return readers[path.suffix.lower()](path.read_bytes())
     except OSError as error:
@@ -118,7 +147,8 @@ def read_sequences(source: str) -> list[Any]:
     except InputError:
         raise
     except (ValueError, EOFError, KeyError) as error:
-        raise InputError(f"{source!r} is not a valid {path.suffix} file of numbers: {error}") from error
+        kind = "text in UTF-8" if path.suffix.lower() == ".txt" else "numbers"
+        raise InputError(f"{source!r} is not a valid {path.suffix} file of {kind}: {error}") from error
 
 
 def _from_npy(data: bytes) -> list[Any]:
@@ -161,3 +191,56 @@ def _from_json(data: str | bytes, name: str) -> list[Any]:
 
 def _rows(array: npt.NDArray[Any]) -> list[Any]:
     return list(array) if array.ndim == 3 else [array]
+
+
+def read_chunks(source: str, steps: int, *, text: bool) -> Iterator[Any]:
+    """One sequence, piece by piece.
+
+    Args:
+        source: As for `read_sequences`, with one sequence in it; or `-`, where every line is a step (a JSON list of
+            numbers), several steps (a list of such lists), or text. Pieces come as soon as the lines for them do.
+        steps: How many steps, or characters of a text, a piece has; the last one may have fewer.
+        text: Whether it is a text.
+
+    Raises:
+        InputError: The source cannot be read, holds several sequences, or a line is no step.
+    """
+    if source == "-":
+        yield from _pieces(_lines(text), steps)
+        return
+    sequences = read_sequences(source)
+    if text:
+        whole = "\n".join(check_texts(sequences))
+        yield from (whole[start : start + steps] for start in range(0, len(whole), steps))
+        return
+    if len(sequences) != 1:
+        raise InputError(f"{source!r} holds {len(sequences)} sequences; a stream is one")
+    (sequence,) = check_sequences(sequences)
+    yield from (sequence[start : start + steps] for start in range(0, len(sequence), steps))
+
+
+def _lines(text: bool) -> Iterator[Any]:
+    for number, line in enumerate(sys.stdin):
+        if text:
+            yield line
+            continue
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"line {number + 1} is not JSON: {error}; give a step, such as [0.5, 1.0]") from error
+        if not isinstance(value, list) or not value:
+            raise InputError(f"line {number + 1} is no list; give a step, such as [0.5, 1.0]")
+        yield value if isinstance(value[0], list) else [value]
+
+
+def _pieces(parts: Iterable[Any], steps: int) -> Iterator[Any]:
+    waiting: Any = None
+    for part in parts:
+        waiting = part if waiting is None else waiting + part
+        while len(waiting) >= steps:
+            yield waiting[:steps]
+            waiting = waiting[steps:]
+    if waiting:
+        yield waiting

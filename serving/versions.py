@@ -1,25 +1,33 @@
-"""One served model: which versions its folder holds, which is loaded, and who is using it."""
+"""One served model: which versions its folder holds, which are loaded, and who is using them."""
 
+import ctypes
 import enum
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from serving.errors import Code, ServingError
+from serving.model_config import ModelConfig
 from serving.runtime import Model
+from serving.version_folders import find_versions
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_VERSION = 2**63 - 1
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class State(enum.Enum):
     """Where a version is in its life, by TensorFlow Serving's names."""
 
+    START = "START"
     LOADING = "LOADING"
     AVAILABLE = "AVAILABLE"
     UNLOADING = "UNLOADING"
@@ -35,194 +43,265 @@ class VersionStatus:
     error: ServingError | None = None
 
 
-@dataclass
-class _Loaded:
-    version: int
-    model: Model
-    users: int = 0
-    retired: bool = False
+@dataclass(frozen=True)
+class Retries:
+    """How often a version that failed to load is tried again, and the seconds between two tries."""
+
+    number: int = 5
+    interval: float = 60.0
 
 
-@dataclass
-class _Failure:
-    retries_left: int
-    next_try: float
+class _Copy:
+    """A version in memory, on its way there, or as it ended. A version that comes back gets a new one."""
+
+    def __init__(self, version: int, path: Path, retries: int) -> None:
+        self.version = version
+        self.path = path
+        self.state = State.START
+        self.model: Model | None = None
+        self.users = 0
+        self.error: ServingError | None = None
+        self.retries_left = retries
+        self.next_try = 0.0
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it is gone, or will be once its last user is done."""
+        return self.state is State.UNLOADING or (self.state is State.END and self.error is None)
+
+    @property
+    def may_be_freed(self) -> bool:
+        return self.state is State.UNLOADING and self.users == 0
+
+    @property
+    def may_be_retried(self) -> bool:
+        return (
+            self.state is State.END
+            and self.error is not None
+            and self.retries_left > 0
+            and time.monotonic() >= self.next_try
+        )
 
 
-def find_versions(base_path: Path) -> dict[int, Path]:
-    """The versions in a model's folder: every folder whose name is an integer, however it is written.
+class Inline(Executor):
+    """An executor that does the work at once, in the thread that hands it over."""
 
-    Raises:
-        OSError: The folder cannot be read.
-    """
-    versions: dict[int, Path] = {}
-    for child in sorted(base_path.iterdir()):
-        name = child.name
-        if name.isascii() and name.isdecimal() and int(name) <= _LARGEST_VERSION and child.is_dir():
-            if int(name) in versions:
-                logger.warning("%s and %s are the same version; serving the first", versions[int(name)], child)
-            versions.setdefault(int(name), child)
-    return versions
+    def submit(self, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        done: Future[_T] = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
 
 
 class ServedModel:
-    """The newest version in a folder, swapped for a newer one while requests go on.
+    """The versions of one model that its policy asks for, loaded and freed while requests go on.
 
-    A request holds a handle on the version it started with; a version that was replaced is freed when its last handle
-    is given back. A version that fails to load is tried again a few times, and the version before it stays.
+    A request holds a handle on the version it started with; a version that is not wanted any more is freed when its
+    last handle is given back. The last version that is served is kept until one of those that are wanted instead is
+    loaded. A version that fails to load is tried again a few times.
 
     Args:
         name: The model's name in requests.
-        base_path: The folder with the versions.
         load: Loads one version's folder.
-        max_num_load_retries: How often a version that failed is tried again.
-        load_retry_interval: Seconds between two tries.
+        retries: What happens to a version that failed.
+        unloading: Where versions are freed.
     """
 
     def __init__(
         self,
         name: str,
-        base_path: Path,
         load: Callable[[Path], Model],
-        *,
-        max_num_load_retries: int = 5,
-        load_retry_interval: float = 60.0,
+        retries: Retries | None = None,
+        unloading: Executor | None = None,
     ) -> None:
         self.name = name
-        self.base_path = base_path
         self._load = load
-        self._retries = max_num_load_retries
-        self._retry_interval = load_retry_interval
+        self._retries = retries or Retries()
+        self._unloading = unloading or Inline()
+        self._config: ModelConfig | None = None
         self._lock = threading.Lock()
         self._polling = threading.Lock()
-        self._current: _Loaded | None = None
-        self._statuses: dict[int, VersionStatus] = {}
-        self._failures: dict[int, _Failure] = {}
+        self._copies: dict[int, _Copy] = {}
+        self._wanted: set[int] = set()
+        self._latest: _Copy | None = None
 
-    def load_first(self) -> int:
-        """Load the newest version and return its number.
+    @property
+    def config(self) -> ModelConfig | None:
+        """What is served; None if nothing is any more."""
+        return self._config
 
-        Raises:
-            ServingError: There is none, or it cannot be loaded.
-        """
-        self.poll()
-        with self._lock:
-            if self._current is not None:
-                return self._current.version
-            failed = [status for status in self._statuses.values() if status.error is not None]
-        if failed and failed[-1].error is not None:
-            error = failed[-1].error
-            raise ServingError(
-                error.code, f"version {failed[-1].version} of model {self.name!r} cannot be loaded: {error.message}"
-            )
-        hint = (
-            "this is the folder of one version, give the folder that it lies in"
-            if (self.base_path / "saved_model.pb").is_file()
-            else f"expected folders named by integers, such as {self.base_path / '1' / 'saved_model.pb'}"
-        )
-        raise ServingError(Code.NOT_FOUND, f"no version of model {self.name!r} in {self.base_path}: {hint}")
+    def configure(self, config: ModelConfig | None) -> None:
+        """Serve something else from the next poll on; with None, free everything now.
 
-    def poll(self) -> None:
-        """Look into the folder once, and load the newest version if it is not the one that is served.
-
-        A folder that is missing or empty leaves everything as it is.
+        A version number that is loaded stays what it is, even if the new base path holds it too.
         """
         with self._polling:
+            if config is None or self._config is None or config.base_path != self._config.base_path:
+                with self._lock:
+                    self._forget_failures(set(self._copies))
+            self._config = config
+            if config is None:
+                with self._lock:
+                    self._wanted = set()
+                self._settle()
+
+    def poll(self, loading: Executor | None = None) -> list[Future[None]]:
+        """Look into the folder once: load the versions that are wanted and not there, free those not wanted.
+
+        A folder that is missing leaves everything as it is; one without versions frees everything.
+
+        Args:
+            loading: Where versions are loaded; None loads them here, before this returns.
+
+        Returns:
+            The loads that this has begun.
+        """
+        with self._polling:
+            if self._config is None:
+                return []
             try:
-                versions = find_versions(self.base_path)
+                wanted = self._config.policy.choose(find_versions(self._config.base_path))
             except OSError as error:
-                logger.warning("cannot read %s, keeping what is loaded: %s", self.base_path, error)
-                return
-            if not versions:
-                return
-            newest = max(versions)
+                logger.warning("cannot read %s, keeping what is loaded: %s", self._config.base_path, error)
+                return []
             with self._lock:
-                current = self._current.version if self._current else None
-            if newest != current and self._may_try(newest):
-                self._try(newest, versions[newest])
+                self._wanted = set(wanted)
+                self._forget_failures(set(self._copies) - self._wanted)
+                begun = self._begin(wanted)
+            self._settle()
+            return [(loading or Inline()).submit(self._try, copy) for copy in begun]
 
-    def _may_try(self, version: int) -> bool:
-        failure = self._failures.get(version)
-        return failure is None or (failure.retries_left > 0 and time.monotonic() >= failure.next_try)
+    def _forget_failures(self, versions: set[int]) -> None:
+        """Give versions all their tries again, should they be wanted once more."""
+        for version in versions:
+            self._copies[version].retries_left = self._retries.number
+            self._copies[version].next_try = 0.0
 
-    def _try(self, version: int, path: Path) -> None:
-        self._note(VersionStatus(version, State.LOADING))
+    def _begin(self, wanted: dict[int, Path]) -> list[_Copy]:
+        begun = []
+        for version, path in wanted.items():
+            copy = self._copies.get(version)
+            if copy is None or copy.has_left:
+                copy = self._copies[version] = _Copy(version, path, self._retries.number)
+            elif copy.may_be_retried:
+                copy.path = path
+                copy.state = State.START
+                copy.retries_left -= 1
+            else:
+                continue
+            begun.append(copy)
+        return begun
+
+    def _try(self, copy: _Copy) -> None:
+        with self._lock:
+            if copy.version not in self._wanted:
+                copy.state, copy.error = State.END, None
+                return
+            copy.state = State.LOADING
         try:
-            loaded = _Loaded(version, self._load(path))
+            model = self._load(copy.path)
         except ServingError as error:
-            retries_left = self._failures[version].retries_left - 1 if version in self._failures else self._retries
-            self._failures[version] = _Failure(retries_left, time.monotonic() + self._retry_interval)
-            self._note(VersionStatus(version, State.END, error))
-            logger.error(
-                "version %d of model %s cannot be loaded, %s: %s",
-                version,
-                self.name,
-                f"trying again in {self._retry_interval:g} s" if retries_left else "not trying again",
-                error.described,
+            self._failed(copy, error)
+        except Exception as error:
+            # Whatever a version does to the loader, the server goes on with those it has.
+            logger.exception("loading version %d of model %s failed", copy.version, self.name)
+            self._failed(copy, ServingError(Code.INTERNAL, f"loading failed: {error!r}"))
+        else:
+            with self._lock:
+                copy.model, copy.error, copy.state = model, None, State.AVAILABLE
+                self._update_latest()
+            logger.info("serving version %d of model %s", copy.version, self.name)
+        self._settle()
+
+    def _failed(self, copy: _Copy, error: ServingError) -> None:
+        with self._lock:
+            copy.error, copy.state = error, State.END
+            copy.next_try = time.monotonic() + self._retries.interval
+        logger.error(
+            "version %d of model %s cannot be loaded, %s: %s",
+            copy.version,
+            self.name,
+            f"trying again in {self._retries.interval:g} s" if copy.retries_left else "not trying again",
+            error.described,
+        )
+
+    def _settle(self) -> None:
+        """Retire what is served and not wanted, but never the last before one that is wanted is there."""
+        with self._lock:
+            served = [copy for copy in self._copies.values() if copy.state is State.AVAILABLE]
+            retired = sorted(
+                (copy for copy in served if copy.version not in self._wanted), key=lambda copy: copy.version
             )
-            return
-        self._failures.pop(version, None)
-        with self._lock:
-            replaced, self._current = self._current, loaded
-            self._statuses[version] = VersionStatus(version, State.AVAILABLE)
-        logger.info("serving version %d of model %s", version, self.name)
-        if replaced is not None:
-            self._retire(replaced)
+            if self._wanted and len(retired) == len(served):
+                retired = retired[:-1]
+            for copy in retired:
+                copy.state = State.UNLOADING
+            self._update_latest()
+            unused = [copy for copy in retired if copy.users == 0]
+        for copy in unused:
+            self._free(copy)
 
-    def _note(self, status: VersionStatus) -> None:
-        with self._lock:
-            self._statuses[status.version] = status
+    def _update_latest(self) -> None:
+        served = [copy for copy in self._copies.values() if copy.state is State.AVAILABLE]
+        self._latest = max(served, key=lambda copy: copy.version, default=None)
 
-    def _retire(self, loaded: _Loaded) -> None:
-        with self._lock:
-            loaded.retired = True
-            self._statuses[loaded.version] = VersionStatus(loaded.version, State.UNLOADING)
-            unused = loaded.users == 0
-        if unused:
-            self._close(loaded)
+    def _free(self, copy: _Copy) -> None:
+        try:
+            self._unloading.submit(self._close, copy)
+        except RuntimeError:  # the pool has been shut down: this was a last request, after the server had stopped
+            self._close(copy)
 
-    def _close(self, loaded: _Loaded) -> None:
-        loaded.model.close()
+    def _close(self, copy: _Copy) -> None:
+        model, copy.model = copy.model, None
+        try:
+            if model is not None:
+                model.close()
+        except ServingError as error:
+            logger.error("version %d of model %s was not freed: %s", copy.version, self.name, error.described)
         with self._lock:
-            # A version may have come back while this copy of it was still in use.
-            if self._statuses[loaded.version].state is State.UNLOADING:
-                self._statuses[loaded.version] = VersionStatus(loaded.version, State.END)
-        logger.info("unloaded version %d of model %s", loaded.version, self.name)
+            copy.state = State.END
+        _give_memory_back()
+        logger.info("unloaded version %d of model %s", copy.version, self.name)
 
     @contextmanager
     def handle(self, version: int | None = None) -> Iterator[tuple[int, Model]]:
-        """The version that is served now, kept loaded inside the `with` block.
+        """A version that is served now, kept loaded inside the `with` block.
 
         Args:
-            version: The version that is wanted; None for whichever is served.
+            version: The version that is wanted; None for the newest that is served.
 
         Raises:
             ServingError: NOT_FOUND if that version is not served.
         """
         with self._lock:
-            loaded = self._current
-            if loaded is None or version not in (None, loaded.version):
-                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
-                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
-            loaded.users += 1
+            copy = self._latest if version is None else self._copies.get(version)
+            if copy is None or copy.state is not State.AVAILABLE or copy.model is None:
+                raise not_found(self.name, version)
+            copy.users += 1
+            model = copy.model
         try:
-            yield loaded.version, loaded.model
+            yield copy.version, model
         finally:
             with self._lock:
-                loaded.users -= 1
-                unused = loaded.retired and loaded.users == 0
-            if unused:
-                self._close(loaded)
+                copy.users -= 1
+                may_be_freed = copy.may_be_freed
+            if may_be_freed:
+                self._free(copy)
 
     def statuses(self) -> list[VersionStatus]:
         """The state of every version seen so far, the newest first."""
         with self._lock:
-            return [self._statuses[version] for version in sorted(self._statuses, reverse=True)]
+            copies = sorted(self._copies.items(), reverse=True)
+            return [VersionStatus(version, copy.state, copy.error) for version, copy in copies]
 
-    def close(self) -> None:
-        """Serve nothing any more; what is in use is freed when it is given back."""
-        with self._polling:
-            with self._lock:
-                current, self._current = self._current, None
-            if current is not None:
-                self._retire(current)
+
+def _give_memory_back() -> None:
+    """Let the C library return what it keeps of freed memory: 0.4 MB a swap of even a small model, under load."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # musl has none
+        trim(0)
+
+
+def not_found(name: str, version: int | None) -> ServingError:
+    """The error for a model, or a version of it, that is not served."""
+    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")

@@ -53,6 +53,46 @@ def write_classifier(path: Path, prefix: str = "class") -> None:
     )
 
 
+def _of_examples(module: Any) -> dict[str, Any]:
+    """Signatures that take `tf.Example` messages with two floats `x`: right ones, and some with wrong outputs."""
+    import tensorflow as tf
+
+    def parsed(inputs: Any) -> Any:
+        return tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([2], tf.float32)})["x"]
+
+    def named(x: Any) -> Any:
+        return tf.tile([["first", "second"]], [tf.shape(x)[0], 1])
+
+    outputs: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "classify": lambda x: {"scores": x, "classes": named(x)},
+        "classify_scores": lambda x: {"scores": x},
+        "classify_classes": lambda x: {"classes": named(x)},
+        "classify_flat": lambda x: {"scores": x[:, 0]},
+        "classify_int": lambda x: {"scores": tf.cast(x, tf.int32)},
+        "classify_short": lambda x: {"scores": x[:-1]},
+        "classify_unlike": lambda x: {"scores": x[:, :1], "classes": named(x)},
+        "classify_other": lambda x: {"others": x},
+        "classify_three": lambda x: {"scores": x, "classes": named(x), "others": x},
+        "regress": lambda x: {"outputs": x[:, 0] + x[:, 1]},
+        "regress_column": lambda x: {"outputs": x[:, :1]},
+        "regress_wide": lambda x: {"outputs": x},
+        "regress_int": lambda x: {"outputs": tf.cast(x[:, 0], tf.int32)},
+        "regress_short": lambda x: {"outputs": x[:-1, 0]},
+        "regress_other": lambda x: {"others": x[:, 0]},
+    }
+    examples = tf.TensorSpec((None,), tf.string, name="inputs")
+
+    def of(make: Callable[[Any], dict[str, Any]]) -> Any:
+        return tf.function(lambda inputs: make(parsed(inputs)), input_signature=[examples])
+
+    functions = {name: of(make) for name, make in outputs.items()}
+    functions["classify_renamed"] = tf.function(
+        lambda text: {"scores": parsed(text)}, input_signature=[tf.TensorSpec((None,), tf.string, name="text")]
+    )
+    module.of_examples = functions
+    return functions
+
+
 def write_kinds(path: Path) -> None:
     """A SavedModel with a signature for every kind of tensor and of output."""
     import tensorflow as tf
@@ -93,6 +133,7 @@ def write_kinds(path: Path) -> None:
     )
     for name in ("two", "bytes", "scalar", "halves", "slow"):
         functions[name] = getattr(module, name)
+    functions |= _of_examples(module)
     tf.saved_model.save(module, str(path), signatures=functions)
 
 
@@ -141,4 +182,14 @@ def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def kinds_server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A running server with the SavedModel `kinds`, version 1."""
     with _served(tmp_path_factory.mktemp("served_kinds"), "kinds", saved_models / "kinds") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def numpy_served() -> Any:
+    """Both servers over models in NumPy; see `numpy_serving`. Tests that change a model use a name of their own."""
+    from numpy_serving import NumpyManager, classifier, labeller, numbers, served, text
+
+    models = {"digits": classifier(), "steps": labeller(), "numbers": numbers(), "text": text()}
+    with served(NumpyManager(**{name: {1: model} for name, model in models.items()})) as running:
         yield running

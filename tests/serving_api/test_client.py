@@ -1,57 +1,22 @@
-"""The client against the real server, and against servers that misbehave."""
+"""The client by REST against the real server, and against servers that misbehave."""
 
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
+from scripted_http import BUSY, LOADING, READY, scripted
 
-from serving import client as client_module
-from serving.client import Prediction, RestClient, ServerError, TargetError, Unreachable
+from serving.client import RestClient, ServerError, TargetError, Unreachable, VersionState, base, retries
 from serving.sequences import InputError
 from serving.server import Server
 
 
-@contextmanager
-def scripted(*answers: tuple[int, bytes] | None) -> Iterator[tuple[str, list[str]]]:
-    """A server that gives these answers in turn; None closes the connection without one."""
-    requests: list[str] = []
-    waiting = list(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def respond(self) -> None:
-            requests.append(self.path)
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            answer = waiting.pop(0)
-            if answer is None:
-                return
-            self.send_response(answer[0])
-            self.send_header("Content-Length", str(len(answer[1])))
-            self.end_headers()
-            self.wfile.write(answer[1])
-
-        do_GET = do_POST = respond
-
-        def log_message(self, *_: object) -> None: ...
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", requests
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(base, "FIRST_PAUSE", 0.001)
 
 
 SEQUENCES = [np.ones((4, 3)), np.ones((1, 3), "int64"), [[1, 2, 3], [0.5, 0, -1]]]
@@ -73,8 +38,8 @@ def test_predict(server: Server) -> None:
 def test_status_metadata_and_version(server: Server) -> None:
     with RestClient(server.url + "/", "digits", version=1) as client:
         client.wait_until_ready(5)
-        assert client.status()[0]["state"] == "AVAILABLE"
-        assert client.metadata()["model_spec"]["version"] == "1"
+        assert client.status() == [VersionState(1, "AVAILABLE")]
+        assert client.metadata().version == 1
         assert client.predict([np.zeros((1, 3))])[0].class_id == 0
     with RestClient(server.url, "digits", version=9) as client, pytest.raises(ServerError) as caught:
         client.predict([np.zeros((1, 3))])
@@ -120,18 +85,13 @@ def test_a_wrong_number_of_channels_is_the_servers_answer(server: Server) -> Non
         assert client.predict([np.zeros((1, 3))])
 
 
-READY = (200, json.dumps({"model_version_status": [{"state": "AVAILABLE"}]}).encode())
-LOADING = (200, json.dumps({"model_version_status": [{"state": "LOADING"}]}).encode())
-BUSY = (503, b'{"error": "busy"}')
-
-
 @pytest.mark.parametrize(
     ("answers", "calls"),
     [([BUSY, None, READY], 3), ([READY], 1), ([None, READY], 2)],
 )
 def test_lost_connections_and_503_are_tried_again(answers: list[object], calls: int) -> None:
     with scripted(*answers) as (url, requests), RestClient(url, "a b/c") as client:
-        assert client.status() == [{"state": "AVAILABLE"}]
+        assert client.status() == [VersionState(1, "AVAILABLE")]
     assert requests == ["/v1/models/a%20b%2Fc"] * calls
 
 
@@ -155,11 +115,14 @@ def test_what_is_reported(answers: list[object], error: type[Exception], message
     "outputs",
     [
         None,
-        [[0.5]],
         {"label": ["a"], "class_id": [0]},
         {"label": ["a"], "class_id": [0, 1], "probabilities": [[1.0]]},
         {"label": ["a"] * 2, "class_id": [0] * 2, "probabilities": [[1.0]] * 2},
         {"label": ["a"], "class_id": [5], "probabilities": [[1.0]]},
+        {"label": [1], "class_id": [0], "probabilities": [[1.0]]},
+        {"label": ["a"], "class_id": [0], "probabilities": [[None]]},
+        {"predictions": [1.0]},
+        {"predictions": [[1.0], [2.0]]},
     ],
 )
 def test_outputs_of_another_model(outputs: object) -> None:
@@ -168,12 +131,12 @@ def test_outputs_of_another_model(outputs: object) -> None:
         client.predict([np.zeros((1, 1))])
 
 
-def test_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting() -> None:
     with scripted((404, b'{"error": "not yet"}'), LOADING, READY) as (url, requests), RestClient(url, "m") as client:
         client.wait_until_ready(5)
     assert len(requests) == 3
-    with RestClient("http://127.0.0.1:9", "m") as client, pytest.raises(Unreachable, match=r"not ready within 0\.01 s"):
-        client.wait_until_ready(0.01)
+    with RestClient("http://127.0.0.1:9", "m") as client, pytest.raises(Unreachable, match=r"not ready within 0\.05 s"):
+        client.wait_until_ready(0.05)
 
 
 def test_an_answer_that_does_not_come_is_not_asked_for_again() -> None:
@@ -186,7 +149,9 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again() -> None:
             client.status()
 
 
-@pytest.mark.parametrize("target", ["", "localhost:8501", "ftp://x", "http://", "http://x:port", "http://x:99999"])
+@pytest.mark.parametrize(
+    "target", ["", "localhost:8501", "grpc://x:1", "unix:/x", "ftp://x", "http://", "http://x:port", "http://x:99999"]
+)
 def test_targets(target: str) -> None:
     with pytest.raises(TargetError, match="give one like"):
         RestClient(target, "m")
@@ -196,7 +161,3 @@ def test_the_client_needs_no_tensorflow() -> None:
     program = "import sys, serving.client; print([m for m in sys.modules if m in ('tensorflow', 'keras', 'mlflow')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_predictions_compare() -> None:
-    assert Prediction("a", 0, (1.0,)) == Prediction("a", 0, (1.0,))

@@ -1,5 +1,6 @@
 """The server over a real socket: routes, status codes, bodies, keep-alive, limits."""
 
+import base64
 import gzip
 import http.client
 import json
@@ -9,6 +10,7 @@ import time
 import tracemalloc
 from email.message import Message
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,8 +18,10 @@ import pytest
 
 from serving import http_body, http_server
 from serving.errors import ServingError
-from serving.rest import Response
+from serving.metrics import Metrics
+from serving.rest import Response, RestApi
 from serving.server import Server, ServerOptions
+from tests.support.examples import example
 
 ROW = [[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]
 
@@ -123,7 +127,7 @@ NOT_SERVED = "Servable not found for request: Specific(digits, 7)"
         ("PUT", "/v1/models/digits:predict", "{}", 400, "Malformed request: PUT /v1/models/digits:predict"),
         ("DELETE", "/v1/models/digits", None, 400, "Malformed request: DELETE /v1/models/digits"),
         ("POST", "/v1/models/digits:explain", "{}", 400, "Malformed request: POST /v1/models/digits:explain"),
-        ("GET", "/", None, 404, None),
+        ("GET", "/index.html", None, 404, None),
         ("GET", "/v2/models/digits", None, 404, None),
         ("GET", "/v1/models/none", None, 404, "Could not find any versions of model none"),
         ("GET", "/v1/models/..%2F..%2Fetc", None, 404, "Could not find any versions of model ../../etc"),
@@ -135,7 +139,6 @@ NOT_SERVED = "Servable not found for request: Specific(digits, 7)"
         ("POST", "/v1/models/none:predict", "", 400, "JSON Parse error: The document is empty"),
         ("POST", "/v1/models/digits/versions/7:predict", "{}", 404, NOT_SERVED),
         ("POST", "/v1/models/digits/labels/stable:predict", "{}", 400, "Unrecognized servable version label: stable"),
-        ("POST", "/v1/models/digits:classify", "{}", 501, None),
         (
             "POST", "/v1/models/digits:predict", '{"signature_name": "x", "inputs": 1}', 400,
             'Serving signature name: "x" not found in signature def',
@@ -149,6 +152,9 @@ NOT_SERVED = "Servable not found for request: Specific(digits, 7)"
         ("POST", "/v1/models/digits:predict", '{"instances": [1]}', 400, None),
         ("POST", "/v1/models/digits:predict", '{"inputs": 1}', 400, None),
         ("POST", "/v1/models/digits:predict", "not json", 400, "JSON Parse error: Invalid value. at offset: 0"),
+        ("GET", "/v1/models/digits/labels/stable/metadata", None, 400, "Unrecognized servable version label: stable"),
+        ("POST", "/v1/models/none:classify", '{"examples": [{}]}', 404, "Servable not found for request: Latest(none)"),
+        ("POST", "/v1/models/none:regress", "[]", 400, "JSON Value: [] Is not object"),
         ("OPTIONS", "/v1/models/digits", None, 400, "Origin header is missing in CORS preflight"),
     ],
 )  # fmt: skip
@@ -169,6 +175,15 @@ def test_a_shape_that_the_graph_refuses(server: Server) -> None:
 
 def test_preflight_and_head(server: Server) -> None:
     assert ask(server, "OPTIONS", "/v1/models/digits", Origin="http://example.org")[0] == 200
+    api = RestApi(server.manager, ServerOptions(), Metrics())
+    assert api.answer("OPTIONS", "/v1/models/digits", b"", "http://example.org").headers is None
+    api = RestApi(server.manager, ServerOptions(rest_api_enable_cors_support=True), Metrics())
+    for answer in (
+        api.answer("OPTIONS", "/v1/models/digits", b"", "http://example.org"),
+        api.answer("GET", "/v1/models/none", b""),
+    ):
+        assert answer.headers is not None
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert ask(server, "HEAD", "/v1/models/digits") == (400, None)
 
 
@@ -206,6 +221,36 @@ def test_outputs_that_cannot_be_rows(kinds_server: Server) -> None:
             kinds_server, {"signature_name": signature, "instances": [[1, 2], [3, 4]]}, "/v1/models/kinds:predict"
         )
         assert answer == (400, {"error": message})
+
+
+def test_labels_are_looked_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int | None, str | None]] = []
+    handle = server.manager.handle
+
+    def by_label(name: str, version: int | None = None, label: str | None = None) -> Any:
+        asked.append((name, version, label))
+        return handle(name, version)
+
+    monkeypatch.setattr(server.manager, "handle", by_label)
+    assert predict(server, {"inputs": [ROW]}, "/v1/models/digits/labels/first%20one:predict")[0] == 200
+    assert ask(server, "GET", "/v1/models/digits/labels/stable/metadata")[0] == 200
+    assert asked == [("digits", None, "first one"), ("digits", None, "stable")]
+
+
+def test_rows_without_a_row(kinds_server: Server) -> None:
+    document = {"signature_name": "classify_short", "instances": [{"b64": base64.b64encode(example(1, 2)).decode()}]}
+    answer = predict(kinds_server, document, "/v1/models/kinds:predict")
+    assert answer == (400, {"error": "Tensor name: scores has invalid batch size: 0"})
+
+
+def test_the_page_is_there_and_can_be_left_out(server: Server) -> None:
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'["digits"]' in response.read()
+    connection.close()
+    assert RestApi(server.manager, ServerOptions(page=False), Metrics()).answer("GET", "/", b"").status == 404
 
 
 def test_gzip(server: Server) -> None:
@@ -311,7 +356,7 @@ def test_keep_alive_stays_in_step_after_errors(server: Server) -> None:
         ("/v1/models/digits:predict", "[" * 50, 400),
         ("/v1/models/none:predict", good, 404),
         ("/elsewhere", good, 404),
-        ("/v1/models/digits:classify", good, 501),
+        ("/v1/models/digits:classify", good, 400),
         ("/v1/models/digits:predict", '{"instances": [[[1, 2]]]}', 400),
         ("/v1/models/digits:predict", good, 200),
     ]:
@@ -414,10 +459,10 @@ def test_a_run_that_takes_too_long(saved_models: Path, tmp_path: Path) -> None:
 def test_a_fault_of_the_server_is_one_line_to_the_client(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> list[object]:
-        raise ZeroDivisionError("secret detail")
+    def fail(name: str) -> list[object]:
+        raise ZeroDivisionError(f"secret detail of {name}")
 
-    monkeypatch.setattr(server.model, "statuses", fail)
+    monkeypatch.setattr(server.manager, "statuses", fail)
     status, answer = ask(server, "GET", "/v1/models/digits")
     assert status == 500
     assert "secret" not in answer["error"]
@@ -462,7 +507,7 @@ def test_a_port_that_is_taken(server: Server, tmp_path: Path) -> None:
     [
         (None, "expected folders named by integers"),
         ("saved_model.pb", "give the folder that it lies in"),
-        ("1/other.txt", "version 1 of model 'digits' cannot be loaded"),
+        ("1/other.txt", "name: digits version: 1. due to error: NOT_FOUND"),
     ],
 )
 def test_nothing_to_serve(tmp_path: Path, content: str | None, words: str) -> None:

@@ -254,3 +254,27 @@ def test_a_model_is_served_without_importing_tensorflow_and_leaves_the_import_in
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "'serving_default', 'serving_padded'" in done.stdout
+
+
+def test_xla_can_be_switched_off_for_a_process(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    specs = [tf.TensorSpec((None,), tf.float32, name="x")]
+    module.plain = tf.function(lambda x: {"y": 2 * x}, input_signature=specs)
+    module.xla = tf.function(lambda x: {"y": 2 * x}, input_signature=specs, jit_compile=True)
+    tf.saved_model.save(module, str(tmp_path), signatures={"plain": module.plain, "xla": module.xla})
+    program = (
+        "import numpy as np\nfrom serving import capi, runtime\n"
+        "assert capi.disable_xla()\n"
+        f"model = runtime.load({str(tmp_path)!r})\n"
+        "x = {'x': np.ones(1, 'float32')}\n"
+        "print(model.run('plain', x))\n"
+        "try:\n    model.run('xla', x)\n"
+        "except runtime.ServingError as error:\n    print(error.described)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    plain, xla = done.stdout.splitlines()[:2]
+    assert plain == "{'y': array([2.], dtype=float32)}"
+    # The words of TensorFlow Serving, which switches XLA off in the same way.
+    assert xla.startswith("INTERNAL: XLA compilation disabled")

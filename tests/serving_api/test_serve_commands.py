@@ -1,6 +1,7 @@
 """The verbs `serve` and `predict`, as a process and through click."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -16,10 +17,11 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from serving import commands
+from serving import client_commands, commands
 from serving.client import RestClient
 from serving.errors import ServingError
 from serving.flags import REFUSED
+from serving.options import ServerOptions
 from serving.sequences import InputError
 from serving.server import Server
 
@@ -44,16 +46,18 @@ def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_as_a_process(saved_models: Path, tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "3").symlink_to(saved_models / "one")
-    port = free_port()
+    port, grpc = free_port(), free_port()
     started = time.monotonic()
     with process(
-        f"--rest_api_port={port}", "--model_name", "digits", f"--model_base_path={tmp_path}",
-        "--tensorflow_session_parallelism=1", "--rest_api_num_threads=2",
+        f"--rest_api_port={port}", "--port", str(grpc), "--model_name", "digits", f"--model_base_path={tmp_path}",
+        "--tensorflow_session_parallelism=1", "--rest_api_num_threads=2", "--enable_batching",
     ) as running:  # fmt: skip
         assert running.stdout is not None
         ready = running.stdout.readline()
         seconds = time.monotonic() - started
-        expected = rf"ready: http://127\.0\.0\.1:{port}/v1/models/digits \(version 3, \d+\.\d s\)\n"
+        expected = (
+            rf"ready: http://127\.0\.0\.1:{port}/v1/models/digits, gRPC 127\.0\.0\.1:{grpc} \(version 3, \d+\.\d s\)\n"
+        )
         assert re.fullmatch(expected, ready)
         with RestClient(f"http://127.0.0.1:{port}", "digits") as client:
             assert client.predict([[[1, 2, 3], [0.5, 0, -1]]])[0].label == "class_b"
@@ -68,18 +72,65 @@ def test_serve_as_a_process(saved_models: Path, tmp_path: Path, number: signal.S
     assert memory < 500e6
 
 
-def test_a_busy_port_and_a_missing_model_end_with_1(saved_models: Path, tmp_path: Path) -> None:
+# XLA is switched off for a whole process, which here is that of all tests.
+IN_PROCESS = ["--xla_cpu_compilation_enabled", "--port=0"]
+
+
+def test_what_ends_the_start_with_1(saved_models: Path, tmp_path: Path) -> None:
     (tmp_path / "1").symlink_to(saved_models / "one")
+    (tmp_path / "models.config").write_text("model_config_list { nonsense }")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        result = CliRunner().invoke(commands.serve, ["--model_base_path", str(tmp_path), "--rest_api_port", str(port)])
-    assert isinstance(result.exception, ServingError)
-    assert result.exception.exit_code == 1
-    assert f"cannot listen on 127.0.0.1:{port}" in result.exception.message
-    missing = ["--model_base_path", str(tmp_path / "none"), "--rest_api_port", str(free_port())]
-    result = CliRunner().invoke(commands.serve, missing)
-    assert isinstance(result.exception, ServingError)
-    assert "no version of model 'default'" in result.exception.message
+        for arguments, words in [
+            (["--model_base_path", tmp_path], f"UNAVAILABLE: cannot listen on 127.0.0.1:{port}"),
+            (
+                ["--model_base_path", tmp_path, "--batching_parameters_file=x"],
+                "INVALID_ARGUMENT: --batching_parameters",
+            ),
+            (
+                ["--model_base_path", tmp_path, "--monitoring_config_file=x"],
+                "INVALID_ARGUMENT: Invalid protobuf file: 'x'",
+            ),
+        ]:
+            call = [*IN_PROCESS, *map(str, arguments), f"--rest_api_port={port}"]
+            result = CliRunner().invoke(commands.serve, call)
+            assert isinstance(result.exception, ServingError)
+            assert result.exception.exit_code == 1
+            assert result.exception.message.startswith(f"Failed to start server. Error: {words}")
+    for arguments, words in [
+        (["--model_base_path", tmp_path / "none"], "INVALID_ARGUMENT: Could not find base path"),
+        (["--model_base_path", tmp_path / "1"], "give the folder that it lies in"),
+        (["--model_config_file", tmp_path / "models.config"], "Invalid protobuf file"),
+    ]:
+        result = CliRunner().invoke(
+            commands.serve, [*IN_PROCESS, *map(str, arguments), f"--rest_api_port={free_port()}"]
+        )
+        assert isinstance(result.exception, ServingError)
+        assert words in result.exception.message
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(commands.serve, ["--version"])
+    assert re.fullmatch(r"sequence-zoo: \S+\nTensorFlow Library: \S+\n", result.output)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], False),
+        (["--enable_batching"], True),
+        (["--enable_batching=true"], True),
+        (["--enable_batching", "false", "--port=1"], False),
+    ],
+)
+def test_how_switches_are_spelled(monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: bool) -> None:
+    served: list[ServerOptions] = []
+    monkeypatch.setattr(commands, "_serve", lambda options, allow_xla: served.append(options))
+    result = CliRunner().invoke(commands.serve, [*flags, "--rest_api_port", "0", "--model_base_path=x"])
+    assert result.exit_code == 0, result.output
+    assert served[0].enable_batching is expected
+    assert served[0].rest_api_port is None
+    assert served[0].port in (1, 8500)
 
 
 @pytest.mark.parametrize("flag", sorted(REFUSED))
@@ -93,9 +144,11 @@ def test_flags_that_are_refused_by_name(flag: str, form: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--model_base_path"),
+        ([], "give --model_base_path"),
+        (["--model_base_path=x", "--port=7", "--rest_api_port=7"], "--rest_api_port cannot be same as --port"),
+        (["--model_base_path=x", "--enable_batching=maybe"], "maybe"),
         (["--model_base_path=x", "--enable_everything=true"], "--enable_everything"),
-        (["--model_base_path=x", "--rest_api_port=0"], "REST is all that is served here"),
+        (["--model_base_path=x", "--rest_api_port=0", "--port=0"], "nothing would be served"),
         (["--model_base_path=x", "--rest_api_port=70000"], "70000"),
         (["--model_base_path=x", "--rest_api_num_threads=0"], "0"),
         (["--model_base_path=x", "--file_system_poll_wait_seconds=-1"], "-1"),
@@ -113,13 +166,24 @@ def test_calls_of_serve_that_are_wrong(arguments: list[str], words: str) -> None
 
 
 def test_the_flags_and_defaults_are_tensorflow_servings() -> None:
-    defaults = {option.name: option.default for option in commands.serve.params}
-    assert defaults["model_name"] == "default"
-    assert defaults["rest_api_timeout_in_ms"] == 30_000
-    assert defaults["file_system_poll_wait_seconds"] == 1
-    assert defaults["max_num_load_retries"] == 5
-    assert defaults["load_retry_interval_micros"] == 60_000_000
-    assert defaults["saved_model_tags"] == "serve"
+    defaults = {option.name: option.default for option in commands.serve.params if option.name != "version"}
+    cores = os.cpu_count() or 1
+    assert defaults == {
+        "port": 8500, "grpc_socket_path": "", "rest_api_num_threads": 4 * cores, "rest_api_timeout_in_ms": 30_000,
+        "rest_api_enable_cors_support": False, "enable_batching": False, "batching_parameters_file": None,
+        "allow_version_labels_for_unavailable_models": False, "enable_per_model_batching_parameters": False,
+        "model_config_file": None, "model_config_file_poll_wait_seconds": 0, "model_name": "default",
+        "model_base_path": None, "num_load_threads": 0, "num_unload_threads": 0, "max_num_load_retries": 5,
+        "load_retry_interval_micros": 60_000_000, "file_system_poll_wait_seconds": 1,
+        "tensorflow_session_parallelism": 0, "tensorflow_intra_op_parallelism": 0,
+        "tensorflow_inter_op_parallelism": 0, "ssl_config_file": None, "saved_model_tags": "serve",
+        "grpc_channel_arguments": "", "grpc_max_threads": 4 * cores, "enable_model_warmup": True,
+        "num_request_iterations_for_warmup": 0, "monitoring_config_file": None,
+        "enable_signature_method_name_check": False, "xla_cpu_compilation_enabled": False,
+        "enable_grpc_healthcheck_service": False, "enable_serialization_as_tensor_content": False,
+        # What differs, and what is this server's own.
+        "host": "127.0.0.1", "rest_api_port": 8501, "page": True,
+    }  # fmt: skip
     assert not set(defaults) & set(REFUSED)
 
 
@@ -134,7 +198,7 @@ def test_importing_the_commands_is_cheap() -> None:
 
 def predict(server: Server, *arguments: str, **extra: str) -> Result:
     call = ["--target", server.url, "--model_name", "digits", *arguments]
-    return CliRunner().invoke(commands.predict, call, catch_exceptions=True, **extra)
+    return CliRunner().invoke(client_commands.predict, call, catch_exceptions=True, **extra)
 
 
 ONE = [[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]
@@ -191,7 +255,8 @@ def test_kinds_of_input(server: Server, tmp_path: Path, kind: str) -> None:
     ("name", "content", "words"),
     [
         ("missing.npy", None, "cannot read"),
-        ("notes.txt", b"1 2 3", "give a .npy, .npz or .json file"),
+        ("notes.md", b"1 2 3", "give a .npy, .npz, .json or .txt file"),
+        ("latin.txt", b"\xff", "not a valid .txt file of text in UTF-8"),
         ("broken.npy", b"not numpy", "not a valid .npy file"),
         ("broken.npz", b"PK not a zip", "not a valid .npz file"),
         ("broken.json", b"[1, 2", "is not JSON"),

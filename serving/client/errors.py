@@ -1,0 +1,43 @@
+"""What can go wrong between a client and a server."""
+
+from serving.errors import Code
+
+
+class ServerError(RuntimeError):
+    """The server refused.
+
+    Attributes:
+        status: The HTTP status; for an answer by gRPC, the one that its code becomes over REST.
+        message: The server's message.
+        name: The code's name over gRPC, such as `"NOT_FOUND"`; the status as text over REST.
+    """
+
+    exit_code = 1
+
+    def __init__(self, status: int, message: str, code: Code | None = None) -> None:
+        self.status = status
+        self.message = message
+        self.name = str(status) if code is None else code.name
+        super().__init__(f"the server answered {self.name}: {message}")
+
+
+class Unreachable(RuntimeError):
+    """No answer came from the server."""
+
+    exit_code = 1
+
+
+class DeadlineExceeded(Unreachable):
+    """No answer came in time."""
+
+
+class TargetError(ValueError):
+    """The target is no address of a server."""
+
+    exit_code = 2
+
+
+class VersionGone(RuntimeError):
+    """The version that a streaming session began with is no longer served; its states mean nothing to another."""
+
+    exit_code = 1

@@ -1,0 +1,78 @@
+"""The configuration messages of TensorFlow Serving that no package on PyPI has, and reading them as text.
+
+Their fields are described here by name and type; numbers do not matter in text.
+"""
+
+import functools
+import importlib
+from pathlib import Path
+from typing import Any
+
+from serving.errors import invalid
+
+_PACKAGE = "tensorflow.serving"
+_WRAPPERS = "google/protobuf/wrappers.proto"
+_INT64, _BOOL, _STRING, _MESSAGE = 3, 8, 9, 11  # FieldDescriptorProto.Type
+_OPTIONAL, _REPEATED = 1, 3  # FieldDescriptorProto.Label
+
+_MESSAGES: dict[str, list[tuple[str, Any]]] = {
+    "BatchingParameters": [
+        ("max_batch_size", ".google.protobuf.Int64Value"),
+        ("batch_timeout_micros", ".google.protobuf.Int64Value"),
+        ("max_enqueued_batches", ".google.protobuf.Int64Value"),
+        ("num_batch_threads", ".google.protobuf.Int64Value"),
+        ("thread_pool_name", ".google.protobuf.StringValue"),
+        ("allowed_batch_sizes", [_INT64]),
+        ("pad_variable_length_inputs", _BOOL),
+        ("enable_large_batch_splitting", ".google.protobuf.BoolValue"),
+        ("max_execution_batch_size", ".google.protobuf.Int64Value"),
+    ],
+    "SSLConfig": [("server_key", _STRING), ("server_cert", _STRING), ("custom_ca", _STRING), ("client_verify", _BOOL)],
+    "PrometheusConfig": [("enable", _BOOL), ("path", _STRING)],
+    "MonitoringConfig": [("prometheus_config", f".{_PACKAGE}.PrometheusConfig")],
+}
+
+
+@functools.cache
+def config_message(name: str) -> Any:
+    """The message class of one of TensorFlow Serving's configurations.
+
+    Example:
+    >>> config_message("PrometheusConfig")(enable=True).enable
+    True
+    """
+    descriptor_pb2: Any = importlib.import_module("google.protobuf.descriptor_pb2")
+    wrappers_pb2: Any = importlib.import_module("google.protobuf.wrappers_pb2")
+    message_factory: Any = importlib.import_module("google.protobuf.message_factory")
+    pool: Any = importlib.import_module("google.protobuf.descriptor_pool").DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    file = descriptor_pb2.FileDescriptorProto(
+        name="zoo_serving_config.proto", package=_PACKAGE, syntax="proto3", dependency=[_WRAPPERS]
+    )
+    for message, fields in _MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for number, (field, kind) in enumerate(fields, start=1):
+            label = _REPEATED if isinstance(kind, list) else _OPTIONAL
+            kind = kind[0] if isinstance(kind, list) else kind
+            of_message = {"type": _MESSAGE, "type_name": kind} if isinstance(kind, str) else {"type": kind}
+            described.field.add(name=field, number=number, label=label, **of_message)
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+def read_text_proto(path: Path, message: Any) -> Any:
+    """Read the message in a text file.
+
+    Args:
+        path: The file.
+        message: The message class.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: the file cannot be read, or is no such message.
+    """
+    text_format: Any = importlib.import_module("google.protobuf.text_format")
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), message())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        kind = message.DESCRIPTOR.name
+        raise invalid(f"Invalid protobuf file: '{path}': {error}; expected a {kind} as text") from error

@@ -1,0 +1,79 @@
+"""TFRecord files, read without TensorFlow: warm-up requests and golden answers are kept in one."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), bits reversed
+_MASK_DELTA = 0xA282EAD8
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+
+
+class RecordError(RuntimeError):
+    """The file is no TFRecord file, or is damaged."""
+
+    exit_code = 1
+
+
+def _table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+_TABLE = _table()
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC-32C (Castagnoli) of `data`.
+
+    Example:
+    >>> hex(crc32c(b"123456789"))
+    '0xe3069283'
+    """
+    table = _TABLE
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum as TFRecord files hold it: rotated by 15 bits, with a constant added."""
+    crc = crc32c(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def read_records(path: str | Path) -> Iterator[bytes]:
+    """The records of an uncompressed TFRecord file, each checked by its checksum, one in memory at a time.
+
+    Raises:
+        RecordError: A record is cut short or its checksum is wrong; the message says which record, and where.
+        OSError: The file cannot be read.
+    """
+    path = Path(path)
+    left = path.stat().st_size
+    with path.open("rb") as file:
+        number = 0
+        while header := file.read(_HEADER.size):
+            where = f"record {number} of {path} (byte {file.tell() - len(header)})"
+            if len(header) < _HEADER.size:
+                raise RecordError(
+                    f"{where} is cut short: {len(header)} of {_HEADER.size} bytes of its header are there"
+                )
+            length, length_crc = _HEADER.unpack(header)
+            if masked_crc32c(header[:8]) != length_crc:
+                raise RecordError(f"the length of {where} has a wrong checksum; is this an uncompressed TFRecord file?")
+            left -= _HEADER.size
+            if left < length + _FOOTER.size:
+                raise RecordError(f"{where} is cut short: it has {length + _FOOTER.size} bytes, {left} are there")
+            left -= length + _FOOTER.size
+            data = file.read(length)
+            if masked_crc32c(data) != _FOOTER.unpack(file.read(_FOOTER.size))[0]:
+                raise RecordError(f"{where} has a wrong checksum: the file is damaged; export the model again")
+            yield data
+            number += 1
