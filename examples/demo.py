@@ -37,7 +37,8 @@ def main() -> int:
     with console.status("importing Keras and TensorFlow"):
         import_keras()
         from training import tracking
-        from training.commands import by_validation, export_run, plot, table
+        from training.commands import by_validation, plot, table
+        from training.exporting import export_run
 
     run_ids = [train(activation) for activation in ACTIVATIONS]
 
@@ -56,7 +57,7 @@ def main() -> int:
     console.rule("3. export the best by validation")
     command(f"export {best.run_id[:8]} --name {NAME}")
     version = export_run(best.run_id, NAME, ROOT)
-    console.print(f"{version}: a SavedModel, checked against the Keras model it came from")
+    console.print(f"{version.path}: a SavedModel, checked against the Keras model it came from")
 
     console.rule("4. serve it and ask")
     port = free_port()

@@ -1,4 +1,4 @@
-"""The verbs of training: `train`, `compare`, `export`. Heavy imports wait until a verb runs."""
+"""The verbs of training: `train`, `compare`, `sample`. Heavy imports wait until a verb runs."""
 
 import json
 import signal
@@ -299,47 +299,3 @@ def sample(run_id: str, prompt: str | None, characters: int, temperature: float,
         raise click.UsageError(f"run {run_id} is a {task.get('kind')} of {task['dataset']}, not a language model")
     text = sampling.sample(model, task["vocabulary"], prompt, characters, temperature, seed)
     click.echo((prompt or "") + text)
-
-
-@click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--name", required=True, help="The served model's name: versions are written to ROOT/NAME/.")
-@click.option("--root", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the path as JSON.")
-def export(run_id: str, name: str, root: Path, as_json: bool) -> None:
-    """Export the model of RUN as the next version of a SavedModel for TensorFlow Serving.
-
-    RUN is a run id or a unique beginning of one.
-    """
-    import_keras()
-    path = export_run(run_id, name, root)
-    click.echo(json.dumps({"path": str(path), "version": int(path.name)}) if as_json else str(path))
-
-
-def export_run(run_id: str, name: str, root: Path) -> Path:
-    """Export the run whose id begins with `run_id` to `root/name/<next version>` and give that path."""
-    from training import tracking
-    from zoo.export import ExportError, export as export_model
-
-    if not name or name in (".", "..") or any(symbol in name for symbol in "/\\:"):
-        raise click.UsageError(f"--name {name!r}: a model's name is one folder, without / \\ or :")
-    run = tracking.find(run_id)
-    if run.tags.get("outcome") == "diverged":
-        raise Diverged(f"run {run.run_id[:8]} is not exported, since it {run.tags.get('reason', 'diverged')}")
-    model, task = tracking.load(run)
-    if task.get("kind", "classification") != "classification" or task.get("vocabulary"):
-        what = f"a {task['kind']}" + (" of text" if task.get("vocabulary") else "")
-        raise ExportError(
-            f"run {run.run_id[:8]} is {what}, and signatures are made for classifications of numeric sequences only: "
-            "use its model.keras, which any process that imports zoo can load"
-        )
-    card = {
-        "name": name,
-        "dataset": task["dataset"],
-        "run_id": run.run_id,
-        "metrics": {key: value for key, value in run.metrics.items() if key.startswith(("best_validation/", "test/"))},
-        "config": dict(run.params),
-        "git_commit": run.tags.get("git_commit"),
-        "git_dirty": run.tags.get("git_dirty"),
-    }
-    return export_model(model, task["classes"], root / name, card)

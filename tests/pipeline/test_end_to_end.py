@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from serving.client import RestClient
-from serving.commands import predict
-from training import commands, datasets, tracking
+from serving.client_commands import predict
+from training import commands, datasets, exporting, tracking
 from training.config import load
 
 ZOO = Path(sys.executable).parent / "zoo"
@@ -30,7 +30,7 @@ def served(tmp_path_factory):
         patch.chdir(folder)
         config = load("japanese_vowels_lstm", ["train.epochs=15", "model.activation=leaky_relu(0.1)"])
         run_id, result = commands.train_one(config, Console(quiet=True))
-        version = commands.export_run(run_id[:8], "speakers", Path("models"))
+        version = exporting.export_run(run_id[:8], "speakers", Path("models"))
         model, _ = tracking.load(tracking.find(run_id))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from training import commands, environment, pictures, tracking, ui
+from training import commands, environment, exporting, pictures, tracking, ui
 from training.config import load
 from training.loop import load_data
 from training.tracking import diagnosis, store as tracking_store
@@ -183,21 +183,26 @@ def test_compare_with_nothing_to_compare(inside):
 
 
 def test_export_writes_versions_with_a_card(inside):
-    first = json.loads(invoke(commands.export, inside.kept[:8], "--name", "m", "--json").stdout)
-    second = json.loads(invoke(commands.export, inside.kept[:8], "--name", "m", "--json").stdout)
+    first = json.loads(invoke(exporting.export, inside.kept[:8], "--name", "m", "--json").stdout)
+    second = json.loads(invoke(exporting.export, inside.kept[:8], "--name", "m", "--json").stdout)
     assert (first["version"], second["version"]) == (1, 2)
     card = json.loads((inside.folder / first["path"] / "assets.extra/model_card.json").read_text())
     assert card["run_id"] == inside.kept
     assert card["config"]["model.activation"] == "relu"
     assert card["metrics"]["test/accuracy"] == tracking.find(inside.kept).metrics["test/accuracy"]
+    assert set(card["dataset"]["parts"]) == {"train", "validation", "test"}
+    assert card["dataset"]["digest"] == load_data(load()).train.digest()[:16]
+    client = MlflowClient(tracking.tracking_uri())
+    assert [version.run_id for version in client.search_model_versions("name = 'm'")] == [inside.kept] * 2
+    assert any(file.path.endswith("saved_model.pb") for file in client.list_artifacts(inside.kept, "saved_model/2"))
 
 
 def test_export_of_what_cannot_be(inside):
-    assert invoke(commands.export, inside.kept, "--name", "../x").exit_code == 2
+    assert invoke(exporting.export, inside.kept, "--name", "../x").exit_code == 2
     with pytest.raises(RuntimeError, match="diverged"):  # its weights are beyond all bounds
-        invoke(commands.export, inside.diverged, "--name", "d")
+        invoke(exporting.export, inside.diverged, "--name", "d")
     with pytest.raises(tracking.RunNotFound, match="no run begins"):
-        invoke(commands.export, "zzz", "--name", "d")
+        invoke(exporting.export, "zzz", "--name", "d")
 
 
 def test_a_run_without_files_cannot_be_loaded(inside):

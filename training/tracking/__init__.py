@@ -17,6 +17,12 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from training.tracking.artifacts import MODEL_FILE as MODEL_FILE, SAMPLE_FILE as SAMPLE_FILE, TASK_FILE as TASK_FILE
+from training.tracking.exports import (
+    NotRegistered as NotRegistered,
+    datasets_of as datasets_of,
+    record_export as record_export,
+    set_alias as set_alias,
+)
 from training.tracking.journal import JournalInUse as JournalInUse
 from training.tracking.reading import (
     RunNotFound as RunNotFound,

@@ -21,6 +21,7 @@ from training.checkpoints import forget
 from training.files import UNFINISHED
 from training.tracking.delivery import Refused, Send, deliver
 from training.tracking.journal import NAME, Event, Journal, JournalInUse
+from training.tracking.registry import send_version
 
 # What a store says of a request that no repetition will make it take.
 _FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
@@ -196,7 +197,8 @@ def sender(client: MlflowClient, run_id: str) -> Send:
         "tags": _send_tags,
         "metrics": _send_metrics,
         "inputs": _send_inputs,
-        "files": lambda client, run_id, events: client.log_artifacts(run_id, events[0]["folder"]),
+        "files": _send_files,
+        "model_version": send_version,
         "end": _send_end,
     }
 
@@ -237,6 +239,13 @@ def _send_inputs(client: MlflowClient, run_id: str, events: Sequence[Event]) -> 
         for part, dataset in events[0]["datasets"].items()
     ]
     client.log_inputs(run_id, inputs)
+
+
+def _send_files(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
+    folder = Path(events[0]["folder"])
+    if not folder.is_dir():  # somebody has deleted it meanwhile, and what comes after it should not wait
+        raise Refused(f"files: {folder} is gone")
+    client.log_artifacts(run_id, str(folder), events[0].get("path"))
 
 
 def _send_end(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
