@@ -30,9 +30,11 @@ backends: .venv/.installed-dev
 	  KERAS_BACKEND=torch $(BIN)/python -m pytest -n auto --dist loadfile -m any_backend; \
 	else echo "torch is not installed: its checks did not run ($(BIN)/pip install -c constraints.txt torch)"; fi
 
-# Runs and studies killed at random moments, twenty and five times; writes docs/results/soak.md (ten minutes).
+# Runs and studies killed at random moments; a server under load, under attack and killed. Writes docs/results/soak.md
+# and docs/results/serving_soak.md (twenty minutes).
 soak: .venv/.installed-dev
 	$(BIN)/python tests/support/kills.py
+	$(BIN)/python tests/support/serving_soak.py
 
 # The native engine built anew, and its stress program under three sanitizers (about four minutes).
 native: .venv/.installed-dev

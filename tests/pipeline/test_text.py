@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from training.datasets.base import InvalidExamples
-from training.datasets.text import Indexer, characters, text_of, vocabulary_of, words
+from training.datasets.text import Indexer, text_of, vocabulary_of
+from zoo.text import characters, words
 
 ODD_TEXTS = [
     "",

@@ -1,6 +1,5 @@
-"""From texts to tokens and back: words, characters, the vocabulary that numbers them, and datasets made of them."""
+"""From texts to tokens and back: the vocabulary that numbers them, and datasets made of them."""
 
-import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,39 +10,7 @@ from numpy.typing import NDArray
 
 from training.datasets import packed, prepared, raw_files
 from training.datasets.base import PADDING, UNKNOWN, Examples, InvalidExamples
-
-_PUNCTUATION = string.punctuation.encode()
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, the same as those of Keras's `TextVectorization` layer.
-
-    That layer, with `standardize="lower_and_strip_punctuation"` and `split="whitespace"`, is made of stock TensorFlow
-    operations, so an exported model can do the same with the strings that it is asked about. Like those operations,
-    this one knows ASCII only: other letters keep their case, other punctuation stays, a no-break space parts no words.
-
-    Args:
-        text: Any text, also an empty one.
-
-    Returns:
-        The words in order; none where the text holds only white space and punctuation.
-
-    Example:
-    >>> words("It's GOOD,<br />no: École!")
-    ['its', 'goodbr', 'no', 'École']
-    """
-    # As bytes: there `lower` and `split` know ASCII only, while those of a str follow Unicode.
-    return [word.decode() for word in text.encode().lower().translate(None, _PUNCTUATION).split()]
-
-
-def characters(text: str) -> list[str]:
-    """The characters (Unicode code points) of a text, as `tf.strings.unicode_split` gives them.
-
-    Example:
-    >>> characters("a b")
-    ['a', ' ', 'b']
-    """
-    return list(text)
+from zoo.text import CUTS
 
 
 def vocabulary_of(texts: Iterable[Sequence[str]], size: int | None = None) -> tuple[str, ...]:
@@ -114,7 +81,6 @@ def text_of(tokens: Sequence[int] | NDArray[np.int32], vocabulary: tuple[str, ..
     return "".join(vocabulary[token] for token in tokens)
 
 
-_TOKENISERS = {"words": words, "characters": characters}
 # Part of the folder's name: to be raised when the tokens or the vocabulary of the same texts become others.
 _FORMAT = 1
 
@@ -159,12 +125,12 @@ class TextDataset(packed.PackedDataset):
 
     def _vocabulary(self, part: str) -> tuple[str, ...]:
         if part == "train":
-            tokenise = _TOKENISERS[self.tokens]
+            tokenise = CUTS[self.tokens]
             return vocabulary_of((tokenise(text) for text, _ in self._texts(part)), self.vocabulary_size)
         return cast(tuple[str, ...], self._part("train").vocabulary)
 
     def _rows(self, part: str, vocabulary: tuple[str, ...]) -> Iterator[packed.Row]:
-        tokenise, indexer = _TOKENISERS[self.tokens], Indexer(vocabulary)
+        tokenise, indexer = CUTS[self.tokens], Indexer(vocabulary)
         rows = (packed.Row(indexer(tokenise(text)), label) for text, label in self._texts(part))
         total = self.spec.counts.get(part)
         return rows if total is None else packed.tracked(rows, total, f"{self.spec.name}, {part}")

@@ -34,6 +34,7 @@ def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, healt
         "outputs": spec.outputs,
         "horizon": spec.horizon,
         "vocabulary": data.train.vocabulary,
+        "tokens": getattr(data.dataset, "tokens", None),
     }
     (folder / TASK_FILE).write_text(json.dumps(task, indent=2) + "\n")
     if result.history:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.export.contract import Contract, ExportError
-from zoo.export.text import pieces_of
 from zoo.models import fixed_steps
+from zoo.text import CUTS
 
 Probe = NDArray[np.float32] | str
 
@@ -100,7 +100,7 @@ def examples_of(contract: Contract, sequences: Sequence[Probe]) -> list[Any]:
 def chunks(contract: Contract, sequence: Probe) -> list[Probe]:
     """The sequence in pieces of random lengths."""
     rng = np.random.default_rng(1)
-    steps = pieces_of(str(sequence), contract.tokens or "") if contract.text else sequence
+    steps = CUTS[contract.tokens or "words"](str(sequence)) if contract.text else sequence
     cuts = [0, *sorted(rng.choice(range(1, len(steps)), size=min(2, len(steps) - 1), replace=False)), len(steps)]
     parts = [steps[start:end] for start, end in itertools.pairwise(cuts)]
     if not contract.text:

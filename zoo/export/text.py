@@ -6,32 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.export.contract import Contract
+from zoo.text import CUTS
 
 Tensor = Any
 
 UNKNOWN = 1  # the index of "[UNK]", as Keras's `TextVectorization` has it
 
 
-def pieces_of(text: str, tokens: str) -> list[str]:
-    """What the graph cuts a text into.
-
-    Words are in lower case and without punctuation, as Keras's `TextVectorization` makes them: only ASCII letters,
-    punctuation and white space are known as such. Characters are Unicode code points.
-
-    Example:
-    >>> pieces_of("It's GOOD, no?", "words"), pieces_of("né", "characters")
-    (['its', 'good', 'no'], ['n', 'é'])
-    """
-    if tokens == "characters":
-        return list(text)
-    # As bytes: there `lower` and `split` know ASCII only, while those of a str follow Unicode.
-    return [word.decode() for word in text.encode().lower().translate(None, string.punctuation.encode()).split()]
-
-
 def indices_of(text: str, contract: Contract) -> list[int]:
     """The token of each piece of `text`; none where it has no pieces."""
     index: Mapping[str, int] = {piece: number for number, piece in enumerate(contract.vocabulary or ())}
-    return [index.get(piece, UNKNOWN) for piece in pieces_of(text, contract.tokens or "")]
+    return [index.get(piece, UNKNOWN) for piece in CUTS[contract.tokens or "words"](text)]
 
 
 class Tokeniser:
