@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serving.server import Server, ServerOptions
@@ -15,14 +16,14 @@ def fresh_keras() -> None:
     """Serving never touches Keras, so there is nothing to reset between these tests."""
 
 
-def write_classifier(path: Path, prefix: str = "class") -> None:
+def write_classifier(path: Path, prefix: str = "class", scale: float = 1.0) -> None:
     """A SavedModel with the signatures and outputs that `zoo.export` writes, without a network in it."""
     import tensorflow as tf
 
     class Classifier(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.kernel = tf.Variable([[1.0, -0.5], [0.25, 0.5], [-1.0, 0.125]])
+            self.kernel = tf.Variable(scale * np.array([[1.0, -0.5], [0.25, 0.5], [-1.0, 0.125]], "float32"))
             self.names = tf.constant([f"{prefix}_a", f"{prefix}_b"])
 
         @tf.function(
@@ -139,10 +140,10 @@ def write_kinds(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the SavedModels `one`, `two` (its labels start with `new`) and `kinds`."""
+    """A folder with the SavedModels `one`, `two` (labels that start with `new`, logits half as large) and `kinds`."""
     root = tmp_path_factory.mktemp("saved_models")
     write_classifier(root / "one")
-    write_classifier(root / "two", prefix="new")
+    write_classifier(root / "two", prefix="new", scale=0.5)
     write_kinds(root / "kinds")
     return root
 

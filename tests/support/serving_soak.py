@@ -55,7 +55,7 @@ def served(base: Path, *flags: str) -> Iterator[tuple[psutil.Process, str, str]]
         yield psutil.Process(process.pid), url, address
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.communicate(timeout=60)  # closes the pipe too
 
 
 def _free_port() -> int:
