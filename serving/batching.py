@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,14 +10,14 @@ from serving.batch_scheduler import Batch, BatchScheduler, Queue, Task
 from serving.batching_parameters import BatchingParameters
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
-from serving.runtime import Array, Model, Signature, resolve
+from serving.runtime import Array, Model, Wrapped, resolve
 
 logger = logging.getLogger(__name__)
 
 _Key = tuple[str, tuple[str, ...]]
 
 
-class BatchedModel:
+class BatchedModel(Wrapped):
     """Runs requests of one signature, for the same outputs and of equal shapes, as one along axis 0.
 
     Args:
@@ -31,19 +30,11 @@ class BatchedModel:
     def __init__(
         self, model: Model, parameters: BatchingParameters, scheduler: BatchScheduler, metrics: Metrics | None = None
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._parameters = parameters
         self._scheduler = scheduler
         self._metrics = metrics
         self._queues: dict[_Key, Queue] = {}
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._model.signatures
-
-    @property
-    def signature_def_map(self) -> Mapping[str, Any]:
-        return self._model.signature_def_map
 
     def run(
         self,
@@ -132,7 +123,7 @@ class BatchedModel:
     def close(self) -> None:
         # A caller that gave up leaves its batch behind.
         self._scheduler.drain(list(self._queues.values()))
-        self._model.close()
+        super().close()
 
 
 def _rows(feeds: Mapping[str, Array]) -> int:

@@ -9,7 +9,7 @@ from serving.errors import Code, ServingError, invalid
 from serving.message_calls import classify, multi_inference, predict, regress
 from serving.metrics import Metrics
 from serving.protos import apis
-from serving.runtime import Array, Model, Signature
+from serving.runtime import Array, Model, Wrapped
 from serving.versions import VersionStatus
 
 _PREFIX = ":tensorflow:serving:"
@@ -31,21 +31,13 @@ class Manager(Protocol):
     def reload(self, config: Any) -> None: ...
 
 
-class _TimedModel:
+class _TimedModel(Wrapped):
     """A model whose runs are measured."""
 
     def __init__(self, model: Model, metrics: Metrics, name: str, api: str) -> None:
-        self._model = model
+        super().__init__(model)
         self._metrics = metrics
         self._labels = {"model_name": name, "API": api, "runtime": "TF1"}
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._model.signatures
-
-    @property
-    def signature_def_map(self) -> Mapping[str, Any]:
-        return self._model.signature_def_map
 
     def run(
         self,
@@ -59,9 +51,6 @@ class _TimedModel:
         outputs = self._model.run(signature_name, feeds, output_filter, timeout_in_ms=timeout_in_ms)
         self._metrics.observe(f"{_PREFIX}runtime_latency", 1e6 * (time.perf_counter() - started), **self._labels)
         return outputs
-
-    def close(self) -> None:
-        self._model.close()
 
 
 class Handlers:

@@ -94,6 +94,24 @@ class Model(Protocol):
         """Free the model. No run may be in progress; closing twice does nothing."""
 
 
+class Wrapped:
+    """A model that does more in `run` than the one it wraps, which is closed with it; for the rest it is that model."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._model.signatures
+
+    @property
+    def signature_def_map(self) -> Mapping[str, Any]:
+        return self._model.signature_def_map
+
+    def close(self) -> None:
+        self._model.close()
+
+
 def load(path: str | Path, options: Options | None = None) -> Model:
     """Load the SavedModel in `path`.
 

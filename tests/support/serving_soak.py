@@ -304,6 +304,67 @@ def hostile(model: Path, folder: Path, messages: int, slow: int) -> Hostile:
     return outcome
 
 
+@dataclass
+class Agreement:
+    """Whether all ways to a model give the same answers.
+
+    Attributes:
+        models: How many were asked.
+        unequal: Those of which C API, gRPC and REST differ in any bit.
+        largest: The largest difference of a probability to the Keras model.
+        of: The model that has it.
+    """
+
+    models: int = 0
+    unequal: list[str] = field(default_factory=list)
+    largest: float = 0.0
+    of: str = ""
+
+
+def agreement(folder: Path) -> Agreement:
+    """Every model of the zoo, and an LSTM with every activation, as cell's and as gates': asked in four ways."""
+    import keras
+
+    from serving.client import connect
+    from zoo.activations import ACTIVATIONS
+    from zoo.export import export
+    from zoo.models import MODELS, SequenceTask, build
+
+    task = SequenceTask(channels=3, classes=4, mean=(1.0, 2.0, 3.0), variance=(1.0, 4.0, 0.5))
+    kept = {"kind": "classification", "classes": list("abcd"), "channels": 3}
+    forms = {name: (name, {}) for name in MODELS}
+    for name in ACTIVATIONS:
+        forms[f"cell_{name}"] = ("lstm", {"units": 16, "activation": name})
+        forms[f"gates_{name}"] = ("lstm", {"units": 16, "recurrent_activation": name})
+    features = np.random.default_rng(0).normal(2, 2, size=(3, 17, 3)).astype("float32")
+    lengths = np.full(3, 17, "int32")
+    wanted: dict[str, Any] = {}
+    for name, (model_name, arguments) in forms.items():
+        keras.utils.set_random_seed(1)
+        model = build(model_name, task, **arguments)
+        export(model, kept, folder / name)
+        wanted[name] = keras.ops.softmax(model({"features": features, "lengths": lengths})).numpy()
+        keras.utils.clear_session()
+    entries = "".join(f'config {{ name: "{name}" base_path: "{folder / name}" }}' for name in forms)
+    (folder / "models.config").write_text(f"model_config_list {{ {entries} }}")
+    found = Agreement()
+    with served(folder, f"--model_config_file={folder / 'models.config'}") as (_, url, address):
+        for name, keras_answer in wanted.items():
+            model = load(folder / name / "1")
+            answers = [model.run("serving_default", {"features": features})["probabilities"]]
+            model.close()
+            for target in (address, url):
+                with connect(target, name) as client:
+                    answers.append(np.asarray(client.raw({"features": features})["probabilities"], "float32"))
+            found.models += 1
+            if not all(np.array_equal(answers[0], other) for other in answers[1:]):
+                found.unequal.append(name)
+            difference = float(np.max(np.abs(answers[0] - keras_answer)))
+            if not difference <= found.largest:
+                found.largest, found.of = difference, name
+    return found
+
+
 def exported(folder: Path) -> tuple[Path, Path]:
     """Two models as `zoo export` writes them, alike but for their weights."""
     import keras
@@ -326,7 +387,7 @@ def main() -> None:
 
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / part for part in ("models", "swapped", "hostile", "killed", "half")]
+        folders = [Path(name) / part for part in ("models", "swapped", "hostile", "killed", "half", "all")]
         for folder in folders:
             folder.mkdir()
         models = exported(folders[0])
@@ -337,6 +398,8 @@ def main() -> None:
         same = killed(models[0], folders[3], kills=5)
         states = half_written(models[0], folders[4])
         print(same, states, flush=True)
+        agreed = agreement(folders[5])
+        print(agreed, flush=True)
     minutes = (time.perf_counter() - began) / 60
     about = environment.describe()
     right = sum(attacked.kinds[kind] for kind in ("values", "bytes", "parts")) / sum(attacked.kinds.values())
@@ -363,6 +426,9 @@ def main() -> None:
         f"{'yes' if attacked.same else 'no'} |",
         f"| `kill -9` under load and started again | {len(same)} | {sum(same)} times the same answers, bit for bit |",
         f"| half a version | 3 folders | never served: {', '.join(f'{v} {s}' for v, s in sorted(states.items()))} |",
+        "| every model of the zoo, and an LSTM with every activation in cell or gates, asked through the C API, gRPC "
+        f"and REST | {agreed.models} | equal bit for bit but {len(agreed.unequal)}; largest difference of a probability to "
+        f"the Keras model {agreed.largest:.1e} ({agreed.of}) |",
         "",
         "Answers to the hostile messages: "
         + ", ".join(f"{name} {count}" for name, count in attacked.outcomes.most_common())
@@ -371,6 +437,8 @@ def main() -> None:
     (Path(__file__).parents[2] / "docs/results/serving_soak.md").write_text("\n".join(lines) + "\n")
     if swaps.wrong or attacked.faults or not (attacked.same and all(same)) or states.get("1") != "AVAILABLE":
         sys.exit(f"the soak found faults: {swaps.wrong} {attacked.faults[:5]} {same} {states}")
+    if agreed.unequal or not agreed.largest < 1e-6:
+        sys.exit(f"the soak found answers that differ: {agreed}")
 
 
 if __name__ == "__main__":
