@@ -427,8 +427,8 @@ def main() -> None:
         f"| `kill -9` under load and started again | {len(same)} | {sum(same)} times the same answers, bit for bit |",
         f"| half a version | 3 folders | never served: {', '.join(f'{v} {s}' for v, s in sorted(states.items()))} |",
         "| every model of the zoo, and an LSTM with every activation in cell or gates, asked through the C API, gRPC "
-        f"and REST | {agreed.models} | equal bit for bit but {len(agreed.unequal)}; largest difference of a probability to "
-        f"the Keras model {agreed.largest:.1e} ({agreed.of}) |",
+        f"and REST | {agreed.models} | equal bit for bit but {len(agreed.unequal)}; largest difference in probability "
+        f"to the Keras model {agreed.largest:.1e} ({agreed.of}) |",
         "",
         "Answers to the hostile messages: "
         + ", ".join(f"{name} {count}" for name, count in attacked.outcomes.most_common())
