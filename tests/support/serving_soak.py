@@ -345,7 +345,9 @@ def agreement(folder: Path) -> Agreement:
         export(model, kept, folder / name)
         wanted[name] = keras.ops.softmax(model({"features": features, "lengths": lengths})).numpy()
         keras.utils.clear_session()
-    entries = "".join(f'config {{ name: "{name}" base_path: "{folder / name}" }}' for name in forms)
+    entries = "".join(
+        f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "tensorflow" }}' for name in forms
+    )
     (folder / "models.config").write_text(f"model_config_list {{ {entries} }}")
     found = Agreement()
     with served(folder, f"--model_config_file={folder / 'models.config'}") as (_, url, address):
