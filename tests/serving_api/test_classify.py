@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from examples import example
 from serving import protos
 from serving.errors import Code, ServingError
 from serving.grpc_server import GrpcServer
@@ -17,7 +18,6 @@ from serving.metrics import Metrics
 from serving.protos import apis, proto_module
 from serving.rest import RestApi
 from serving.server import Server
-from tests.support.examples import example
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 

@@ -13,13 +13,13 @@ import grpc
 import numpy as np
 import pytest
 
+from examples import example, tensor
 from serving.errors import Code, ServingError
 from serving.grpc_server import GrpcServer
 from serving.metrics import Metrics
 from serving.protos import apis, proto_module
 from serving.server import Server, ServerOptions
 from serving.tensor_protos import from_array, to_array
-from tests.support.examples import example, tensor
 
 OPTIONS = ServerOptions(port=0, grpc_max_threads=4)
 

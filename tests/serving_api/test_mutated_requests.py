@@ -4,11 +4,11 @@ from collections import Counter
 from urllib.parse import urlsplit
 
 import grpc
+from mutations import attacks, send
 
 from serving.grpc_server import GrpcServer
 from serving.metrics import Metrics
 from serving.server import Server, ServerOptions
-from tests.support.mutations import attacks, send
 
 
 def test_five_hundred_mutations(server: Server) -> None:

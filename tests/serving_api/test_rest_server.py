@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from examples import example
 from serving import http_body, http_server
 from serving.errors import ServingError
 from serving.metrics import Metrics
 from serving.rest import Response, RestApi
 from serving.server import Server, ServerOptions
-from tests.support.examples import example
 
 ROW = [[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from examples import tensor
 from serving.errors import ServingError
 from serving.protos import tensor_proto
 from serving.tensor_protos import MAX_FILLED_BYTES, from_array, to_array
-from tests.support.examples import tensor
 
 
 def test_tensors_are_those_of_tensorflow() -> None:
