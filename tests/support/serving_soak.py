@@ -143,11 +143,11 @@ class Swapped:
     megabytes: list[float] = field(default_factory=list)
     by_version: Counter[int] = field(default_factory=Counter)
 
-    @property
-    def growth(self) -> float:
-        """Megabytes a swap, by a straight line through what came after the first few swaps."""
+    def growth(self) -> tuple[float, float]:
+        """Megabytes a swap, by a straight line through what came after the first few swaps, and its standard error."""
         settled = self.megabytes[SETTLED:]
-        return float(np.polyfit(range(len(settled)), settled, 1)[0]) if len(settled) > 2 else float("nan")
+        (slope, _), covariance = np.polyfit(range(len(settled)), settled, 1, cov=True)
+        return float(slope), float(np.sqrt(covariance[0, 0]))
 
 
 def swapped(models: tuple[Path, Path], folder: Path, seconds: float, every: float, clients: int) -> Swapped:
@@ -393,7 +393,7 @@ def main() -> None:
         for folder in folders:
             folder.mkdir()
         models = exported(folders[0])
-        swaps = swapped(models, folders[1], seconds=60, every=2, clients=32)
+        swaps = swapped(models, folders[1], seconds=180, every=2, clients=32)
         print(swaps, flush=True)
         attacked = hostile(models[0], folders[2], messages=10_000, slow=20)
         print(attacked, flush=True)
@@ -403,6 +403,7 @@ def main() -> None:
         agreed = agreement(folders[5])
         print(agreed, flush=True)
     minutes = (time.perf_counter() - began) / 60
+    growth, error = swaps.growth()
     about = environment.describe()
     right = sum(attacked.kinds[kind] for kind in ("values", "bytes", "parts")) / sum(attacked.kinds.values())
     lines = [
@@ -416,10 +417,10 @@ def main() -> None:
         "",
         "| what | counts | found |",
         "| --- | --- | --- |",
-        "| 32 gRPC clients without retries for 60 s, a new version every 2 s, old ones deleted "
+        "| 32 gRPC clients without retries for 180 s, a new version every 2 s, old ones deleted "
         f"| {swaps.requests} requests, {swaps.published} versions, {len(swaps.taken_over) - 1} swaps "
-        f"| {sum(swaps.wrong.values())} errors or answers of another version; resident memory {swaps.growth:+.2f} MB a "
-        f"swap after the fifth, {max(swaps.megabytes):.0f} MB at most |",
+        f"| {sum(swaps.wrong.values())} errors or answers of another version; resident memory {growth:+.2f} MB (standard "
+        f"error {error:.2f}) a swap after the fifth, {max(swaps.megabytes):.0f} MB at most |",
         f"| hostile REST bodies and gRPC messages, 20 connections stalled meanwhile | {sum(attacked.kinds.values())} "
         f"messages, {right:.0%} of them mutations of right ones, {attacked.ran} runs of the graph | "
         f"{len(attacked.faults)} without a proper error or answer; memory after a tenth and at the end "
