@@ -419,8 +419,8 @@ def main() -> None:
         "| --- | --- | --- |",
         "| 32 gRPC clients without retries for 180 s, a new version every 2 s, old ones deleted "
         f"| {swaps.requests} requests, {swaps.published} versions, {len(swaps.taken_over) - 1} swaps "
-        f"| {sum(swaps.wrong.values())} errors or answers of another version; resident memory {growth:+.2f} MB (standard "
-        f"error {error:.2f}) a swap after the fifth, {max(swaps.megabytes):.0f} MB at most |",
+        f"| {sum(swaps.wrong.values())} errors or answers of another version; resident memory {growth:+.2f} MB "
+        f"(standard error {error:.2f}) a swap after the fifth, {max(swaps.megabytes):.0f} MB at most |",
         f"| hostile REST bodies and gRPC messages, 20 connections stalled meanwhile | {sum(attacked.kinds.values())} "
         f"messages, {right:.0%} of them mutations of right ones, {attacked.ran} runs of the graph | "
         f"{len(attacked.faults)} without a proper error or answer; memory after a tenth and at the end "
