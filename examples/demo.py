@@ -101,7 +101,7 @@ def free_port() -> int:
 
 @contextmanager
 def server(port: int) -> Iterator[None]:
-    arguments = ["serve", f"--model_name={NAME}", f"--model_base_path={(ROOT / NAME).resolve()}"]
+    arguments = ["serve", "--port=0", f"--model_name={NAME}", f"--model_base_path={(ROOT / NAME).resolve()}"]
     command(f"{' '.join(arguments)} --rest_api_port={port} &")
     process = subprocess.Popen([Path(sys.executable).parent / "zoo", *arguments, f"--rest_api_port={port}"])
     try:

@@ -35,7 +35,12 @@ def served(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = ["--model_name=speakers", f"--model_base_path={folder / 'models/speakers'}", f"--rest_api_port={port}"]
+    arguments = [
+        "--port=0",
+        "--model_name=speakers",
+        f"--model_base_path={folder / 'models/speakers'}",
+        f"--rest_api_port={port}",
+    ]
     process = subprocess.Popen([ZOO, "serve", *arguments], stderr=subprocess.DEVNULL)
     target = f"http://127.0.0.1:{port}"
     client = RestClient(target, "speakers")
