@@ -3,10 +3,10 @@
 import importlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from serving import example_calls
@@ -26,6 +26,8 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.options import ServerOptions
 from serving.runtime import Model, Signature, TensorSpec
 from serving.versions import VersionStatus
+
+_Answer = TypeVar("_Answer")
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _INFERENCE = re.compile(rf"{_MODEL}:(classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -137,22 +139,15 @@ class RestApi:
         return encode_predict(outputs, request.format)
 
     def _classify(self, target: _Target, body: bytes) -> bytes:
-        request = decode_examples(body)
-        with self._handlers.model(target.name, target.version, target.label, "Classify") as (_, model):
-            classified = example_calls.classify(
-                model,
-                request.signature_name,
-                request.examples,
-                self._options.rest_api_timeout_in_ms,
-                check_method_name=self._options.enable_signature_method_name_check,
-            )
-        self._handlers.count_examples(target.name, len(request.examples))
-        return encode_classification(*classified.filled())
+        return encode_classification(*self._on_examples(target, body, "Classify", example_calls.classify).filled())
 
     def _regress(self, target: _Target, body: bytes) -> bytes:
+        return encode_regression(self._on_examples(target, body, "Regress", example_calls.regress))
+
+    def _on_examples(self, target: _Target, body: bytes, api: str, call: Callable[..., _Answer]) -> _Answer:
         request = decode_examples(body)
-        with self._handlers.model(target.name, target.version, target.label, "Regress") as (_, model):
-            values = example_calls.regress(
+        with self._handlers.model(target.name, target.version, target.label, api) as (_, model):
+            answer = call(
                 model,
                 request.signature_name,
                 request.examples,
@@ -160,7 +155,7 @@ class RestApi:
                 check_method_name=self._options.enable_signature_method_name_check,
             )
         self._handlers.count_examples(target.name, len(request.examples))
-        return encode_regression(values)
+        return answer
 
     def _status(self, target: _Target) -> bytes:
         statuses = self._handlers.statuses(target.name, target.version)

@@ -34,6 +34,7 @@ from serving.runtime import load
 ZOO = str(Path(sys.executable).parent / "zoo")
 NAME = "soaked"
 BATCHES = (1, 2, 3, 8)
+CHANNELS = 12  # of the models that `exported` makes
 METRICS = "/monitoring/prometheus/metrics"
 SETTLED = 5  # swaps after which a server has all the memory that it will need
 
@@ -72,20 +73,11 @@ def publish(saved_model: Path, base: Path, version: int) -> None:
     hidden.rename(base / str(version))
 
 
-def channels_of(saved_model: Path) -> int:
-    """The channels of the features that a model takes."""
-    model = load(saved_model)
-    try:
-        return int(model.signatures["serving_default"].inputs["features"].shape[-1])  # type: ignore[index, arg-type]
-    finally:
-        model.close()
-
-
 def questions(saved_model: Path) -> list[tuple[bytes, Any]]:
     """Requests, and what the model in this folder answers: `probabilities` by the C API, in this process."""
-    random, channels = np.random.default_rng(0), channels_of(saved_model)
-    model = load(saved_model)
+    random, model = np.random.default_rng(0), load(saved_model)
     try:
+        channels = model.signatures["serving_default"].inputs["features"].shape[-1]  # type: ignore[index]
         asked = []
         for batch in BATCHES:
             features = random.normal(size=(batch, 20, channels)).astype("float32")
@@ -150,8 +142,13 @@ class Swapped:
         return float(slope), float(np.sqrt(covariance[0, 0]))
 
 
-def swapped(models: tuple[Path, Path], folder: Path, seconds: float, every: float, clients: int) -> Swapped:
-    """Clients ask all the time, without retries, while two models take turns as the newest version."""
+def swapped(
+    models: tuple[Path, Path], folder: Path, seconds: float, every: float, clients: int, at_least: int = 0
+) -> Swapped:
+    """Clients ask all the time, without retries, while two models take turns as the newest version.
+
+    It goes on for `seconds`, and up to a minute longer until there were `at_least` so many swaps.
+    """
     base, outcome, lock = folder / NAME, Swapped(), threading.Lock()
     expected = [questions(model) for model in models]
     publish(models[1], base, 1)
@@ -181,8 +178,8 @@ def swapped(models: tuple[Path, Path], folder: Path, seconds: float, every: floa
         for thread in threads:
             thread.start()
         began, version = time.monotonic(), 1
-        while (left := began + seconds - time.monotonic()) > 0:
-            time.sleep(min(left, every))
+        while (left := began + seconds - time.monotonic()) > 0 or (len(outcome.taken_over) <= at_least and left > -60):
+            time.sleep(every if left < 0 else min(left, every))
             newest = max(outcome.by_version)
             if newest > outcome.taken_over[-1]:
                 outcome.taken_over.append(newest)
@@ -271,11 +268,11 @@ def _runs(url: str) -> int:
     return sum(map(int, counted))
 
 
-def hostile(model: Path, folder: Path, messages: int, slow: int) -> Hostile:
+def hostile(model: Path, folder: Path, channels: int, messages: int, slow: int) -> Hostile:
     """Messages that are wrong in many ways, while `slow` connections send a byte now and then."""
     base, outcome = folder / NAME, Hostile()
     publish(model, base, 1)
-    (asked, expected), channels = questions(model)[0], channels_of(model)
+    asked, expected = questions(model)[0]
     monitoring = folder / "monitoring.config"
     monitoring.write_text(f'prometheus_config {{ enable: true path: "{METRICS}" }}')
     with contextlib.ExitStack() as stack:
@@ -377,8 +374,8 @@ def exported(folder: Path) -> tuple[Path, Path]:
     paths = []
     for seed in (0, 1):
         keras.utils.set_random_seed(seed)
-        model = build("lstm", SequenceTask(channels=12, classes=9), units=64)
-        task = {"kind": "classification", "classes": [f"class_{number}" for number in range(9)], "channels": 12}
+        model = build("lstm", SequenceTask(channels=CHANNELS, classes=9), units=64)
+        task = {"kind": "classification", "classes": [f"class_{number}" for number in range(9)], "channels": CHANNELS}
         paths.append(export(model, task, folder / str(seed)).path)
     return paths[0], paths[1]
 
@@ -395,7 +392,7 @@ def main() -> None:
         models = exported(folders[0])
         swaps = swapped(models, folders[1], seconds=180, every=2, clients=32)
         print(swaps, flush=True)
-        attacked = hostile(models[0], folders[2], messages=10_000, slow=20)
+        attacked = hostile(models[0], folders[2], CHANNELS, messages=10_000, slow=20)
         print(attacked, flush=True)
         same = killed(models[0], folders[3], kills=5)
         states = half_written(models[0], folders[4])
@@ -413,7 +410,8 @@ def main() -> None:
         f"- commit {about.get('git_commit', 'unknown')[:10]}; Python {about['python']}, tensorflow "
         f"{about['version.tensorflow']}, grpcio {grpc.__version__}",
         f"- machine: {about['machine']}; clients and server on the same cores",
-        f"- model: `lstm`, 64 units, 12 channels, 9 classes, as `zoo export` writes it; time: {minutes:.0f} minutes",
+        f"- model: `lstm`, 64 units, {CHANNELS} channels, 9 classes, as `zoo export` writes it; "
+        f"time: {minutes:.0f} minutes",
         "",
         "| what | counts | found |",
         "| --- | --- | --- |",
