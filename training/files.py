@@ -4,6 +4,8 @@ import os
 import uuid
 from pathlib import Path
 
+from zoo.files import flush
+
 UNFINISHED = ".incomplete"
 
 
@@ -35,12 +37,3 @@ def write_safely(path: Path, content: bytes | memoryview) -> None:
         unfinished.unlink(missing_ok=True)
         raise
     flush(path.parent)  # the new name too
-
-
-def flush(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

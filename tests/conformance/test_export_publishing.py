@@ -170,14 +170,14 @@ def test_versions_count_up_and_nothing_is_overwritten(written, tmp_path):
 
 
 def test_an_export_that_lost_the_race_takes_the_next_version(written, tmp_path, monkeypatch):
-    flush = publish._flush
+    flush = publish.flush
 
     def another_export_finishes(path):
         (tmp_path / "1").mkdir(exist_ok=True)
         (tmp_path / "1" / "theirs").touch()
         flush(path)
 
-    monkeypatch.setattr(publish, "_flush", another_export_finishes)
+    monkeypatch.setattr(publish, "flush", another_export_finishes)
     assert export(tiny(), KEPT, tmp_path).version == 2
     assert [path.name for path in (tmp_path / "1").iterdir()] == ["theirs"]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from training.datasets.base import Dataset, Examples, InvalidExamples, Slices, Split
 from training.datasets.prepared import PreparationFailed
-from training.files import flush
+from zoo.files import flush
 
 _FORMAT = 1
 

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from zoo.files import flush
+
 _HIDDEN = ".writing-"
 
 
@@ -68,7 +70,7 @@ def _sweep(directory: Path) -> None:
 def publish(hidden: Path, directory: Path) -> Path:
     """Flush to disk, then rename to the next free version; a version that exists is never touched."""
     for path in [*hidden.rglob("*"), hidden]:
-        _flush(path)
+        flush(path)
     while True:
         taken = [int(child.name) for child in directory.iterdir() if child.name.isdecimal()]
         target = directory / str(max(taken, default=0) + 1)
@@ -79,13 +81,5 @@ def publish(hidden: Path, directory: Path) -> Path:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 continue
             raise
-        _flush(directory)
+        flush(directory)
         return target
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
