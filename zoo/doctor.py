@@ -81,7 +81,9 @@ def _keras() -> dict[str, Any]:
 
 
 def _engine(name: str, engine: Any) -> dict[str, Any]:
-    problem, detail = engine.refuses({}), None
+    from zoo.kernels.call import Wanted
+
+    problem, detail = engine.refuses(Wanted()), None
     if name == "native" and not problem:
         from zoo.kernels import native
 

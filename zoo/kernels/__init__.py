@@ -10,14 +10,15 @@ Traceback (most recent call last):
 ValueError: unknown engine 'refrence'; did you mean 'reference'? Valid: auto, reference, native
 """
 
+import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
 from zoo.kernels import native
+from zoo.kernels.call import Run, Wanted
 from zoo.suggest import unknown
 
 
@@ -27,22 +28,39 @@ class Engine:
 
     Attributes:
         summary: What it is, in one line.
-        refuses: Called with the activation of each gate by name: why it cannot run such a layer, or `None`.
+        refuses: Called with what a layer wants: why it cannot run such a layer here, or `None`.
+        runs: "module:function" of what runs a call, a `zoo.kernels.call.Run`, imported when it is first needed;
+            `None` for the reference, which is the loop of Keras's own RNN layer over our cell.
+        computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
     """
 
     summary: str
-    refuses: Callable[[Mapping[str, Any]], str | None]
+    refuses: Callable[[Wanted], str | None]
+    runs: str | None = None
+    computes_in: Callable[[str], str] = str
+
+    def run(self) -> Run:
+        """The function that runs a call."""
+        module, _, function = str(self.runs).partition(":")
+        run: Run = getattr(importlib.import_module(module), function)
+        return run
 
 
 ENGINES: dict[str, Engine] = {
     "reference": Engine(
         "Keras operations on any backend, one step at a time; the judge of every other engine", lambda _: None
     ),
-    "native": Engine("C++ on the CPU, TensorFlow backend, any activation that is elementwise", native.refuses),
+    "native": Engine(
+        "C++ on the CPU, TensorFlow backend, any activation that is elementwise",
+        native.refuses,
+        "zoo.kernels.native.ops:lstm",
+        lambda dtype: "float64" if dtype == "float64" else "float32",
+    ),
 }
+ON_CPU, ON_GPU = ("native",), ()  # what "auto" takes, the first that can; else the reference
 
 
-def resolve(engine: str, gate_activations: Mapping[str, Any] | None = None) -> str:
+def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
     "auto" is the native engine where it can run and there is no GPU, else the reference: on a CPU the benchmark
@@ -50,23 +68,32 @@ def resolve(engine: str, gate_activations: Mapping[str, Any] | None = None) -> s
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.
-        gate_activations: The activation of each gate by name; `None` where they are not known.
+        wanted: What the layer wants; `None` where it is not known.
 
     Raises:
-        ValueError: There is no such engine, or it cannot run a layer with these activations here.
+        ValueError: There is no such engine, or it cannot run such a layer here.
     """
-    gates = gate_activations or {}
+    wanted = wanted or Wanted()
     if engine == "auto":
-        return "native" if gates and not native.refuses(gates) and not _has_gpu() else "reference"
+        candidates = (ON_GPU if has_gpu() else ON_CPU) if wanted.activations else ()
+        return next((name for name in candidates if not ENGINES[name].refuses(wanted)), "reference")
     if engine not in ENGINES:
         raise ValueError(unknown("engine", engine, ["auto", *ENGINES]))
-    reason = ENGINES[engine].refuses(gates)
+    reason = ENGINES[engine].refuses(wanted)
     if reason:
         raise ValueError(f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can")
     return engine
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether the Keras backend has a GPU to compute on."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return str(keras.src.backend.torch.core.get_device()).startswith("cuda")
+    if backend == "jax":
+        import jax
+
+        return bool(jax.default_backend() == "gpu")
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))

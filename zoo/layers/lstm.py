@@ -10,6 +10,7 @@ from keras import ops
 from zoo import kernels
 from zoo.activations import Activation
 from zoo.kernels import graph
+from zoo.kernels.call import Operands, Options, Wanted
 from zoo.kernels.reference import Tensor
 from zoo.layers.lstm_cell import LSTMCell
 
@@ -167,9 +168,10 @@ class LSTM(keras.layers.RNN):
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
-        kernels.resolve(engine, self.gate_activations)  # a named engine is obeyed or refused, here
         self.engine = engine
-        self.supports_jit = self.resolved_engine != "native"  # no XLA for a kernel of our own
+        self.supports_jit = (
+            self.resolved_engine != "native"
+        )  # no XLA for a kernel of our own; refuses, if it must, here
         self._logged_engine: str | None = None
         self._warned = False
 
@@ -179,7 +181,17 @@ class LSTM(keras.layers.RNN):
 
         Under XLA it is the reference, and a SavedModel has the loop of `zoo.kernels.graph`.
         """
-        return kernels.resolve(self.engine, self.gate_activations)
+        return kernels.resolve(
+            self.engine,
+            Wanted(
+                activations=self.gate_activations,
+                units=self.units,
+                dtype=self.compute_dtype,
+                cell_clip=self.cell_clip,
+                recurrent_dropout=self.recurrent_dropout,
+                use_bias=self.use_bias,
+            ),
+        )
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
@@ -227,11 +239,11 @@ class LSTM(keras.layers.RNN):
         if engine != self._logged_engine:
             self._logged_engine = engine
             logger.info("%s: engine %s (asked for: %s)", self.name, engine, self.engine)
-        if engine == "native":
-            return self._native_loop(sequences, initial_state, mask, bool(training))
         if engine == "graph":
             return self._graph_loop(sequences, initial_state, mask, compiled="xla" in tracing)
-        return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        if engine == "reference":
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        return self._engine_loop(kernels.ENGINES[engine], sequences, initial_state, mask, bool(training))
 
     def _graph_loop(self, sequences: Tensor, initial_state: Any, mask: Any, compiled: bool) -> Any:
         """What Keras's loop gives at inference, in the operations that a server runs fastest."""
@@ -258,10 +270,10 @@ class LSTM(keras.layers.RNN):
             return outputs[:, -1], outputs, [hidden, state]
         return outputs, ops.expand_dims(outputs, 1), [hidden, state]
 
-    def _native_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool) -> Any:
-        from zoo.kernels.native import ops as native_ops
-
-        cell, computed = self.cell, "float64" if self.compute_dtype == "float64" else "float32"
+    def _engine_loop(
+        self, engine: kernels.Engine, sequences: Tensor, initial_state: Any, mask: Any, training: bool
+    ) -> Any:
+        cell, computed = self.cell, engine.computes_in(self.compute_dtype)
 
         def wide(tensor: Any) -> Tensor:
             return None if tensor is None else ops.cast(tensor, computed)
@@ -271,9 +283,8 @@ class LSTM(keras.layers.RNN):
             dropout = self._dropout_of_each_gate(sequences)
         elif training and 0.0 < cell.dropout < 1.0:
             sequences = sequences * ops.expand_dims(wide(cell.get_dropout_mask(sequences[:, 0])), 1)
-        learned = [f"{gate}_slope" for gate in cell.gate_activations]
-        outputs, hidden, state = native_ops.lstm(
-            native_ops.Operands(
+        outputs, hidden, state = engine.run()(
+            Operands(
                 x=sequences,
                 kernel=wide(cell.kernel),
                 recurrent_kernel=wide(cell.recurrent_kernel),
@@ -282,10 +293,10 @@ class LSTM(keras.layers.RNN):
                 c=wide(initial_state[1]),
                 mask=None if mask is None else ops.cast(mask, "bool"),
                 dropout=dropout,
-                slopes=[wide(getattr(cell, name, None)) for name in learned],
+                slopes=[wide(slope) for slope in cell.slopes(training)],
             ),
-            native_ops.Options(
-                activations=tuple(cell.gate_activations.values()),
+            Options(
+                activations=cell.engine_activations(),
                 cell_clip=cell.cell_clip,
                 go_backwards=self.go_backwards,
                 return_sequences=self.return_sequences,

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.activations import Activation
 from zoo.initializers import refuse_overwritten
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
 from zoo.layers._gate_activations import (
@@ -123,6 +124,16 @@ class LSTMCell(keras.layers.LSTMCell):
         """The five activations as functions of one tensor, with what they learn or draw filled in."""
         drawn = self._random_slopes if training else None
         return GateFunctions(*(gate_function(self, gate, drawn) for gate in GATES))
+
+    def engine_activations(self) -> tuple[Any, ...]:
+        """The five activations as an engine takes them: rows of the table, or functions of one tensor."""
+        chosen = self.gate_activations.items()
+        return tuple(a if isinstance(a, Activation) else gate_function(self, gate, None) for gate, a in chosen)
+
+    def slopes(self, training: bool = False) -> list[Any]:
+        """What each of the five activations learns, (units,), or drew for a batch, (batch, units); else `None`."""
+        drawn = (self._random_slopes if training else None) or {}
+        return [drawn.get(gate, getattr(self, f"{gate}_slope", None)) for gate in GATES]
 
     # Keras's RNN layer asks for the dropout masks once before its loop over time and drops them after: random slopes
     # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop. It asks at

@@ -8,13 +8,13 @@ import ctypes
 import functools
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from zoo.activations import Activation
+from zoo.kernels.call import Wanted
 from zoo.kernels.native.build import LIBRARY, NOTE
 
 _threads: int | None = None
@@ -44,16 +44,12 @@ def not_built() -> str | None:
     return f"it was not built when the package was installed: {error}; once that is mended, {again}"
 
 
-def refuses(gate_activations: Mapping[str, Any]) -> str | None:
-    """Why the engine cannot run a layer with these activations, or `None` where it can.
-
-    Args:
-        gate_activations: What `zoo.activations.get` returned, for each gate by name.
-    """
+def refuses(wanted: Wanted) -> str | None:
+    """Why the engine cannot run such a layer, or `None` where it can."""
     reason = unavailable()
     if reason:
         return reason
-    for gate, activation in gate_activations.items():
+    for gate, activation in wanted.activations.items():
         if not isinstance(activation, Activation):
             return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
         if activation.name not in codes():

@@ -1,64 +1,12 @@
 """The native engine inside TensorFlow: two operations and the gradient that joins them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from zoo.activations import Activation
 from zoo.kernels import native
-
-Tensor = Any
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a call of the recurrence is told beside its tensors.
-
-    Attributes:
-        activations: Of input gate, forget gate, candidate, output gate and cell state.
-        cell_clip: Bound of the cell state, or `None`.
-        go_backwards: Read from the last step to the first.
-        return_sequences: Put out every step, not only the last.
-        zero_output_for_mask: Put out 0 at a masked step, not what the step before did.
-        training: Keep what the backward pass needs. Gradients are right without it too, at the price of a second
-            forward pass.
-    """
-
-    activations: tuple[Activation, ...]
-    cell_clip: float | None
-    go_backwards: bool
-    return_sequences: bool
-    zero_output_for_mask: bool
-    training: bool
-
-
-@dataclass(frozen=True)
-class Operands:
-    """The tensors of a call, all of one floating type; b batch, t steps, d channels, n units.
-
-    Attributes:
-        x: (b, t, d).
-        kernel: (d, 4 n).
-        recurrent_kernel: (n, 4 n).
-        bias: (4 n,) or `None`.
-        h: (b, n), the hidden state before the first step.
-        c: (b, n), the cell state before the first step.
-        mask: Bool (b, t), or `None` for all true.
-        dropout: (4, b, d + n), factors of [x, h] for each gate, or `None`.
-        slopes: What each activation learns, (n,), or `None` where its own parameter stands.
-    """
-
-    x: Tensor
-    kernel: Tensor
-    recurrent_kernel: Tensor
-    bias: Tensor | None
-    h: Tensor
-    c: Tensor
-    mask: Tensor | None
-    dropout: Tensor | None
-    slopes: Sequence[Tensor | None]
+from zoo.kernels.call import Operands, Options, Tensor
 
 
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:

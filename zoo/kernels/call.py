@@ -1,0 +1,82 @@
+"""What a layer hands to an engine: the tensors of one call, what to do with them, and what it asks for beforehand."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of a layer before it is called: what an engine may refuse.
+
+    Attributes:
+        activations: The activation of each gate by name, as `zoo.activations.get` gives it; empty where not known.
+        units: Width of the states, or `None` where not known.
+        dtype: What the layer computes in, such as "float32".
+        cell_clip: Bound of the cell state, or `None`.
+        recurrent_dropout: Share of the hidden state dropped.
+        use_bias: Whether there is a bias.
+    """
+
+    activations: Mapping[str, Any] = field(default_factory=dict)
+    units: int | None = None
+    dtype: str = "float32"
+    cell_clip: float | None = None
+    recurrent_dropout: float = 0.0
+    use_bias: bool = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call of the recurrence is told beside its tensors.
+
+    Attributes:
+        activations: Of input gate, forget gate, candidate, output gate and cell state: rows of the table or, for the
+            engines that take them, functions of one tensor.
+        cell_clip: Bound of the cell state, or `None`.
+        go_backwards: Read from the last step to the first.
+        return_sequences: Put out every step, not only the last.
+        zero_output_for_mask: Put out 0 at a masked step, not what the step before did.
+        training: Keep what the backward pass needs. Gradients are right without it too, at the price of a second
+            forward pass.
+    """
+
+    activations: tuple[Any, ...]
+    cell_clip: float | None = None
+    go_backwards: bool = False
+    return_sequences: bool = False
+    zero_output_for_mask: bool = False
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The tensors of a call, all of one floating type; b batch, t steps, d channels, n units.
+
+    Attributes:
+        x: (b, t, d).
+        kernel: (d, 4 n).
+        recurrent_kernel: (n, 4 n).
+        bias: (4 n,) or `None`.
+        h: (b, n), the hidden state before the first step.
+        c: (b, n), the cell state before the first step.
+        mask: Bool (b, t), or `None` for all true.
+        dropout: (4, b, d + n), factors of [x, h] for each gate, or `None`.
+        slopes: What each activation learns, (n,), or drew, (b, n); `None` where its own parameter stands.
+    """
+
+    x: Tensor
+    kernel: Tensor
+    recurrent_kernel: Tensor
+    bias: Tensor | None
+    h: Tensor
+    c: Tensor
+    mask: Tensor | None
+    dropout: Tensor | None
+    slopes: Sequence[Tensor | None]
+
+
+# outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c
+Run = Callable[[Operands, Options], tuple[Tensor, Tensor, Tensor]]
