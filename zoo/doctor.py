@@ -18,6 +18,7 @@ PACKAGES: dict[str, tuple[str, str | None]] = {
     "mlflow": ("tracking", None),
     "jax": ("Keras on JAX", "jax"),
     "torch": ("Keras on torch", "torch"),
+    "nvidia-cuda-nvrtc": ("engine cuda; torch and JAX for GPUs bring it too", "cuda"),
     "grpcio": ("gRPC in serving", "serve"),
     "tensorflow-serving-api": ("gRPC in serving, requests in exports", "serve"),
     "pydub": ("datasets of audio, such as spoken_digit", "audio"),

@@ -33,11 +33,17 @@ ORACLE = {
 }
 
 
-def lstm(x, kernel, recurrent_kernel, bias, functions, mask=None, h=None, c=None, cell_clip=None):
+def exactly(h):
+    """The state as it is; tests of engines that multiply in half precision round it there, see `lstm`."""
+    return h
+
+
+def lstm(x, kernel, recurrent_kernel, bias, functions, mask=None, h=None, c=None, cell_clip=None, multiplied=exactly):
     """Every hidden state of an LSTM, (batch, steps, units).
 
     i, f, g, o are the four blocks of columns in that order; a masked step repeats the output of the one before (zeros
     at first) and leaves both states as they were. `cell_clip` bounds the new cell state; NumPy's clip keeps a NaN.
+    `multiplied(h)` is what is multiplied with the recurrent kernel.
     """
     units = recurrent_kernel.shape[0]
     h = np.zeros((len(x), units)) if h is None else h
@@ -45,7 +51,7 @@ def lstm(x, kernel, recurrent_kernel, bias, functions, mask=None, h=None, c=None
     output, outputs = np.zeros((len(x), units)), []
     input_gate, forget_gate, candidate, output_gate, hidden = functions
     for t in range(x.shape[1]):
-        z = x[:, t] @ kernel + h @ recurrent_kernel + bias
+        z = x[:, t] @ kernel + multiplied(h) @ recurrent_kernel + bias
         i, f = input_gate(z[:, :units]), forget_gate(z[:, units : 2 * units])
         g, o = candidate(z[:, 2 * units : 3 * units]), output_gate(z[:, 3 * units :])
         new_c = f * c + i * g
@@ -87,7 +93,7 @@ SLOPES = {
 }
 
 
-def lstm_gradients(x, weights, names, upstream, mask, h, c, cell_clip=None):
+def lstm_gradients(x, weights, names, upstream, mask, h, c, cell_clip=None, multiplied=exactly):
     """Gradients of sum(outputs * upstream) through `lstm`, by the chain rule from the last step to the first.
 
     Args:
@@ -98,6 +104,8 @@ def lstm_gradients(x, weights, names, upstream, mask, h, c, cell_clip=None):
         mask: Bool (batch, steps).
         h: Initial hidden state.
         c: Initial cell state.
+        cell_clip: Bound of the cell state.
+        multiplied: As in `lstm`; its own derivative is taken to be 1.
 
     Returns:
         The gradients of x, kernel, recurrent kernel, bias, h and c.
@@ -106,7 +114,7 @@ def lstm_gradients(x, weights, names, upstream, mask, h, c, cell_clip=None):
     units, steps = recurrent_kernel.shape[0], x.shape[1]
     tape = []
     for t in range(steps):
-        z = np.split(x[:, t] @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
+        z = np.split(x[:, t] @ kernel + multiplied(h) @ recurrent_kernel + bias, 4, axis=1)
         i, f, g, o = (ORACLE[name](part) for name, part in zip(names, z, strict=False))
         raw = f * c + i * g
         new = raw if cell_clip is None else np.clip(raw, -cell_clip, cell_clip)

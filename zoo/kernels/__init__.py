@@ -7,7 +7,7 @@ of every other.
 'reference'
 >>> resolve("refrence")
 Traceback (most recent call last):
-ValueError: unknown engine 'refrence'; did you mean 'reference'? Valid: auto, reference, native
+ValueError: unknown engine 'refrence'; did you mean 'reference'? Valid: auto, cuda, ...
 """
 
 import importlib
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import keras
 
-from zoo.kernels import native
+from zoo.kernels import cuda, native
 from zoo.kernels.call import Run, Wanted
 from zoo.suggest import unknown
 
@@ -55,6 +55,11 @@ ENGINES: dict[str, Engine] = {
         native.refuses,
         "zoo.kernels.native.ops:lstm",
         lambda dtype: "float64" if dtype == "float64" else "float32",
+    ),
+    "cuda": Engine(
+        "CUDA on an NVIDIA GPU, JAX and torch backends, up to 128 units, any activation that is elementwise",
+        cuda.refuses,
+        "zoo.kernels.cuda.lstm:lstm",
     ),
 }
 ON_CPU, ON_GPU = ("native",), ()  # what "auto" takes, the first that can; else the reference

@@ -1,0 +1,60 @@
+"""The CUDA engine: the whole loop over time in one kernel, with the activation of every gate as a parameter.
+
+`src/lstm.cu` is the contract of the kernels, `lstm.py` what stands between them and a layer. They are compiled for the
+GPU at hand when they are first called. Importing this package imports no framework and loads nothing of CUDA.
+"""
+
+import functools
+
+import keras
+
+from zoo.activations import Activation
+from zoo.kernels.call import Wanted
+from zoo.kernels.cuda import compiler, driver, launch
+from zoo.kernels.cuda.variant import LARGEST, names
+
+OLDEST = 80  # compute capability, of the tensor-core and copy instructions in src/warp.h
+
+
+def refuses(wanted: Wanted) -> str | None:
+    """Why the engine cannot run such a layer here, or `None` where it can."""
+    return unavailable(keras.backend.backend()) or _refuses_layer(wanted)
+
+
+def _refuses_layer(wanted: Wanted) -> str | None:
+    for gate, activation in wanted.activations.items():
+        if not isinstance(activation, Activation):
+            return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
+        if activation.name not in names():
+            how = "random in training" if activation.definition.random else "not elementwise"
+            return f"the activation of its {gate} is {str(activation)!r}, which is {how}"
+    if wanted.units is not None and wanted.units > LARGEST:
+        return f"it has {wanted.units} units, and the kernels hold the weights of at most {LARGEST} in registers"
+    if wanted.recurrent_dropout:
+        return "it has recurrent dropout, for which each gate needs a hidden state of its own"
+    if wanted.dtype == "float64":
+        return "it computes in float64, and the kernels in float32"
+    return None
+
+
+@functools.cache
+def unavailable(backend: str) -> str | None:
+    """Why the engine cannot run here at all, in one line, or `None` where it can.
+
+    Args:
+        backend: Of Keras, the current one.
+
+    Example:
+    >>> unavailable("tensorflow")
+    "it runs on Keras's JAX and torch backends, and this is tensorflow"
+    """
+    if backend not in ("jax", "torch"):
+        return f"it runs on Keras's JAX and torch backends, and this is {backend}"
+    from zoo.kernels import has_gpu
+
+    if not has_gpu():
+        return f"Keras has no GPU on {backend} here"
+    reason = driver.unavailable()
+    if reason is None and driver.architecture() < OLDEST:
+        return f"the GPU has compute capability {driver.architecture() / 10}, and {OLDEST / 10} is the least"
+    return reason or compiler.unavailable() or launch.unavailable()

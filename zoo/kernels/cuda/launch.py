@@ -1,0 +1,197 @@
+"""Run a kernel on tensors of JAX or torch: on a GPU from a .cubin file, on a CPU by a library that emulates it.
+
+    kernel(inputs..., outputs..., int steps, int batch, float clip)
+
+torch hands out the pointers and the stream, and `driver.py` does the rest. JAX calls a handler in C++ from inside its
+compiled program (`src/xla_call.cc`), which is built when it is first needed.
+"""
+
+import ctypes
+import functools
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from zoo.kernels.call import Tensor
+from zoo.kernels.cuda import driver
+from zoo.kernels.cuda.compiler import host_library
+from zoo.kernels.native.build import BuildError
+
+SOURCE = Path(__file__).with_name("src") / "xla_call.cc"
+
+Outputs = Sequence[tuple[Sequence[int], str]]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is run, and on how many threads.
+
+    Attributes:
+        module: Path of a .cubin file; for tensors on the CPU, of a shared library with a function that does the same:
+            `extern "C" int zoo_emulate(const char* name, int grid, int block, void** pointers, int steps, int batch,
+            float clip)`. It gets the pointers of all inputs, then of all outputs, and gives 0 where all went well.
+        name: Of the kernel, "forward" or "backward".
+        grid: Number of blocks.
+        block: Threads of a block.
+        shared: Bytes of dynamic shared memory of a block.
+    """
+
+    module: str
+    name: str
+    grid: int
+    block: int
+    shared: int = 0
+
+
+@functools.cache  # what could not be built is not tried again for every layer
+def unavailable() -> str | None:
+    """Why the current Keras backend can call no kernel, in one line, or `None` where it can.
+
+    On JAX this builds the handler where it has not been built yet, which takes some seconds.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return None
+    if backend != "jax":
+        return f"it runs on Keras's JAX and torch backends, and this is {backend}"
+    try:
+        _target()
+    except (BuildError, OSError) as error:
+        lines = str(error).splitlines()
+        telling = next((line for line in lines if "error:" in line), lines[0])
+        return f"what lets JAX call it could not be built: {telling}"
+    return None
+
+
+def gpu_of(tensor: Tensor) -> int | None:
+    """Number of the GPU that a kernel for `tensor` runs on, as `driver.py` counts them, or `None` where it is none.
+
+    Inside `jax.jit` no tensor is on a device yet: on JAX it is the device that JAX uses by default.
+
+    Example:
+    >>> gpu_of(keras.ops.zeros((1,), "float32")) in (None, 0)
+    True
+    """
+    if keras.backend.backend() == "torch":
+        return int(tensor.device.index) if tensor.device.type == "cuda" else None
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+
+    default = jax.config.jax_default_device  # a device, the name of a platform, or None
+    device = default if isinstance(default, jax.Device) else jax.local_devices(backend=default)[0]
+    return int(device.local_hardware_id) if device.platform == "gpu" else None
+
+
+def run(
+    launch: Launch, inputs: Sequence[Tensor], outputs: Outputs, steps: int, batch: int, clip: float
+) -> tuple[Tensor, ...]:
+    """Run a kernel on the device that the inputs are on.
+
+    Args:
+        launch: What to run.
+        inputs: Tensors of the current backend, on one device. One without elements stands for "absent": the kernel
+            gets a pointer that it must not follow, perhaps null.
+        outputs: Shape and type, such as "float32", of each. They hold anything before the kernel fills them.
+        steps: Given to the kernel.
+        batch: Given to the kernel.
+        clip: Given to the kernel; infinity is fine.
+
+    Returns:
+        The outputs. Without a block to run they are zeros. No gradient passes through.
+
+    Raises:
+        RuntimeError: The module cannot be loaded, has no such kernel, or the launch was refused. On JAX it is raised
+            where the outputs are waited for.
+        ValueError: The inputs are on different devices, or the backend is TensorFlow.
+    """
+    if not launch.grid:
+        return tuple(keras.ops.zeros(shape, dtype) for shape, dtype in outputs)
+    backend = keras.backend.backend()
+    if backend not in _RUNS:
+        raise ValueError(f"a kernel runs on Keras's JAX and torch backends, and this is {backend}")
+    return _RUNS[backend](launch, inputs, outputs, steps, batch, clip)
+
+
+def _on_torch(
+    launch: Launch, inputs: Sequence[Tensor], outputs: Outputs, steps: int, batch: int, clip: float
+) -> tuple[Tensor, ...]:
+    import torch
+
+    device = inputs[0].device
+    if any(tensor.device != device for tensor in inputs):
+        raise ValueError(f"the inputs must be on one device; received {[str(tensor.device) for tensor in inputs]}")
+    # A copy that is made here, and any tensor that is dropped after this call, may be freed before the kernel has run.
+    # What gets that memory next comes behind the kernel on the same stream, so nothing has to be told to the allocator.
+    inputs = [tensor.contiguous() for tensor in inputs]
+    results = tuple(torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device) for shape, dtype in outputs)
+    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *results) if device.type != "meta"]
+    numbers = (ctypes.c_int(steps), ctypes.c_int(batch), ctypes.c_float(clip))
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device).cuda_stream
+        driver.start(launch, device.index, stream, [*pointers, *numbers])
+    elif device.type == "cpu":
+        _emulate(launch, pointers, numbers)
+    elif device.type != "meta":  # on which Keras finds out shapes
+        raise ValueError(f"a kernel runs on a GPU of NVIDIA or emulated on the CPU; the inputs are on {device}")
+    return results
+
+
+def _emulate(launch: Launch, pointers: Sequence[ctypes.c_void_p], numbers: Sequence[Any]) -> None:
+    try:
+        emulate = _emulator(launch.module)
+    except (OSError, AttributeError) as error:
+        raise RuntimeError(f"the emulator of a kernel cannot be loaded: {error}") from error
+    array = (ctypes.c_void_p * len(pointers))(*pointers)
+    status = emulate(launch.name.encode(), launch.grid, launch.block, array, *numbers)
+    if status:
+        raise RuntimeError(f"zoo_emulate('{launch.name}') of {launch.module} failed with status {status}")
+
+
+@functools.cache
+def _emulator(module: str) -> Callable[..., int]:
+    function: Callable[..., int] = ctypes.CDLL(module).zoo_emulate
+    return function
+
+
+def _on_jax(
+    launch: Launch, inputs: Sequence[Tensor], outputs: Outputs, steps: int, batch: int, clip: float
+) -> tuple[Tensor, ...]:
+    import jax
+    import numpy as np
+
+    shapes = tuple(jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype)) for shape, dtype in outputs)
+    numbers = {"grid": launch.grid, "block": launch.block, "shared": launch.shared, "steps": steps, "batch": batch}
+    attributes = {name: np.int32(number) for name, number in numbers.items()}
+    called = jax.ffi.ffi_call(_target(), shapes)
+    return tuple(called(*inputs, module=launch.module, name=launch.name, clip=np.float32(clip), **attributes))
+
+
+@functools.cache
+def _target() -> str:
+    """The name under which XLA knows the handlers, which are built and registered now."""
+    import jax
+
+    name, library = "zoo_launch", ctypes.CDLL(str(_handlers()))
+    for platform, handler in (("cpu", library.ZooLaunchHost), ("CUDA", library.ZooLaunchCuda)):
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform=platform)
+    return name
+
+
+def _handlers() -> Path:
+    """The library of the handlers.
+
+    Raises:
+        BuildError: There is no compiler, or it failed.
+    """
+    import jax
+
+    options = ["-O1", "-isystem", jax.ffi.include_dir()]  # what takes time is to read the headers
+    return host_library(SOURCE.read_text(encoding="utf-8"), options, [importlib.metadata.version("jaxlib")])
+
+
+_RUNS: dict[str, Callable[..., tuple[Tensor, ...]]] = {"jax": _on_jax, "torch": _on_torch}

@@ -1,0 +1,236 @@
+"""The CUDA engine's recurrence between what a layer hands over and what the kernels take.
+
+    z = x W + b, for all steps at once, by the backend, which differentiates it too
+    hidden, h, c = kernel(z, U, h, c)
+    d_z, d_h, d_c = kernel(...)                       d_U = [h, hidden before each step]^T d_z, one product
+
+The units are padded to a multiple of 32 with zero weights, the order of the columns of z is the kernels' own (see
+src/lstm.cu), and time comes first, so that a step is one piece of memory.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.kernels.call import Operands, Options, Tensor
+from zoo.kernels.cuda.kernels import kernel
+from zoo.kernels.cuda.launch import run
+from zoo.kernels.cuda.variant import ROWS, Variant, padded
+from zoo.kernels.gradient import differentiable
+
+
+def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.call.Run`.
+
+    What it is given may be float32, float16 or bfloat16; inside, everything is float32 but the operands of the
+    recurrent product, which are float16 (bfloat16 where that was given).
+    """
+    x, units = _float(operands.x), int(operands.recurrent_kernel.shape[0])
+    batch, steps = int(x.shape[0]), int(x.shape[1])
+    if batch == 0 or steps == 0:
+        return _nothing(operands, options, batch, steps, units)
+    mask, wide = operands.mask, padded(units)
+    if options.go_backwards:
+        x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
+    if mask is not None:  # what stands in the padding, NaN too, must not reach a gradient
+        x = ops.where(mask[:, :, None], x, ops.zeros_like(x))
+    core = _Core(
+        Variant(
+            units=wide,
+            activations=tuple(activation.name for activation in options.activations),
+            half="bfloat16" if keras.backend.standardize_dtype(operands.x.dtype) == "bfloat16" else "float16",
+            masked=mask is not None,
+            clipped=options.cell_clip is not None,
+            sequences=options.return_sequences,
+            learned=tuple(slope is not None for slope in operands.slopes),
+        ),
+        steps,
+        batch,
+        options.cell_clip or 0.0,
+    )
+    tensors = [
+        _projected(x, operands, wide),
+        _widen(_widen(ops.reshape(_float(operands.recurrent_kernel), (units, 4, units)), wide), wide, axis=0),
+        _widen(_float(operands.h), wide),
+        _widen(_float(operands.c), wide),
+        _parameters(options, operands, units, wide),
+        *([] if mask is None else [ops.cast(ops.transpose(mask), "uint8")]),
+    ]
+    *hidden, h, c = differentiable(core.forward, core.backward, core.infer, options.training)(*tensors)
+    h, c = h[:, :units], c[:, :units]
+    outputs = ops.transpose(hidden[0][:, :, :units], (1, 0, 2)) if hidden else h
+    return _answered(outputs, mask, options), h, c
+
+
+def _projected(x: Tensor, operands: Operands, wide: int) -> Tensor:
+    """Z, (steps, batch, 4 * wide) in the kernels' order of columns."""
+    steps_first = ops.transpose(x, (1, 0, 2))
+    kernel = _in_order(_float(operands.kernel), wide)
+    if operands.dropout is None:
+        z = ops.matmul(steps_first, kernel)
+    else:  # of each gate its own part of the columns, which lie gate by gate in the last axis
+        kernels = ops.split(ops.reshape(kernel, (kernel.shape[0], wide, 4)), 4, axis=-1)
+        masks = [_float(mask)[:, : x.shape[-1]] for mask in ops.unstack(operands.dropout, 4)]
+        parts = [ops.matmul(steps_first * m, k[:, :, 0]) for m, k in zip(masks, kernels, strict=True)]
+        z = ops.reshape(ops.stack(parts, axis=-1), (*steps_first.shape[:2], 4 * wide))
+    return z if operands.bias is None else z + _in_order(_float(operands.bias)[None], wide)[0]
+
+
+def _in_order(weights: Tensor, wide: int) -> Tensor:
+    """(m, 4 * units) in Keras's order of columns to (m, 4 * wide) in the kernels': (warp, r, half, gate)."""
+    rows, units = int(weights.shape[0]), int(weights.shape[1]) // 4
+    gates = ops.reshape(_widen(ops.reshape(weights, (rows, 4, units)), wide), (rows, 4, wide // 16, 2, 8))
+    return ops.reshape(ops.transpose(gates, (0, 2, 4, 3, 1)), (rows, 4 * wide))
+
+
+def _in_gates(weights: Tensor, wide: int) -> Tensor:
+    """(m, 4 * wide) in the kernels' order of columns to (m, 4, wide)."""
+    rows = int(weights.shape[0])
+    lanes = ops.reshape(weights, (rows, wide // 16, 8, 2, 4))
+    return ops.reshape(ops.transpose(lanes, (0, 4, 1, 3, 2)), (rows, 4, wide))
+
+
+def _parameters(options: Options, operands: Operands, units: int, wide: int) -> Tensor:
+    """What each activation is given beside its argument, (5, wide)."""
+    rows = []
+    for activation, slope in zip(options.activations, operands.slopes, strict=True):
+        value = next((value for _, value in activation.parameters), 0.0)
+        # Padding repeats a value that the function is made for: celu divides by its parameter.
+        rows.append(ops.full((wide,), value) if slope is None else _widen(_float(slope), wide, fill=value))
+    return ops.stack(rows)
+
+
+def _answered(outputs: Tensor, mask: Tensor | None, options: Options) -> Tensor:
+    """The outputs where there are any: the kernels put out the hidden state, which is older than the first output."""
+    if mask is None:
+        return outputs
+    if options.zero_output_for_mask:
+        there = mask if options.return_sequences else mask[:, -1]
+    else:
+        seen = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+        there = seen if options.return_sequences else seen[:, -1]
+    return ops.where(there[..., None], outputs, ops.zeros_like(outputs))
+
+
+def _nothing(operands: Operands, options: Options, batch: int, steps: int, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (batch, steps, units) if options.return_sequences else (batch, units)
+    return ops.zeros(shape, operands.x.dtype), operands.h, operands.c
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return ops.cast(tensor, "float32")
+
+
+def _widen(tensor: Tensor, wide: int, axis: int = -1, fill: float = 0.0) -> Tensor:
+    missing = wide - int(tensor.shape[axis])
+    if not missing:
+        return tensor
+    widths = [(0, 0)] * len(tensor.shape)
+    widths[axis] = (0, missing)
+    return ops.pad(tensor, widths, constant_values=fill)
+
+
+def fragments(matrix: Tensor, wide: int, half: str) -> Tensor:
+    """First operands of the tensor cores, in the order in which lanes read them.
+
+    Args:
+        matrix: (4, wide, wide): for each gate the matrix whose rows a warp multiplies.
+        wide: The padded units.
+        half: Type of the operands.
+
+    Returns:
+        (warp, gate, tile, r, q, upper column, upper row, 2): lane (r, q) holds of each tile of 16 x 16 the rows r and
+        r + 8, and the columns 2 q, 2 q + 1 and those 8 further.
+    """
+    tiles = wide // 16
+    axes = ops.reshape(matrix, (4, tiles, 2, 8, tiles, 2, 4, 2))  # gate; warp, upper row, r; tile, upper column, q, 2
+    return ops.cast(ops.transpose(axes, (1, 0, 4, 3, 6, 5, 2, 7)), half)
+
+
+@dataclass(frozen=True)
+class _Core:
+    """The kernels as functions of padded tensors: z, U (wide, 4, wide), h, c, parameters and, if masked, valid."""
+
+    variant: Variant
+    steps: int
+    batch: int
+    clip: float
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.batch // ROWS)
+
+    def infer(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return self._outputs(self._run_forward(replace(self.variant, keep=False), tensors))
+
+    def forward(self, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        found = self._run_forward(replace(self.variant, keep=True), tensors)
+        hidden, _, _, kept, cells = found
+        return self._outputs(found), (*tensors[1:], hidden, kept, cells)
+
+    def _outputs(self, found: Any) -> tuple[Tensor, ...]:
+        hidden, h, c, *_ = found
+        return (hidden, h, c) if self.variant.sequences else (h, c)
+
+    def _run_forward(self, variant: Variant, tensors: Any) -> Any:
+        z, recurrent, h, c, parameters, *valid = tensors
+        wide, threads = variant.units, variant.threads
+        every_step, keep = variant.sequences or variant.keep, int(variant.keep)
+        return run(
+            kernel(variant, "forward", self.blocks),
+            [z, fragments(ops.transpose(recurrent, (1, 2, 0)), wide, variant.half), h, c, parameters, _one(valid)],
+            [
+                ((self.steps * every_step, self.batch, wide), "float32"),
+                ((self.batch, wide), "float32"),
+                ((self.batch, wide), "float32"),
+                ((self.blocks * keep, self.steps, 4, threads, 4), "float32"),
+                ((self.blocks * keep, self.steps + 1, threads, 4), "float32"),
+            ],
+            self.steps,
+            self.batch,
+            self.clip,
+        )
+
+    def backward(self, kept: tuple[Tensor, ...], upstream: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        recurrent, h_start, _, parameters, *valid, hidden, gates, cells = kept
+        *d_hidden, d_h, d_c = upstream
+        variant, wide = self.variant, self.variant.units
+        largest = [ops.max(ops.abs(tensor), axis=-1) for tensor in (*d_hidden, d_h, d_c)]
+        if not d_hidden:
+            largest.insert(0, ops.zeros((self.steps, self.batch)))
+            d_hidden = [ops.zeros((0, self.batch, wide))]
+        d_z, d_h, d_c, d_parameters = run(
+            kernel(replace(variant, keep=True), "backward", self.blocks),
+            [
+                gates,
+                cells,
+                fragments(ops.transpose(recurrent, (1, 0, 2)), wide, variant.half),
+                parameters,
+                _one(valid),
+                d_hidden[0],
+                d_h,
+                d_c,
+                ops.concatenate([largest[0], ops.maximum(largest[1], largest[2])[None]]),
+            ],
+            [
+                ((self.steps, self.batch, 4 * wide), "float32"),
+                ((self.batch, wide), "float32"),
+                ((self.batch, wide), "float32"),
+                ((self.blocks * any(variant.learned), 5, wide), "float32"),
+            ],
+            self.steps,
+            self.batch,
+            self.clip,
+        )
+        d_recurrent = ops.matmul(ops.transpose(h_start), d_z[0])
+        if self.steps > 1:
+            before = ops.reshape(hidden[:-1], (-1, wide))
+            d_recurrent = d_recurrent + ops.matmul(ops.transpose(before), ops.reshape(d_z[1:], (-1, 4 * wide)))
+        d_parameters = ops.sum(d_parameters, axis=0) if any(variant.learned) else None
+        return (d_z, _in_gates(d_recurrent, wide), d_h, d_c, d_parameters, *(None for _ in valid))
+
+
+def _one(valid: list[Tensor]) -> Tensor:
+    return valid[0] if valid else ops.zeros((0,), "uint8")

@@ -1,0 +1,202 @@
+// The loop over time from its end.
+//
+// The chain rule through the equations of lstm.cu, from the last step to the first, d being the gradient of the loss:
+//
+//   d_h += d_hidden_t                           d_c += d_h o hidden'(c')
+//   d_o = d_h hidden(c')    then, where c' was not cut:
+//   d_i = d_c g             d_f = d_c c         d_g = d_c i          d_c = d_c f
+//   d_z = (d_i i', d_f f', d_g g', d_o o')      d_h = U d_z
+//
+// d_z is put into half precision under a scale of its own for each row and step, a power of two that is undone after
+// the product: 8 to 16 over the largest of what is known then, which is
+//   largest[t]        of the gradient that comes in at step t (largest[steps]: with the last states), and
+//   maxima            of d_z and of what goes on as it is, two steps before (no thread waits for another to learn it),
+// so a gradient may grow 4000 times a step, and vanish as far as float32 lets it.
+#pragma once
+
+#include "block.h"
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+backward(const float4* __restrict__ kept, const float4* __restrict__ cells, const uint4* __restrict__ recurrent,
+         const float* __restrict__ parameters, const unsigned char* __restrict__ valid,
+         const float* __restrict__ d_hidden, const float* __restrict__ d_h_end, const float* __restrict__ d_c_end,
+         const float* __restrict__ largest, float* __restrict__ d_z, float* __restrict__ d_h_start,
+         float* __restrict__ d_c_start, float* __restrict__ d_parameters, int steps, int batch, float clip) {
+  constexpr int kChunks = 6;  // four gates, c before the step, the gradient of h
+  ZOO_SHARED(float4, ring, kStages * kChunks * kThreads);
+  ZOO_STATIC_SHARED(Half, buffers, 2 * kRows * kWideStride);
+  ZOO_STATIC_SHARED(Word, maxima, 3 * kRows);
+  const Place place(batch);
+  Fragments u;
+  u.load(recurrent, place);
+  Parameters p;
+  p.load(parameters, place);
+
+  float d_h[4], d_c[4], cell[4], d_p[5][2] = {};
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const bool there = place.there(e & 1);
+    d_h[e] = there ? d_h_end[place.at(e)] : 0.0f, d_c[e] = there ? d_c_end[place.at(e)] : 0.0f;
+  }
+  kept += static_cast<size_t>(blockIdx.x) * steps * 4 * kThreads + threadIdx.x;
+  cells += static_cast<size_t>(blockIdx.x) * (steps + 1) * kThreads + threadIdx.x;
+  from_float4(cell, cells[static_cast<size_t>(steps) * kThreads]);
+
+  auto ask = [&](int t, int stage) {
+    float4* to = ring + stage * kChunks * kThreads + threadIdx.x;
+    if (t >= 0) {
+#pragma unroll
+      for (int gate = 0; gate < 4; ++gate)
+        copy16(to + gate * kThreads, kept + (static_cast<size_t>(t) * 4 + gate) * kThreads, true);
+      copy16(to + 4 * kThreads, cells + static_cast<size_t>(t) * kThreads, true);
+      if (ZOO_SEQUENCES)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          copy4(reinterpret_cast<float*>(to + 5 * kThreads) + e,
+                d_hidden + static_cast<size_t>(t) * batch * kUnits + place.at(e), place.there(e & 1));
+    }
+    end_of_batch();
+  };
+#pragma unroll
+  for (int k = 0; k < kAhead; ++k) ask(steps - 1 - k, k);
+
+  // Of this thread's two rows, as bits. What is `after` was known at the step after this one.
+  Word incoming[2], after[2];
+  bool now[2] = {true, true}, soon[2] = {true, true};
+#pragma unroll
+  for (int j = 0; j < 2; ++j) {
+    after[j] = __float_as_uint(largest[static_cast<size_t>(steps) * batch + place.row(j)]);
+    incoming[j] = ZOO_SEQUENCES ? __float_as_uint(largest[static_cast<size_t>(steps - 1) * batch + place.row(j)]) : 0;
+    if (ZOO_MASKED) soon[j] = valid[static_cast<size_t>(steps - 1) * batch + place.row(j)];
+  }
+  // The step before the last finds the maxima of "step `steps`" here.
+  if (threadIdx.x < 3 * kRows) {
+    const int row = blockIdx.x * kRows + threadIdx.x % kRows;
+    maxima[threadIdx.x] = __float_as_uint(largest[static_cast<size_t>(steps) * batch + (row < batch ? row : 0)]);
+  }
+  __syncthreads();
+
+  // `slot` counts the steps done modulo 3: a stage of the ring, and where this step's maxima go.
+  for (int t = steps - 1, slot = 0; t >= 0; --t, slot = next(slot)) {
+    int field[2];
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const Word known = maxima[next(slot) * kRows + 2 * (place.lane & 3) + j];  // of two steps before
+      field[j] = scale_field(max(max(known, after[j]), incoming[j]));
+      after[j] = incoming[j];
+      if (ZOO_SEQUENCES && t > 0)
+        incoming[j] = __float_as_uint(largest[static_cast<size_t>(t - 1) * batch + place.row(j)]);
+      if (ZOO_MASKED) {
+        now[j] = soon[j];
+        soon[j] = valid[static_cast<size_t>(t > 0 ? t - 1 : 0) * batch + place.row(j)];
+      }
+    }
+    wait_for_batches<kAhead - 1>();
+    const float4* from = ring + slot * kChunks * kThreads + threadIdx.x;
+    float gate[4][4], before[4], coming[4] = {};
+#pragma unroll
+    for (int k = 0; k < 4; ++k) from_float4(gate[k], from[k * kThreads]);
+    from_float4(before, from[4 * kThreads]);
+    if (ZOO_SEQUENCES) from_float4(coming, from[5 * kThreads]);
+    ask(t - kAhead, slot == 0 ? kStages - 1 : slot - 1);
+
+    float d[4][4];
+    Word highest[2] = {0, 0};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int half = e >> 1;
+      float i, f, g, o, y, i_slope, f_slope, g_slope, o_slope, y_slope;
+      value_and_slope<InputGate>(gate[0][e], p.p[0][half], i, i_slope);
+      value_and_slope<ForgetGate>(gate[1][e], p.p[1][half], f, f_slope);
+      value_and_slope<Candidate>(gate[2][e], p.p[2][half], g, g_slope);
+      value_and_slope<OutputGate>(gate[3][e], p.p[3][half], o, o_slope);
+      y = Hidden::value(cell[e], p.p[4][half]);
+      y_slope = Hidden::slope(Hidden::kSaves == kInput ? cell[e] : y, p.p[4][half]);
+
+      const float upstream = d_h[e] + coming[e];
+      float d_cell = fmaf(upstream * o, y_slope, d_c[e]);
+      if (ZOO_CLIPPED) {
+        const float uncut = fmaf(f, before[e], i * g);
+        d_cell = uncut > clip || uncut < -clip ? 0.0f : d_cell;
+      }
+      const bool moves = !ZOO_MASKED || now[e & 1];
+      d[0][e] = moves ? d_cell * g * i_slope : 0.0f;
+      d[1][e] = moves ? d_cell * before[e] * f_slope : 0.0f;
+      d[2][e] = moves ? d_cell * i * g_slope : 0.0f;
+      d[3][e] = moves ? upstream * y * o_slope : 0.0f;
+      if (ZOO_LEARNED) {
+        const float by_parameter[5] = {
+            d_cell * g * learned_slope<InputGate>(gate[0][e], p.p[0][half], 0),
+            d_cell * before[e] * learned_slope<ForgetGate>(gate[1][e], p.p[1][half], 0),
+            d_cell * i * learned_slope<Candidate>(gate[2][e], p.p[2][half], 0),
+            upstream * y * learned_slope<OutputGate>(gate[3][e], p.p[3][half], 0),
+            upstream * o * learned_slope<Hidden>(cell[e], p.p[4][half], 0)};
+#pragma unroll
+        for (int k = 0; k < 5; ++k)
+          if ((ZOO_LEARNED >> k) & 1) d_p[k][half] += moves ? by_parameter[k] : 0.0f;
+      }
+      d_c[e] = moves ? d_cell * f : d_c[e];
+      d_h[e] = moves ? 0.0f : upstream;
+      cell[e] = before[e];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) highest[e & 1] = max(highest[e & 1], __float_as_uint(fabsf(d[k][e])));
+      highest[e & 1] = max(highest[e & 1], max(__float_as_uint(fabsf(d_c[e])), __float_as_uint(fabsf(d_h[e]))));
+    }
+
+    float scale[2];
+#pragma unroll
+    for (int j = 0; j < 2; ++j) scale[j] = __uint_as_float(static_cast<Word>(field[j]) << 23);
+    Half* write = buffers + (t & 1) * kRows * kWideStride + place.warp * 16;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const float scaled[4] = {d[k][0] * scale[0], d[k][1] * scale[1], d[k][2] * scale[0], d[k][3] * scale[1]};
+      store_transposed(write + k * kUnits, kWideStride, scaled, place.lane);
+    }
+#pragma unroll
+    for (int chunk = 0; chunk < 4; ++chunk) {
+      const int j = chunk >> 1, half = chunk & 1, e = half * 2 + j;
+      const size_t row = static_cast<size_t>(t) * batch + place.row0 + j;
+      if (place.there(j))
+        *reinterpret_cast<float4*>(d_z + row * (4 * kUnits) + place.column() + 4 * half) =
+            make_float4(d[0][e], d[1][e], d[2][e], d[3][e]);
+    }
+    if (threadIdx.x < kRows) maxima[slot * kRows + threadIdx.x] = 0;
+    __syncthreads();
+
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const Word bits = largest_of_column(highest[j]);
+      if (place.lane < 4) raise_to(&maxima[slot * kRows + 2 * place.lane + j], bits);
+    }
+    float sum[4][4] = {};
+    const Half* read = buffers + (t & 1) * kRows * kWideStride + (place.lane & 7) * kWideStride + (place.lane >> 3) * 8;
+#pragma unroll
+    for (int k = 0; k < kTiles; k += 2)
+#pragma unroll
+      for (int g = 0; g < 4; ++g) {
+        Word b[4];
+        load_tiles(b, read + g * kUnits + k * 16);
+        multiply_add(sum[g], u.a[g][k], b[0], b[1]);
+        multiply_add(sum[g], u.a[g][k + 1], b[2], b[3]);
+      }
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float undo = __uint_as_float(static_cast<Word>(254 - field[e & 1]) << 23);
+      d_h[e] += ((sum[0][e] + sum[1][e]) + (sum[2][e] + sum[3][e])) * undo;
+    }
+  }
+
+#pragma unroll
+  for (int e = 0; e < 4; ++e)
+    if (place.there(e & 1)) d_h_start[place.at(e)] = d_h[e], d_c_start[place.at(e)] = d_c[e];
+  if (ZOO_LEARNED)
+#pragma unroll
+    for (int k = 0; k < 5; ++k)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float total = d_p[k][half];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        if ((place.lane & 3) == 0) d_parameters[(blockIdx.x * 5 + k) * kUnits + place.unit0 + 8 * half] = total;
+      }
+}

@@ -1,0 +1,100 @@
+// What both kernels share: which numbers a thread owns, and what it keeps in registers for the whole sequence.
+#pragma once
+
+#include "activations.h"
+#include "warp.h"
+
+namespace zoo {
+namespace {
+
+using namespace ZOO_ISA;
+
+constexpr int kUnits = ZOO_UNITS, kWarps = kUnits / 16, kThreads = kWarps * 32, kRows = 8;
+constexpr int kTiles = kUnits / 16;         // tiles of 16 along n
+constexpr int kStride = kUnits + 8;         // of a row of h, so that rows start in different banks
+constexpr int kWideStride = 4 * kUnits + 8;  // of a row of d_z
+constexpr int kAhead = 2, kStages = kAhead + 1;
+static_assert(kUnits % 32 == 0 && kUnits <= 128, "units are padded to a multiple of 32");
+
+typedef ZOO_INPUT_GATE<float> InputGate;
+typedef ZOO_FORGET_GATE<float> ForgetGate;
+typedef ZOO_CANDIDATE<float> Candidate;
+typedef ZOO_OUTPUT_GATE<float> OutputGate;
+typedef ZOO_HIDDEN<float> Hidden;
+
+// Who a thread is, and which four elements e of (unit, row) it owns: rows row0 + e % 2, units unit0 + 8 * (e / 2).
+struct Place {
+  int warp, lane, row0, unit0, rows;
+  ZOO_INLINE explicit Place(int batch)
+      : warp(threadIdx.x >> 5), lane(threadIdx.x & 31), row0(blockIdx.x * kRows + 2 * (lane & 3)),
+        unit0(warp * 16 + (lane >> 2)), rows(batch) {}
+  ZOO_INLINE bool there(int j) const { return row0 + j < rows; }
+  ZOO_INLINE int row(int j) const { return there(j) ? row0 + j : 0; }  // one that can be read
+  ZOO_INLINE int unit(int e) const { return unit0 + 8 * (e >> 1); }
+  ZOO_INLINE int at(int e) const { return row(e & 1) * kUnits + unit(e); }  // in (b, n)
+  ZOO_INLINE int column() const { return warp * 64 + (lane >> 2) * 8; }     // in the order of z; 4 more for half 1
+};
+
+// The derivative by the parameter, of rows that can learn one; called with 0 for the last argument.
+template <class Row>
+ZOO_INLINE auto learned_slope(float z, float p, int) -> decltype(Row::by_parameter(z, p)) {
+  return Row::by_parameter(z, p);
+}
+template <class Row>
+ZOO_INLINE float learned_slope(float, float, long) {
+  return 0.0f;
+}
+
+// The value of a gate and its slope, from what was kept of it.
+template <class Row>
+ZOO_INLINE void value_and_slope(float kept, float p, float& value, float& slope) {
+  slope = Row::slope(kept, p);
+  value = Row::kSaves == kInput ? Row::value(kept, p) : kept;
+}
+
+template <class Row>
+ZOO_INLINE float kept_of(float z, float value) {
+  return Row::kSaves == kInput ? z : value;
+}
+
+// What the tensor cores multiply by: this warp's 16 rows of each gate's matrix.
+struct Fragments {
+  Word a[4][kTiles][4];
+  ZOO_INLINE void load(const uint4* packed, const Place& place) {
+#pragma unroll
+    for (int gate = 0; gate < 4; ++gate)
+#pragma unroll
+      for (int k = 0; k < kTiles; ++k) {
+        const uint4 word = packed[((place.warp * 4 + gate) * kTiles + k) * 32 + place.lane];
+        a[gate][k][0] = word.x, a[gate][k][1] = word.y, a[gate][k][2] = word.z, a[gate][k][3] = word.w;
+      }
+  }
+};
+
+// The parameters of this thread's units for one activation.
+struct Parameters {
+  float p[5][2];
+  ZOO_INLINE void load(const float* parameters, const Place& place) {
+#pragma unroll
+    for (int k = 0; k < 5; ++k)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) p[k][half] = parameters[k * kUnits + place.unit0 + 8 * half];
+  }
+};
+
+ZOO_INLINE float4 to_float4(const float* x) { return make_float4(x[0], x[1], x[2], x[3]); }
+
+ZOO_INLINE void from_float4(float* x, float4 v) { x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w; }
+
+ZOO_INLINE int next(int stage) { return stage + 1 == kStages ? 0 : stage + 1; }
+
+// A power of two that brings `largest` (a float >= 0, as bits) to between 8 and 16, as the exponent field of a float.
+ZOO_INLINE int scale_field(Word largest) {
+  const int field = 257 - static_cast<int>(largest >> 23);
+  return field < 1 ? 1 : field > 253 ? 253 : field;
+}
+
+}  // namespace
+}  // namespace zoo
+
+using namespace zoo;

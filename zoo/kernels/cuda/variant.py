@@ -1,0 +1,111 @@
+"""What the CUDA kernels are compiled for: the source text is one, a variant is a set of macros."""
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCES = Path(__file__).parent / "src"
+ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # one text for both engines
+
+ROWS = 8  # of the batch, in a block of threads
+LARGEST = 128  # units
+_STAGES = 3  # of the ring through which a step's numbers come: kStages in block.h
+_CHUNKS = {"forward": 4, "backward": 6}  # of 16 bytes, for each thread and stage
+_GATES = ("INPUT_GATE", "FORGET_GATE", "CANDIDATE", "OUTPUT_GATE", "HIDDEN")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compile `src/lstm.cu`; its head says what each macro means.
+
+    Attributes:
+        units: Width of the states, padded: 32, 64, 96 or 128.
+        activations: Names of the five activations.
+        half: Type of what the tensor cores multiply, "float16" or "bfloat16".
+        masked: Steps may be invalid.
+        clipped: The cell state is clipped.
+        keep: Forward: keep what the backward pass needs.
+        sequences: Every step is put out, or has a gradient.
+        learned: Which activations learn their parameter.
+
+    Example:
+    >>> tanh = Variant(64, ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16")
+    >>> tanh.threads, tanh.shared("forward")
+    (128, 24576)
+    >>> [option for option in tanh.options() if "CANDIDATE" in option]
+    ['-DZOO_CANDIDATE=Tanh']
+    """
+
+    units: int
+    activations: tuple[str, ...]
+    half: str
+    masked: bool = False
+    clipped: bool = False
+    keep: bool = False
+    sequences: bool = False
+    learned: tuple[bool, ...] = (False,) * 5
+
+    @property
+    def threads(self) -> int:
+        """Of a block: a warp for each 16 units."""
+        return 2 * self.units
+
+    def shared(self, name: str) -> int:
+        """Bytes of dynamic shared memory of the kernel `name`, "forward" or "backward"."""
+        return _STAGES * _CHUNKS[name] * self.threads * 16
+
+    def options(self) -> tuple[str, ...]:
+        """The macros, as arguments of a compiler."""
+        learned = sum(1 << which for which, does in enumerate(self.learned) if does)
+        flags = {"MASKED": self.masked, "CLIPPED": self.clipped, "KEEP": self.keep, "SEQUENCES": self.sequences}
+        return (
+            "-DZOO_ISA=gpu",
+            f"-DZOO_UNITS={self.units}",
+            *(f"-DZOO_{gate}={row(name)}" for gate, name in zip(_GATES, self.activations, strict=True)),
+            *(f"-DZOO_{name}={int(flag)}" for name, flag in flags.items()),
+            f"-DZOO_LEARNED={learned}",
+            *(("-DZOO_BFLOAT16",) if self.half == "bfloat16" else ()),
+        )
+
+
+def row(name: str) -> str:
+    """The class of activations.h for an activation of the table.
+
+    Example:
+    >>> row("hard_sigmoid")
+    'HardSigmoid'
+    """
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """The activations that the kernels have, in the order of activations.h.
+
+    Example:
+    >>> names()[:3]
+    ('linear', 'sigmoid', 'hard_sigmoid')
+    """
+    return tuple(re.findall(r'ZOO_IS\("(\w+)"', ACTIVATIONS.read_text(encoding="utf-8")))
+
+
+def padded(units: int) -> int:
+    """The width that the kernels run `units` in.
+
+    Example:
+    >>> padded(20), padded(64), padded(100)
+    (32, 64, 128)
+    """
+    return -(-units // 32) * 32
+
+
+def headers() -> dict[str, str]:
+    """The texts that lstm.cu includes, by the name under which it does."""
+    files = [*sorted(SOURCES.glob("*.h")), ACTIVATIONS]
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+def source() -> str:
+    """The text of the kernels."""
+    return (SOURCES / "lstm.cu").read_text(encoding="utf-8")
