@@ -31,7 +31,6 @@ struct uint4 {
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
 template <class To, class From>
 To bits_as(From from) {

@@ -36,25 +36,33 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     const bool there = place.there(e & 1);
-    d_h[e] = there ? d_h_end[place.at(e)] : 0.0f, d_c[e] = there ? d_c_end[place.at(e)] : 0.0f;
+    d_h[e] = there ? d_h_end[place.first() + offset(e)] : 0.0f;
+    d_c[e] = there ? d_c_end[place.first() + offset(e)] : 0.0f;
   }
-  kept += static_cast<size_t>(blockIdx.x) * steps * 4 * kThreads + threadIdx.x;
-  cells += static_cast<size_t>(blockIdx.x) * (steps + 1) * kThreads + threadIdx.x;
-  from_float4(cell, cells[static_cast<size_t>(steps) * kThreads]);
+  // All of these begin at the last step and go back, step after step.
+  const size_t step = static_cast<size_t>(batch) * kUnits;
+  kept += (static_cast<size_t>(blockIdx.x + 1) * steps - 1) * 4 * kThreads + threadIdx.x;
+  cells += (static_cast<size_t>(blockIdx.x + 1) * (steps + 1) - 1) * kThreads + threadIdx.x;
+  from_float4(cell, *cells);
+  d_hidden += (steps - 1) * step + place.first();
+  d_z += ((steps - 1) * static_cast<size_t>(batch) + place.row0) * (4 * kUnits) + place.column();
+  valid += (steps - 1) * static_cast<size_t>(batch) + place.row0;
+  largest += steps * static_cast<size_t>(batch) + place.row0;
 
   auto ask = [&](int t, int stage) {
     float4* to = ring + stage * kChunks * kThreads + threadIdx.x;
+    cells -= kThreads;  // c before step t
     if (t >= 0) {
 #pragma unroll
-      for (int gate = 0; gate < 4; ++gate)
-        copy16(to + gate * kThreads, kept + (static_cast<size_t>(t) * 4 + gate) * kThreads, true);
-      copy16(to + 4 * kThreads, cells + static_cast<size_t>(t) * kThreads, true);
+      for (int gate = 0; gate < 4; ++gate) copy16(to + gate * kThreads, kept + gate * kThreads, true);
+      copy16(to + 4 * kThreads, cells, true);
       if (ZOO_SEQUENCES)
 #pragma unroll
         for (int e = 0; e < 4; ++e)
-          copy4(reinterpret_cast<float*>(to + 5 * kThreads) + e,
-                d_hidden + static_cast<size_t>(t) * batch * kUnits + place.at(e), place.there(e & 1));
+          copy4(reinterpret_cast<float*>(to + 5 * kThreads) + e, d_hidden + offset(e), place.there(e & 1));
     }
+    kept -= 4 * kThreads;
+    d_hidden -= step;
     end_of_batch();
   };
 #pragma unroll
@@ -65,15 +73,16 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
   bool now[2] = {true, true}, soon[2] = {true, true};
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
-    after[j] = __float_as_uint(largest[static_cast<size_t>(steps) * batch + place.row(j)]);
-    incoming[j] = ZOO_SEQUENCES ? __float_as_uint(largest[static_cast<size_t>(steps - 1) * batch + place.row(j)]) : 0;
-    if (ZOO_MASKED) soon[j] = valid[static_cast<size_t>(steps - 1) * batch + place.row(j)];
+    const bool there = place.there(j);
+    after[j] = there ? __float_as_uint(largest[j]) : 0;
+    incoming[j] = ZOO_SEQUENCES && there ? __float_as_uint(largest[j - batch]) : 0;
+    if (ZOO_MASKED) soon[j] = there && valid[j];
   }
   // The step before the last finds the maxima of "step `steps`" here.
-  if (threadIdx.x < 3 * kRows) {
-    const int row = blockIdx.x * kRows + threadIdx.x % kRows;
-    maxima[threadIdx.x] = __float_as_uint(largest[static_cast<size_t>(steps) * batch + (row < batch ? row : 0)]);
-  }
+  if (threadIdx.x < 4)
+    for (int k = 0; k < 3; ++k)
+      for (int j = 0; j < 2; ++j) maxima[k * kRows + 2 * threadIdx.x + j] = after[j];
+  largest -= batch;
   __syncthreads();
 
   // `slot` counts the steps done modulo 3: a stage of the ring, and where this step's maxima go.
@@ -84,11 +93,15 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
       const Word known = maxima[next(slot) * kRows + 2 * (place.lane & 3) + j];  // of two steps before
       field[j] = scale_field(max(max(known, after[j]), incoming[j]));
       after[j] = incoming[j];
-      if (ZOO_SEQUENCES && t > 0)
-        incoming[j] = __float_as_uint(largest[static_cast<size_t>(t - 1) * batch + place.row(j)]);
-      if (ZOO_MASKED) {
-        now[j] = soon[j];
-        soon[j] = valid[static_cast<size_t>(t > 0 ? t - 1 : 0) * batch + place.row(j)];
+      now[j] = soon[j];
+    }
+    if (t > 0) {
+      largest -= batch;
+      valid -= batch;
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (ZOO_SEQUENCES) incoming[j] = place.there(j) ? __float_as_uint(largest[j]) : 0;
+        if (ZOO_MASKED) soon[j] = place.there(j) && valid[j];
       }
     }
     wait_for_batches<kAhead - 1>();
@@ -155,11 +168,11 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
 #pragma unroll
     for (int chunk = 0; chunk < 4; ++chunk) {
       const int j = chunk >> 1, half = chunk & 1, e = half * 2 + j;
-      const size_t row = static_cast<size_t>(t) * batch + place.row0 + j;
       if (place.there(j))
-        *reinterpret_cast<float4*>(d_z + row * (4 * kUnits) + place.column() + 4 * half) =
+        *reinterpret_cast<float4*>(d_z + j * (4 * kUnits) + 4 * half) =
             make_float4(d[0][e], d[1][e], d[2][e], d[3][e]);
     }
+    d_z -= 4 * step;
     if (threadIdx.x < kRows) maxima[slot * kRows + threadIdx.x] = 0;
     __syncthreads();
 
@@ -188,7 +201,8 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
 
 #pragma unroll
   for (int e = 0; e < 4; ++e)
-    if (place.there(e & 1)) d_h_start[place.at(e)] = d_h[e], d_c_start[place.at(e)] = d_c[e];
+    if (place.there(e & 1))
+      d_h_start[place.first() + offset(e)] = d_h[e], d_c_start[place.first() + offset(e)] = d_c[e];
   if (ZOO_LEARNED)
 #pragma unroll
     for (int k = 0; k < 5; ++k)

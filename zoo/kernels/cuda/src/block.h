@@ -22,16 +22,15 @@ typedef ZOO_CANDIDATE<float> Candidate;
 typedef ZOO_OUTPUT_GATE<float> OutputGate;
 typedef ZOO_HIDDEN<float> Hidden;
 
-// Who a thread is, and which four elements e of (unit, row) it owns: rows row0 + e % 2, units unit0 + 8 * (e / 2).
+// Who a thread is, and which four elements e of (unit, row) it owns: rows row0 + e % 2, units unit0 + 8 * (e / 2). The last
+// block may have fewer rows than it has room for: what is not there counts as 0 and is not written.
 struct Place {
   int warp, lane, row0, unit0, rows;
   ZOO_INLINE explicit Place(int batch)
       : warp(threadIdx.x >> 5), lane(threadIdx.x & 31), row0(blockIdx.x * kRows + 2 * (lane & 3)),
         unit0(warp * 16 + (lane >> 2)), rows(batch) {}
   ZOO_INLINE bool there(int j) const { return row0 + j < rows; }
-  ZOO_INLINE int row(int j) const { return there(j) ? row0 + j : 0; }  // one that can be read
-  ZOO_INLINE int unit(int e) const { return unit0 + 8 * (e >> 1); }
-  ZOO_INLINE int at(int e) const { return row(e & 1) * kUnits + unit(e); }  // in (b, n)
+  ZOO_INLINE int first() const { return row0 * kUnits + unit0; }  // of element 0 in (b, n)
   ZOO_INLINE int column() const { return warp * 64 + (lane >> 2) * 8; }     // in the order of z; 4 more for half 1
 };
 
@@ -51,6 +50,9 @@ ZOO_INLINE void value_and_slope(float kept, float p, float& value, float& slope)
   slope = Row::slope(kept, p);
   value = Row::kSaves == kInput ? Row::value(kept, p) : kept;
 }
+
+// Of element e in (b, n), counted from that of element 0.
+ZOO_INLINE constexpr int offset(int e) { return (e & 1) * kUnits + 8 * (e >> 1); }
 
 template <class Row>
 ZOO_INLINE float kept_of(float z, float value) {

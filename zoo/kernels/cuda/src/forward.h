@@ -19,30 +19,35 @@ forward(const float* __restrict__ z, const uint4* __restrict__ recurrent, const 
 
   float h[4], c[4];
 #pragma unroll
-  for (int e = 0; e < 4; ++e) h[e] = h_start[place.at(e)], c[e] = c_start[place.at(e)];
+  for (int e = 0; e < 4; ++e) {
+    const bool there = place.there(e & 1);
+    h[e] = there ? h_start[place.first() + offset(e)] : 0.0f, c[e] = there ? c_start[place.first() + offset(e)] : 0.0f;
+  }
   store_transposed(buffers + place.warp * 16, kStride, h, place.lane);
   kept += static_cast<size_t>(blockIdx.x) * steps * 4 * kThreads + threadIdx.x;
   cells += static_cast<size_t>(blockIdx.x) * (steps + 1) * kThreads + threadIdx.x;
   if (ZOO_KEEP) *cells = to_float4(c);
 
-  // Chunk j * 2 + half of a stage: the four gates of row j and of one unit.
+  // Chunk j * 2 + half of a stage: the four gates of row j and of one unit. Asked for step after step.
+  const size_t step = static_cast<size_t>(batch) * kUnits;
+  const float* asked = z + static_cast<size_t>(place.row0) * (4 * kUnits) + place.column();
   auto ask = [&](int t, int stage) {
     if (t < steps)
 #pragma unroll
-      for (int chunk = 0; chunk < 4; ++chunk) {
-        const int j = chunk >> 1, half = chunk & 1;
-        const size_t row = static_cast<size_t>(t) * batch + place.row(j);
-        const float* from = z + row * (4 * kUnits) + place.column() + 4 * half;
-        copy16(ring + (stage * 4 + chunk) * kThreads + threadIdx.x, reinterpret_cast<const float4*>(from),
-               place.there(j));
-      }
+      for (int chunk = 0; chunk < 4; ++chunk)
+        copy16(ring + (stage * 4 + chunk) * kThreads + threadIdx.x,
+               reinterpret_cast<const float4*>(asked + (chunk >> 1) * (4 * kUnits) + (chunk & 1) * 4),
+               place.there(chunk >> 1));
+    asked += 4 * step;
     end_of_batch();
   };
 #pragma unroll
   for (int t = 0; t < kAhead; ++t) ask(t, t);
   bool now[2] = {true, true}, soon[2] = {true, true};
+  valid += place.row0;
   if (ZOO_MASKED)
-    for (int j = 0; j < 2; ++j) soon[j] = valid[place.row(j)];
+    for (int j = 0; j < 2; ++j) soon[j] = place.there(j) && valid[j];
+  hidden += place.first();
   __syncthreads();
 
   for (int t = 0, stage = 0; t < steps; ++t, stage = next(stage)) {
@@ -56,8 +61,8 @@ forward(const float* __restrict__ z, const uint4* __restrict__ recurrent, const 
     }
     ask(t + kAhead, stage == 0 ? kStages - 1 : stage - 1);
     if (ZOO_MASKED) {
-      const size_t row = static_cast<size_t>(t + 1 < steps ? t + 1 : t) * batch;
-      for (int j = 0; j < 2; ++j) now[j] = soon[j], soon[j] = valid[row + place.row(j)];
+      if (t + 1 < steps) valid += batch;
+      for (int j = 0; j < 2; ++j) now[j] = soon[j], soon[j] = place.there(j) && valid[j];
     }
 
     const Half* read = buffers + (t & 1) * kRows * kStride + (place.lane & 7) * kStride + (place.lane >> 3) * 8;
@@ -87,10 +92,12 @@ forward(const float* __restrict__ z, const uint4* __restrict__ recurrent, const 
       keep[2][e] = kept_of<Candidate>(sum[2][e], g), keep[3][e] = kept_of<OutputGate>(sum[3][e], o);
     }
     store_transposed(buffers + ((t + 1) & 1) * kRows * kStride + place.warp * 16, kStride, h, place.lane);
-    if (ZOO_SEQUENCES || ZOO_KEEP)
+    if (ZOO_SEQUENCES || ZOO_KEEP) {
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        if (place.there(e & 1)) hidden[static_cast<size_t>(t) * batch * kUnits + place.at(e)] = h[e];
+        if (place.there(e & 1)) hidden[offset(e)] = h[e];
+      hidden += step;
+    }
     if (ZOO_KEEP) {
 #pragma unroll
       for (int gate = 0; gate < 4; ++gate) kept[gate * kThreads] = to_float4(keep[gate]);
@@ -102,5 +109,5 @@ forward(const float* __restrict__ z, const uint4* __restrict__ recurrent, const 
   }
 #pragma unroll
   for (int e = 0; e < 4; ++e)
-    if (place.there(e & 1)) h_end[place.at(e)] = h[e], c_end[place.at(e)] = c[e];
+    if (place.there(e & 1)) h_end[place.first() + offset(e)] = h[e], c_end[place.first() + offset(e)] = c[e];
 }

@@ -54,9 +54,16 @@ ZOO_INLINE T reciprocal(T x) {
 #endif
 }
 
+// 0 and infinity beyond what the type holds. Numbers below the smallest normal one count as 0.
 template <class T>
 ZOO_INLINE T exponential(T x) {
-  return __expf(at_least<T>(at_most<T>(x, Exponential<T>::kLimit), -Exponential<T>::kLimit));
+#ifdef ZOO_EMULATED
+  return std::exp(x);
+#else
+  T y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * T(1.4426950408889634)));
+  return y;
+#endif
 }
 
 // Good to 2^-22 absolutely, not relatively near 0: see above.
