@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint types imports unit backends soak native sanitize format clean
+.PHONY: demo test lint types imports unit backends soak gpu native sanitize format clean
 
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
@@ -35,6 +35,11 @@ backends: .venv/.installed-dev
 soak: .venv/.installed-dev
 	$(BIN)/python tests/support/kills.py
 	$(BIN)/python tests/support/serving_soak.py
+
+# All that only a machine with an NVIDIA GPU can say, with the packages that its Python has: tests, race checks, benchmark,
+# profile (nine minutes). Writes to build/gpu, or where OPTIONS="--output DIRECTORY" says.
+gpu:
+	$(PYTHON) benchmarks/gpu_checks.py $(OPTIONS)
 
 # The native engine built anew, and its stress program under three sanitizers (about four minutes).
 native: .venv/.installed-dev
