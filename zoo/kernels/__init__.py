@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import keras
 
-from zoo.kernels import cuda, native
+from zoo.kernels import cuda, cudnn, native
 from zoo.kernels.call import Run, Wanted
 from zoo.suggest import unknown
 
@@ -61,15 +61,21 @@ ENGINES: dict[str, Engine] = {
         cuda.refuses,
         "zoo.kernels.cuda.lstm:lstm",
     ),
+    "cudnn": Engine(
+        "cuDNN on a GPU, any backend, sigmoid gates and tanh states",
+        cudnn.refuses,
+        "zoo.kernels.cudnn:lstm",
+        cudnn.computes_in,
+    ),
 }
-ON_CPU, ON_GPU = ("native",), ()  # what "auto" takes, the first that can; else the reference
+ON_CPU, ON_GPU = ("native",), ("cudnn",)  # what "auto" takes, the first that can; else the reference
 
 
 def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
-    "auto" is the native engine where it can run and there is no GPU, else the reference: on a CPU the benchmark
-    (docs/benchmarks.md) has no size at which the reference is the faster of the two, in training or at inference.
+    "auto" is the native engine without a GPU and cuDNN with one, where they can run, else the reference: on a CPU the
+    benchmark (docs/benchmarks.md) has no size at which the reference is the faster, in training or at inference.
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.
@@ -105,19 +111,15 @@ def has_gpu() -> bool:
 
 
 def traced_for() -> frozenset[str]:
-    """What the graph that is being traced is for, if not for this process and TensorFlow alone: a SavedModel, XLA.
+    """What the graph that is being traced is for, if not for this process alone: a SavedModel, XLA under TensorFlow.
 
     Keras and TensorFlow give a layer no sign of either, so this looks at who is calling.
 
     Returns:
         Of "saved_model" and "xla" what applies. With either, stock operations are wanted; empty when run eagerly.
     """
-    if keras.backend.backend() != "tensorflow":
-        return frozenset()
-    import tensorflow as tf
-
     found = set()
-    frame = None if tf.executing_eagerly() else sys._getframe(1)
+    frame = None if _runs_at_once() else sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if name.startswith(("zoo.export", "keras.src.export", "tensorflow.python.saved_model")):
@@ -126,3 +128,12 @@ def traced_for() -> frozenset[str]:
             found.add("xla")
         frame = frame.f_back
     return frozenset(found)
+
+
+def _runs_at_once() -> bool:
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.executing_eagerly())
+    return bool(backend != "jax")  # PyTorch's own exporters know its LSTM on every device

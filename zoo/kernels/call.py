@@ -18,6 +18,7 @@ class Wanted:
         cell_clip: Bound of the cell state, or `None`.
         recurrent_dropout: Share of the hidden state dropped.
         use_bias: Whether there is a bias.
+        use_cudnn: Whether cuDNN may run it.
     """
 
     activations: Mapping[str, Any] = field(default_factory=dict)
@@ -26,6 +27,7 @@ class Wanted:
     cell_clip: float | None = None
     recurrent_dropout: float = 0.0
     use_bias: bool = True
+    use_cudnn: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from zoo.kernels.reference import Tensor
+from zoo.kernels.valid_first import restore, valid_first
 from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
-from zoo.layers._valid_first import restore, valid_first
 
 _OF_RNN = (
     *("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask"),

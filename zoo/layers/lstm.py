@@ -52,8 +52,7 @@ class LSTM(keras.layers.RNN):
         cell_clip: Bound of `c`, a positive number, or `None` (the default) for none. The gradient is 0 where it cuts.
         engine: Which code runs the recurrence: a name in `zoo.kernels.ENGINES`, which is obeyed or refused, or
             "auto". `resolved_engine` says which one runs.
-        use_cudnn: As Keras's, "auto" or `False`; `True` is refused when the layer is called, as Keras does where it
-            has no cuDNN, since no engine here uses it.
+        use_cudnn: As Keras's. `True` says engine="cudnn" in another way; with `False` "auto" takes another engine.
         **kwargs: Every other argument of `keras.layers.LSTM`, with its default: `use_bias`, initializers,
             regularizers, constraints, `unit_forget_bias`, `dropout`, `recurrent_dropout`, `seed`,
             `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, ...
@@ -126,7 +125,11 @@ class LSTM(keras.layers.RNN):
         **kwargs: Any,
     ) -> None:
         if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"`use_cudnn` must be 'auto' or False, received {use_cudnn!r}.")
+            raise ValueError(f"`use_cudnn` must be 'auto', True or False, received {use_cudnn!r}.")
+        if use_cudnn is True and engine not in ("auto", "cudnn"):
+            raise ValueError(
+                f"use_cudnn=True asks for engine='cudnn', and engine={engine!r} was given; pass one of them."
+            )
         cell = LSTMCell(
             units,
             activation=activation,
@@ -169,9 +172,9 @@ class LSTM(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
         self.engine = engine
-        self.supports_jit = (
-            self.resolved_engine != "native"
-        )  # no XLA for a kernel of our own; refuses, if it must, here
+        # Refuses, if it must, here. Of TensorFlow's operations neither ours nor cuDNN's can be compiled by XLA.
+        own = self.resolved_engine in ("native", "cudnn")
+        self.supports_jit = not (own and keras.backend.backend() == "tensorflow")
         self._logged_engine: str | None = None
         self._warned = False
 
@@ -182,7 +185,7 @@ class LSTM(keras.layers.RNN):
         Under XLA it is the reference, and a SavedModel has the loop of `zoo.kernels.graph`.
         """
         return kernels.resolve(
-            self.engine,
+            self._asked_engine,
             Wanted(
                 activations=self.gate_activations,
                 units=self.units,
@@ -190,8 +193,13 @@ class LSTM(keras.layers.RNN):
                 cell_clip=self.cell_clip,
                 recurrent_dropout=self.recurrent_dropout,
                 use_bias=self.use_bias,
+                use_cudnn=self.use_cudnn is not False,
             ),
         )
+
+    @property
+    def _asked_engine(self) -> str:
+        return "cudnn" if self.use_cudnn is True else self.engine
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
@@ -212,11 +220,6 @@ class LSTM(keras.layers.RNN):
         )
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
-        if self.use_cudnn is True:
-            raise ValueError(
-                f"{self.name}: use_cudnn=True was asked for, and no engine of this layer uses cuDNN; pass 'auto' or "
-                "False and choose with `engine`, or use keras.layers.LSTM."
-            )
         self._warn_of_growth(sequences.shape[1])
         self.cell.draws = bool(training)
         try:
@@ -230,15 +233,15 @@ class LSTM(keras.layers.RNN):
         # Keras's unrolled loop puts the zeros of `zero_output_for_mask` where the mask has them before it is reversed.
         # "auto" gives what Keras gives; a named engine gives what is meant.
         quirk = self.unroll and self.go_backwards and self.zero_output_for_mask and mask is not None
-        as_keras = quirk and self.engine == "auto"
+        as_keras = quirk and self._asked_engine == "auto"
         tracing = kernels.traced_for()
-        if "saved_model" in tracing and not training and not as_keras:
+        if "saved_model" in tracing and keras.backend.backend() == "tensorflow" and not training and not as_keras:
             engine = "graph"
         else:
             engine = "reference" if tracing or as_keras else self.resolved_engine
         if engine != self._logged_engine:
             self._logged_engine = engine
-            logger.info("%s: engine %s (asked for: %s)", self.name, engine, self.engine)
+            logger.info("%s: engine %s (asked for: %s)", self.name, engine, self._asked_engine)
         if engine == "graph":
             return self._graph_loop(sequences, initial_state, mask, compiled="xla" in tracing)
         if engine == "reference":
@@ -358,7 +361,9 @@ class LSTM(keras.layers.RNN):
             return cls(**config)
         except ValueError as refused:
             # A model must load where the engine it was trained with is not to be had.
-            if config.get("engine", "auto") == "auto" or "engine" not in str(refused):
+            named = config.get("engine", "auto") != "auto" or config.get("use_cudnn") is True
+            if not named or "engine" not in str(refused):
                 raise
             warnings.warn(f"{refused}. Going on with engine='auto'.", UserWarning, stacklevel=2)
-            return cls(**{**config, "engine": "auto"})
+            use_cudnn = False if config.get("use_cudnn") is False else "auto"
+            return cls(**{**config, "engine": "auto", "use_cudnn": use_cudnn})

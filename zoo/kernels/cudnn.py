@@ -1,0 +1,214 @@
+"""cuDNN's LSTM, through what each of Keras's backends has of it: sigmoid gates, tanh for candidate and hidden state.
+
+What the backends call differently is one line each; masks, directions and weights are handled here, once for all.
+
+cuDNN reads every row from its first step to its last. Masks of any shape come down to that. The valid steps of a row
+are moved to its front (`valid_first`), and padding holds the cell state: it has an input channel p of its own, 1 on
+padding and 0 elsewhere, which closes the input gate and opens the forget gate,
+
+    i = sigmoid(... - HOLD p) = 0
+    f = sigmoid(... + HOLD p) = 1
+    c' = f * c + i * g = c                 both exact in every floating type, and so are their slopes, 0
+
+so the last c is that of the last valid step, and the last h is gathered from the outputs. Row lengths would do it too,
+but cuDNN's callers want them in the memory of the CPU, which waits there for all that the GPU has yet to do, and rows
+without a valid step are an error then.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.activations import Activation
+from zoo.kernels.call import Operands, Options, Tensor, Wanted
+from zoo.kernels.valid_first import restore, valid_first
+
+HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly
+ALIGNED = 8  # channels: matrix products of half precision want rows of whole 16 bytes
+
+# === What it refuses ===
+
+
+def unavailable() -> str | None:
+    """Why cuDNN cannot be called here at all, or `None` where it can."""
+    from zoo import kernels
+
+    backend = keras.backend.backend()
+    if not kernels.has_gpu():
+        return f"cuDNN needs a GPU, and Keras's {backend} backend has none here"
+    if not has_library():
+        return f"the {backend} that is installed was built without cuDNN"
+    return None
+
+
+def has_library() -> bool:
+    """Whether the Keras backend was built with CUDA's cuDNN; ROCm's stand-in for it orders the gates in another way."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        return torch.version.cuda is not None and bool(torch.backends.cudnn.is_available())
+    if backend == "jax":
+        import jax
+
+        return "rocm" not in jax.devices()[0].client.platform_version.lower()
+    import tensorflow as tf
+
+    return bool(tf.sysconfig.get_build_info()["is_cuda_build"])
+
+
+def refuses(wanted: Wanted) -> str | None:
+    """Why the engine cannot run such a layer, or `None` where it can."""
+    reason = unavailable()
+    if reason:
+        return reason
+    if not wanted.use_cudnn:
+        return "use_cudnn=False was given"
+    for gate, activation in wanted.activations.items():
+        own = Activation("sigmoid" if gate.endswith("_gate") else "tanh")
+        if activation != own:
+            return f"the activation of its {gate} is {str(activation)!r}, and cuDNN's is {str(own)!r}"
+    if wanted.cell_clip is not None:
+        return f"cell_clip={wanted.cell_clip} was asked for, and no backend hands a bound to cuDNN"
+    if wanted.recurrent_dropout:
+        return f"recurrent_dropout={wanted.recurrent_dropout} was asked for, and cuDNN drops nothing between steps"
+    if wanted.dtype == "float64" and keras.backend.backend() == "jax":
+        return "it computes in float64, and JAX calls cuDNN in float32 only"
+    return None
+
+
+def computes_in(dtype: str) -> str:
+    """The type of a call in a layer that computes in `dtype`: JAX calls cuDNN in float32 only.
+
+    Example:
+    >>> computes_in("float32")
+    'float32'
+    """
+    return "float32" if keras.backend.backend() == "jax" else dtype
+
+
+# === A call ===
+
+
+def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
+
+    There are no second derivatives, and on JAX none in forward mode: cuDNN has neither.
+
+    Returns:
+        The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
+    """
+    x, kernel, mask = operands.x, operands.kernel, operands.mask
+    if operands.dropout is not None:
+        x, kernel = _input_of_each_gate(x, kernel, operands.dropout)
+    if options.go_backwards:
+        x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
+    if mask is not None:
+        x, valid, position = valid_first(x, mask)
+        x, kernel = _with_hold(x, kernel, valid)
+    call = {"jax": _on_jax, "torch": _on_torch, "tensorflow": _on_tensorflow}[keras.backend.backend()]
+    outputs, h, c = call(x, operands.h, operands.c, packed(kernel, operands.recurrent_kernel, operands.bias))
+    if mask is None:
+        return outputs if options.return_sequences else h, h, c
+    read = slice(None) if options.return_sequences else slice(-1, None)
+    outputs = restore(outputs, position[:, read])
+    h = ops.where(position[:, -1:] >= 0, outputs[:, -1], operands.h)
+    if options.zero_output_for_mask:
+        outputs = ops.where(mask[:, read, None], outputs, ops.zeros_like(outputs))
+    return outputs if options.return_sequences else outputs[:, 0], h, c
+
+
+def packed(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """The weights as cuDNN keeps them: [W^T, U^T, b, 0], each flat, gates in the order i, f, c, o, which is Keras's.
+
+    cuDNN adds two biases, one with each product, and we have one.
+
+    Args:
+        kernel: W, (d, 4 n).
+        recurrent_kernel: U, (n, 4 n).
+        bias: b, (4 n,), or `None` for zeros.
+
+    Returns:
+        (4 n (d + n + 2),).
+
+    Example:
+    >>> [float(w) for w in packed(ops.array([[1.0, 2, 3, 4]]), ops.array([[5.0, 6, 7, 8]]), None)]
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    zeros = ops.zeros_like(kernel[0])
+    parts = (ops.transpose(kernel), ops.transpose(recurrent_kernel), zeros if bias is None else bias, zeros)
+    return ops.concatenate([ops.reshape(part, (-1,)) for part in parts])
+
+
+def _with_hold(x: Tensor, kernel: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the channel p, and channels of zeros up to a multiple of `ALIGNED`, to the inputs and to the kernel."""
+    channels, units = kernel.shape[0], kernel.shape[1] // 4
+    added = ALIGNED - channels % ALIGNED
+    padding = ops.cast(ops.logical_not(valid), x.dtype)[:, :, None]
+    rows = np.zeros((added, 4 * units))
+    rows[0, :units], rows[0, units : 2 * units] = -HOLD, HOLD
+    x = ops.concatenate([x, ops.pad(padding, ((0, 0), (0, 0), (0, added - 1)))], axis=2)
+    return x, ops.concatenate([kernel, ops.convert_to_tensor(rows, dtype=kernel.dtype)], axis=0)
+
+
+def _input_of_each_gate(x: Tensor, kernel: Tensor, dropout: Tensor) -> tuple[Tensor, Tensor]:
+    """Under dropout of its own every gate sees another x: four side by side, each for the columns of one gate."""
+    channels, units = kernel.shape[0], kernel.shape[1] // 4
+    copies = [x * dropout[gate][:, None, :channels] for gate in range(4)]
+    ours = np.kron(np.eye(4), np.ones((channels, units)))  # ones where a copy meets the columns of its gate
+    kernel = ops.tile(kernel, (4, 1)) * ops.convert_to_tensor(ours, dtype=kernel.dtype)
+    return ops.concatenate(copies, axis=2), kernel
+
+
+# === cuDNN, as each backend calls it: x (b, t, d), h and c (b, n), the packed weights ===
+
+
+def _on_jax(x: Tensor, h: Tensor, c: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    import jax.numpy as jnp
+    from jax.experimental import rnn
+
+    batch, steps, channels = x.shape
+    lengths = jnp.full((batch,), steps, "int32")
+    sizes = (channels, h.shape[1], 1, 0.0, False)  # one layer, no dropout, one direction
+    if isinstance(batch, int) and isinstance(steps, int):
+        outputs, h, c = rnn.lstm(x, h[None], c[None], weights, lengths, *sizes)
+    else:  # traced with sizes that stay open, for the shapes alone or for export: cuDNN wants to know them
+        parts = rnn.unpack_lstm_weights(weights, channels, h.shape[1], 1, False)
+        outputs, h, c = rnn.lstm_ref(x, h[None], c[None], *parts, lengths, *sizes)
+    return outputs, h[0], c[0]
+
+
+def _on_tensorflow(x: Tensor, h: Tensor, c: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    import tensorflow as tf
+
+    outputs, h, c, *_ = tf.raw_ops.CudnnRNNV3(
+        input=x,
+        input_h=h[:, tf.newaxis],
+        input_c=c[:, tf.newaxis],
+        params=weights,
+        sequence_lengths=tf.fill([tf.shape(x)[0]], tf.shape(x)[1]),
+        rnn_mode="lstm",
+        is_training=True,  # a gradient may be asked for at inference too, and the operation has it in training only
+        time_major=False,
+    )
+    return outputs, h[:, 0], c[:, 0]
+
+
+def _on_torch(x: Tensor, h: Tensor, c: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    import torch
+
+    channels, units = x.shape[2], h.shape[1]
+    # Views of one piece of memory: from separate weights torch makes such a piece at every call, and warns of it.
+    w, u, *biases = weights.split([4 * units * channels, 4 * units * units, 4 * units, 4 * units])
+    outputs, h, c = torch._VF.lstm(
+        x,
+        (h[None].contiguous(), c[None].contiguous()),
+        [w.view(-1, channels), u.view(-1, units), *biases],
+        True,  # biases
+        1,  # layers
+        0.0,  # dropout between layers
+        torch.is_grad_enabled(),  # as training: it keeps what the backward pass needs
+        False,  # both directions
+        True,  # batch first
+    )
+    return outputs, h[0], c[0]
