@@ -140,6 +140,20 @@ def folder_of(run_id: str) -> Path:
     return Path("mlruns/runs") / run_id
 
 
+def find(beginning: str) -> str:
+    """The id of the run with a folder here whose id begins so; for where no store knows the runs.
+
+    Raises:
+        CannotResume: None does, or more than one.
+    """
+    here = sorted(path.parent.name for path in folder_of("").glob("*/run.json"))
+    hits = [run_id for run_id in here if beginning and run_id.startswith(beginning)]
+    if len(hits) != 1:
+        found = ", ".join(run_id[:8] for run_id in hits or here) or "none"
+        raise CannotResume(f"{len(hits)} runs begin with {beginning!r} in {folder_of('')}, expected 1; there: {found}")
+    return hits[0]
+
+
 @contextmanager
 def in_folder(run_id: str) -> Iterator[Path]:
     """The folder of a run, for this process alone.

@@ -92,8 +92,8 @@ def _stopped_run(beginning: str) -> "tuple[str, Config]":
     from training import checkpoints, tracking
     from training.config import validate
 
-    run = tracking.find(beginning)
-    return run.run_id, validate(checkpoints.read_description(run.run_id)["config"])
+    run_id = tracking.find(beginning).run_id if tracking.has_mlflow() else checkpoints.find(beginning)
+    return run_id, validate(checkpoints.read_description(run_id)["config"])
 
 
 def train_one(
@@ -119,11 +119,13 @@ def train_one(
         CannotResume: The run to go on with was not of this configuration and data, or is being trained elsewhere.
     """
     from training import checkpoints, distribution, tracking
+    from training.device import use_device
     from training.loop import load_data, run
     from training.progress import ProgressBar
     from training.threads import use_threads
 
     use_threads(config.train.threads)
+    use_device(config.train.device)
     data = load_data(config)
     if not distribution.is_first():
         return "", run(config, data=data)

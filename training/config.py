@@ -21,6 +21,8 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from training import datasets
+from training.datasets.carried import where_prepared
+from training.device import DeviceFixed, DeviceNotFound, use_device
 from training.optimization import precision
 from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from training.tasks import NUMBERS, model_task
@@ -120,15 +122,19 @@ def validate(values: Mapping[str, Any]) -> Config:
         raise ConfigError("; ".join(_sentence(problem, values) for problem in error.errors())) from None
     _check_training(config.optimizer, config.train)
     section = config.dataset
-    spec = find_dataset(section).spec
+    with where_prepared(section.name):
+        spec = find_dataset(section).spec
     _check_keys(section, spec)
     if config.train.label_smoothing and spec.task in NUMBERS:
         raise ConfigError(
             f"config key 'train.label_smoothing' spreads labels over classes; a {spec.task} has none: leave it at 0; "
             f"received {config.train.label_smoothing!r} for {spec.name}"
         )
-    with suppress(ThreadsFixed):  # who trains asks again, and is told
-        use_threads(config.train.threads)  # before anything is computed, as the trial build does
+    # Before anything is computed, as the trial build does; who trains asks again, and is told.
+    with suppress(ThreadsFixed):
+        use_threads(config.train.threads)
+    with suppress(DeviceFixed, DeviceNotFound):
+        use_device(config.train.device)
     import_keras()
     try:
         # A trial build: what a layer would refuse is refused here, before any data is read.

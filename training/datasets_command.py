@@ -5,13 +5,14 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, find, get
+from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, carried, find, get
 from training.datasets.prepared import data_directory
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def datasets(context: click.Context, as_json: bool) -> None:
     zoo datasets japanese_vowels             all that is known about one
     zoo datasets describe recordings.csv     what is seen in data of your own
     zoo datasets prepare spoken_digit        now instead of at the first training
+    zoo datasets carry spoken_digit --to F   for a machine without TensorFlow Datasets
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
     context.obj = as_json
     if context.invoked_subcommand is not None:
         return
     if as_json:
-        click.echo(json.dumps([_facts(dataset) for dataset in DATASETS.values()], indent=2))
+        click.echo(json.dumps([_facts(dataset) for dataset in map(get, DATASETS)], indent=2))
     else:
         _print_all()
 
@@ -101,12 +103,30 @@ def prepare(as_json_before: bool, name: str, as_json: bool) -> None:
     started = time.perf_counter()
     if not dataset.is_prepared():
         click.echo(f"preparing {name} in {data_directory()}", err=True)
-        dataset.prepare()
+        with carried.where_prepared(name):
+            dataset.prepare()
     seconds = time.perf_counter() - started
     if as_json or as_json_before:
         click.echo(json.dumps({**_facts(dataset), "seconds": round(seconds, 3)}, indent=2))
     else:
         click.echo(f"{name} is prepared, {_size(dataset)}; this took {seconds:.1f} s")
+
+
+@datasets.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to.")
+def carry(names: tuple[str, ...], to: Path) -> None:
+    """Write the datasets NAME as arrays, for a machine that cannot prepare them.
+
+    There, FOLDER is what TFDS_DATA_DIR names, and the datasets have the same names, splits and values.
+    """
+    for name in names:
+        dataset = get(name)
+        with carried.where_prepared(name):
+            folder = carried.carry(dataset, to)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        click.echo(f"{folder}: {size / 1e6:.1f} MB")
+    click.echo(f"Bring {to} to the other machine, and let TFDS_DATA_DIR name it there")
 
 
 def spec_table(spec: Spec, more: dict[str, str] | None = None) -> "Table":
@@ -167,7 +187,7 @@ def _print_all() -> None:
 
     headings = ("name", "task", "channels", "steps", "classes", "train / test", "licence", "prepared", "reference")
     table = Table(*headings, box=box.SIMPLE_HEAD)
-    for dataset in DATASETS.values():
+    for dataset in map(get, DATASETS):
         spec = dataset.spec
         table.add_row(
             spec.name,
@@ -198,7 +218,12 @@ def _bytes_on_disk(dataset: Dataset) -> int:
     folders = {
         folder
         for name in names
-        for pattern in (f"{name}", f"packed/{name}", f"packed/{name}-*")  # a variant's folder names its version too
+        for pattern in (
+            f"{name}",
+            f"carried/{name}",
+            f"packed/{name}",
+            f"packed/{name}-*",
+        )  # a variant's folder names its version too
         for folder in root.glob(pattern)
     }
     return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())

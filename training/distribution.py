@@ -125,7 +125,7 @@ class Devices:
 ONE = Devices()
 
 
-def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = False) -> Devices:
+def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = False, device: str = "auto") -> Devices:
     """Choose the devices for a run.
 
     Args:
@@ -134,6 +134,7 @@ def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = Fals
         kind: Of the task.
         batch_size: Rows of a whole batch.
         jit_compile: Whether steps are to be compiled by XLA.
+        device: What `use_device` was given: with "cpu" GPUs are left out, and a single GPU is no distribution.
 
     Raises:
         CannotDistribute: The backend, or these devices, cannot do it.
@@ -145,6 +146,11 @@ def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = Fals
         return ONE
     if backend not in ("tensorflow", "jax"):
         raise CannotDistribute(f"train.distribution={name} works on TensorFlow and JAX, and the backend is {backend}")
+    if ":" in device:
+        raise CannotDistribute(
+            f"train.distribution={name} takes all GPUs, and train.device={device} one: set train.device=gpu, choose "
+            "them by CUDA_VISIBLE_DEVICES, or set train.distribution=none"
+        )
     if backend == "tensorflow" and jit_compile:
         raise CannotDistribute("train.jit_compile=true cannot be spread over devices on TensorFlow: set it to false")
     if backend == "tensorflow" and kind == "language_model":
@@ -152,7 +158,7 @@ def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = Fals
             "a language model keeps states from batch to batch, which TensorFlow cannot spread over devices: set "
             "train.distribution=none, or KERAS_BACKEND=jax"
         )
-    devices = _mirrored() if backend == "tensorflow" else _data_parallel()
+    devices = _mirrored() if backend == "tensorflow" else _data_parallel("cpu" if device == "cpu" else None)
     if kind == "language_model" and batch_size % devices.count:
         raise CannotDistribute(
             f"dataset.batch_size={batch_size} does not divide among {devices.count} devices; the streams of a language "
@@ -261,16 +267,17 @@ def _mirrored() -> Devices:
     return Devices(len(found), spread=True, sums_late=True, _scope=strategy.scope)
 
 
-def _data_parallel() -> Devices:
+def _data_parallel(kind: str | None) -> Devices:
     import jax
 
-    hosts, count = jax.process_count(), jax.device_count()
-    if count != hosts * jax.local_device_count():
+    hosts, count, local = jax.process_count(), jax.device_count(kind), jax.local_device_count(kind)
+    if count != hosts * local:
         raise CannotDistribute(
-            f"process {jax.process_index()} has {jax.local_device_count()} of {count} devices, expected equally many "
+            f"process {jax.process_index()} has {local} of {count} devices, expected equally many "
             f"in each of {hosts} processes: choose them by CUDA_VISIBLE_DEVICES"
         )
-    spread = keras.distribution.DataParallel(auto_shard_dataset=False)  # `Share` has done that
+    names = keras.distribution.list_devices(kind)
+    spread = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)  # `Share` has done that
     return Devices(count, hosts, jax.process_index(), spread=True, _scope=spread.scope)
 
 

@@ -9,6 +9,8 @@ import sys
 import keras
 import psutil
 
+from zoo import devices
+
 PACKAGES = ("sequence-zoo", "keras", "tensorflow", "jax", "torch", "numpy", "mlflow")
 
 
@@ -16,20 +18,24 @@ def describe() -> dict[str, str]:
     """Tags that say where a number came from.
 
     Returns:
-        "backend", "device", "machine", "threads", "python", a version for each installed package and, inside a git
-        checkout, "git_commit" and "git_dirty".
+        "backend", "device", of a GPU "device_kind", "machine", "threads", "python", a version for each installed
+        package and, inside a git checkout, "git_commit" and "git_dirty".
 
     Example:
     >>> sorted(set(describe()) & {"backend", "device", "threads", "version.keras"})
     ['backend', 'device', 'threads', 'version.keras']
     """
+    device = devices.computing()
     tags = {
         "backend": keras.backend.backend(),
-        "device": device(),
+        "device": device,
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
         "threads": str(threads()),
         "python": platform.python_version(),
     }
+    for gpu in devices.gpus():
+        if gpu.name == device:
+            tags["device_kind"] = gpu.kind
     tags |= {f"version.{package}": version for package, version in versions().items()}
     commit = _git("rev-parse", "HEAD")
     if commit:
@@ -72,13 +78,6 @@ def peak_memory() -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def device() -> str:
-    """The device that Keras computes on, such as "cpu:0" or "gpu:0"."""
-    devices = keras.distribution.list_devices()
-    accelerators = [name for name in devices if not name.startswith("cpu")]
-    return str((accelerators or devices or ["cpu:0"])[0])
 
 
 def _processor() -> str:

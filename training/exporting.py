@@ -102,7 +102,7 @@ def export_run(run_id: str, name: str, root: Path, *, xla: bool = False, registe
     if run.tags.get("outcome") == "diverged":
         raise Diverged(f"run {run.run_id[:8]} is not exported, since it {run.tags.get('reason', 'diverged')}")
     model, task = tracking.load(run)
-    made = export_model(model, task, root / name, card_of(run, name, task), xla=xla)
+    made = export_model(model, task, root / name, card_of(run, name, task), xla=xla, golden=tracking.load_golden(run))
     if register:
         tracking.record_export(run, name, made.path, made.metrics)
     return made

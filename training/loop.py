@@ -12,6 +12,7 @@ from training.checkpoints import Checkpoints
 from training.config import Config, find_dataset
 from training.course import Course, StopOnDivergence
 from training.datasets import Dataset, Examples, Spec
+from training.datasets.carried import where_prepared
 from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
 from training.optimization import make_optimizer, precision
 from training.pipeline import Batches, Windows, class_weights, train_validation_split
@@ -86,7 +87,8 @@ def load_data(config: Config) -> Data:
     section = config.dataset
     dataset = find_dataset(section)
     in_memory = section.cache == "memory"
-    train, validation = dataset.load("train", in_memory), dataset.validation()
+    with where_prepared(section.name):
+        train, validation = dataset.load("train", in_memory), dataset.validation()
     if validation is None:
         train, validation = train_validation_split(train, section.validation_fraction, seed=config.seed)
     return Data(dataset, train, validation)
@@ -144,7 +146,8 @@ def run(
     clipped = config.optimizer.clipnorm is not None or config.optimizer.clipvalue is not None
     divergence = StopOnDivergence(guessing(task), clipped)
     course = Course(config.train.patience, divergence, checkpoints)
-    devices = distribution.start(config.train.distribution, task.kind, size, config.train.jit_compile)
+    how = config.train
+    devices = distribution.start(how.distribution, task.kind, size, how.jit_compile, how.device)
     with devices.scope():
         model, batches = _train(config, data, trained_as, devices, course, [divergence, *callbacks])
     seconds, history = course.seconds, course.history
@@ -250,7 +253,7 @@ def _in_order(config: Config, task: SequenceTask, examples: Examples, longest: i
     section = config.dataset
     if task.kind == "language_model":
         return Windows(examples, section.batch_size, section.window or _WINDOW)
-    return Batches(examples, section.batch_size, seed=0, shuffle=False, max_length=longest)
+    return Batches(examples, section.batch_size, section.buckets, seed=0, shuffle=False, max_length=longest)
 
 
 def _for_use(config: Config, task: SequenceTask, trained: keras.Model) -> keras.Model:

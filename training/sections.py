@@ -101,10 +101,11 @@ class TrainSection(Section):
     Attributes:
         epochs: At most this many.
         patience: Stop after so many epochs without a better validation loss; `None` never stops early.
-        jit_compile: Compile the step with XLA; on JAX that is always done.
+        jit_compile: Compile the step: by XLA on TensorFlow, by torch.compile on torch; on JAX that is always done.
         precision: What layers compute in: "float32", or 16 bits with weights kept in float32.
         label_smoothing: Share of every label spread over all classes, in the loss only; not for numbers.
         threads: Threads that the run may use; `None` leaves everything to the machine.
+        device: "cpu", "gpu" (the first one), "gpu:1"; "auto" takes a GPU where the backend sees one.
         distribution: "data" trains on all devices of the host, or of several hosts; `None` on one.
     """
 
@@ -114,6 +115,7 @@ class TrainSection(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     threads: int | None = Field(default=None, ge=1)
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
     distribution: Literal["data"] | None = None
 
 

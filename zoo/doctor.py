@@ -1,14 +1,18 @@
 """The verb `doctor`: what is installed, which devices and engines there are, what is missing and how to get it."""
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.quiet import import_keras
+from zoo.quiet import BackendMissing, import_keras
+
+if TYPE_CHECKING:
+    from zoo.devices import Device
 
 # package -> what it is for, and the extra that brings it (None: required)
 PACKAGES: dict[str, tuple[str, str | None]] = {
@@ -24,13 +28,20 @@ PACKAGES: dict[str, tuple[str, str | None]] = {
     "pydub": ("datasets of audio, such as spoken_digit", "audio"),
 }
 
+# What training on JAX and torch can do without, and what is then left to another machine.
+_ELSEWHERE = {
+    "tensorflow": "runs are exported and served where it is installed",
+    "tensorflow-datasets": "datasets are prepared where it is installed, and brought here by zoo datasets carry",
+    "mlflow": "runs are recorded in mlruns/runs, and delivered to MLflow where it is installed",
+}
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def doctor(as_json: bool) -> None:
     """Say what is installed, which devices and engines there are, what is missing and how to get it.
 
-    Exits with 1 where something required is missing.
+    Exits with 1 where something required is missing. On JAX and torch, training requires neither TensorFlow nor MLflow.
     """
     report = examine()
     if as_json:
@@ -57,28 +68,52 @@ def examine() -> dict[str, Any]:
             version = None
         packages[package] = {"version": version, "purpose": purpose, "extra": extra}
     missing = [name for name, entry in packages.items() if entry["version"] is None and entry["extra"] is None]
-    # What follows imports Keras: a missing requirement must be reported, not raised.
-    backend = {"backend": None, "devices": [], "engines": {}} if missing else _keras()
+    elsewhere = {}
+    if _backend() in ("jax", "torch"):
+        elsewhere = {name: _ELSEWHERE[name] for name in missing if name in _ELSEWHERE}
+        missing = [name for name in missing if name not in elsewhere]
+    nothing: dict[str, Any] = {"backend": None, "device": None, "devices": [], "no_gpu": None, "engines": {}}
     return {
         "python": platform.python_version(),
         "packages": packages,
         "missing_required": missing,
+        "elsewhere": elsewhere,
         "docker": shutil.which("docker"),
-        **backend,
+        # This imports Keras: a missing requirement must be reported, not raised.
+        **(nothing if missing else _keras()),
     }
+
+
+def _backend() -> str | None:
+    """The backend that Keras is to use, or `None` where it or Keras is not installed."""
+    try:
+        import_keras(find_devices=False)
+    except (BackendMissing, ModuleNotFoundError):
+        return None
+    import keras
+
+    return str(keras.backend.backend())
 
 
 def _keras() -> dict[str, Any]:
     import_keras()
     import keras
 
+    from zoo import devices
     from zoo.kernels import ENGINES
 
     return {
         "backend": keras.backend.backend(),
-        "devices": [str(device) for device in keras.distribution.list_devices()],
+        "device": devices.computing(),
+        "devices": [_device(device) for device in [*devices.gpus(), devices.Device("cpu:0", platform.machine())]],
+        "no_gpu": devices.missing(),
         "engines": {name: _engine(name, engine) for name, engine in ENGINES.items()},
     }
+
+
+def _device(device: "Device") -> dict[str, Any]:
+    about = dataclasses.asdict(device)
+    return {**about, "float16": "float16" in device.fast, "bfloat16": "bfloat16" in device.fast}
 
 
 def _engine(name: str, engine: Any) -> dict[str, Any]:
@@ -107,12 +142,42 @@ def _print(report: dict[str, Any]) -> None:
         )
         table.add_row(package, entry["version"] or "missing", entry["purpose"], escape(remedy))
     console.print(table)
-    devices = ", ".join(report["devices"]) or "none found"
-    console.print(f"Keras runs on {report['backend']}; devices: {devices}")
-    if not any(device.startswith("gpu") for device in report["devices"]):
-        console.print(escape("no GPU is seen; with one: pip install 'sequence-zoo[gpu]'"))
+    for package, instead in report["elsewhere"].items():
+        console.print(f"without {package}: {instead}")
+    if report["backend"] is not None:
+        console.print(f"Keras runs on {report['backend']} and computes on {report['device']}")
+    for device in report["devices"]:
+        console.print(escape(_device_line(device)), soft_wrap=True)
+    if report["no_gpu"]:
+        console.print(escape(report["no_gpu"]), soft_wrap=True)
     for engine, about in report["engines"].items():
         state = f"not here: {about['problem']}" if about["problem"] else about["detail"] or "ready"
         console.print(escape(f"engine {engine} ({about['summary']}): {state}"))
     docker = report["docker"] or "not found (needed only to run the real TensorFlow Serving here)"
     console.print(f"docker: {docker}")
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    """One device in a line.
+
+    Example:
+    >>> _device_line(
+    ...     {
+    ...         "name": "gpu:0",
+    ...         "kind": "NVIDIA T4",
+    ...         "memory": 2**34,
+    ...         "capability": "7.5",
+    ...         "float16": True,
+    ...         "bfloat16": False,
+    ...     }
+    ... )
+    'gpu:0: NVIDIA T4, 16.0 GiB, compute capability 7.5; has units for float16'
+    """
+    parts = [device["kind"] or "of unknown make"]
+    if device["memory"]:
+        parts.append(f"{device['memory'] / 2**30:.1f} GiB")
+    if device["capability"]:
+        parts.append(f"compute capability {device['capability']}")
+    units = " and ".join(name for name in ("float16", "bfloat16") if device[name])
+    gain = f"has units for {units}" if units else "train.precision in 16 bits works and is no faster"
+    return f"{device['name']}: {', '.join(parts)}; {gain}"

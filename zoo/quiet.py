@@ -6,6 +6,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Read when the backend first sees a GPU: take of its memory what is needed, as it is needed. Without these TensorFlow
+# takes all of it and JAX three quarters, and no second process gets any.
+_MEMORY = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+class BackendMissing(ImportError):
+    """Keras's backend is not installed."""
+
+    exit_code = 2
+
 
 @contextmanager
 def hold_back_stderr() -> Iterator[None]:
@@ -33,12 +43,26 @@ def hold_back_stderr() -> Iterator[None]:
 def import_keras(find_devices: bool = True) -> None:
     """Import Keras and its backend, and let the backend find its devices, in silence.
 
-    Args:
-        find_devices: False where the number of threads is to be set yet: when TensorFlow has found its devices, that
-            cannot be changed any more.
-    """
-    with hold_back_stderr():
-        import keras
+    GPUs are told to give memory as it is needed, unless the environment says otherwise.
 
-        if find_devices:
+    Args:
+        find_devices: False where devices or the number of threads are to be chosen yet: when TensorFlow has found its
+            devices, neither can be changed any more.
+
+    Raises:
+        BackendMissing: The backend that Keras is to use is not installed.
+    """
+    for name, value in _MEMORY.items():
+        os.environ.setdefault(name, value)
+    with hold_back_stderr():
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            if error.name not in ("tensorflow", "jax", "torch"):
+                raise
+            raise BackendMissing(
+                f"Keras is to use {error.name}, which is not installed: install it, or set KERAS_BACKEND to one of "
+                "tensorflow, jax and torch that is"
+            ) from error
+        if find_devices and keras.backend.backend() != "torch":  # Keras does not ask torch for its devices
             keras.distribution.list_devices()

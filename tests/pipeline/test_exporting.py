@@ -279,8 +279,8 @@ def inside(trained, monkeypatch):
     shutil.rmtree("models", ignore_errors=True)
     given = []
 
-    def export(model, task, directory, card, *, xla):
-        given.append(SimpleNamespace(model=model, task=task, card=card, xla=xla))
+    def export(model, task, directory, card, *, xla, golden):
+        given.append(SimpleNamespace(model=model, task=task, card=card, xla=xla, golden=golden))
         path = write_version(directory.parent, directory.name, 1 + len(promotion.versions_in(directory)))
         return SimpleNamespace(
             path=path, version=int(path.name), metrics={"export/parity": 1e-7}, refused={"classify": "why"}

@@ -21,7 +21,7 @@ from rich.console import Console
 from training import commands, environment, exporting, pictures, tracking, ui
 from training.config import load
 from training.loop import load_data
-from training.tracking import diagnosis, store as tracking_store
+from training.tracking import diagnosis, local
 from training.tracking.recording import _name
 
 SILENT = Console(quiet=True)
@@ -85,6 +85,7 @@ def test_files_of_a_run(inside):
     assert {file.path for file in client.list_artifacts(inside.kept)} == {
         "model",
         "task.json",
+        "golden.npz",
         "learning_curves.png",
         "health.txt",
         "gradient_flow.png",
@@ -248,7 +249,7 @@ def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
 def test_runs_whose_process_is_gone_are_killed_and_no_others(inside):
     client = MlflowClient(tracking.tracking_uri())
     experiment = client.create_experiment("reaped")
-    mine = tracking_store.process_tags()
+    mine = local.process_tags()
     fates = {
         "mine": ("RUNNING", mine),
         "gone": ("KILLED", mine | {"pid": "999999999"}),

@@ -5,6 +5,7 @@ Importing this package reads no data and imports neither TensorFlow nor TensorFl
 
 from collections.abc import Callable
 
+from training.datasets import carried
 from training.datasets.base import Dataset, Examples, InvalidExamples, Reference, Spec, Split, Task, UnknownSplit
 from training.datasets.crema_d import CremaD
 from training.datasets.digits_rows import DigitsRows
@@ -57,6 +58,8 @@ class UnknownDataset(LookupError):
 def get(name: str) -> Dataset:
     """The dataset of that name, which may be the variant of a family: `FAMILY/VARIANT`.
 
+    Where it is not prepared and was brought here by `zoo datasets carry`, what was brought is what is read.
+
     Raises:
         UnknownDataset: There is none; the message names the nearest.
 
@@ -68,10 +71,10 @@ def get(name: str) -> Dataset:
     """
     family, slash, variant = name.partition("/")
     if slash and family in FAMILIES:
-        return FAMILIES[family](variant)
+        return carried.instead_of(FAMILIES[family](variant), name)
     if name not in DATASETS:
         raise UnknownDataset(unknown("dataset", name, [*DATASETS, *(f"{family}/..." for family in FAMILIES)]))
-    return DATASETS[name]
+    return carried.instead_of(DATASETS[name], name)
 
 
 def find(

@@ -28,7 +28,7 @@ def prepare(threads: int) -> None:
     """Make this process ready for runs of at most `threads` threads, before anything is computed in it."""
     if keras.backend.backend() != "jax":  # which has no such number
         use_threads(threads)
-    import_keras()
+    import_keras(find_devices=False)  # a run may choose its device
     from training import tracking  # noqa: F401  (imported now, once, and not in the time of the first run)
 
 

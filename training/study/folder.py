@@ -149,7 +149,10 @@ class StudyFolder:
             raise StudyNotFound(f"no run of {self.path} has ended, so there is nothing to report on")
         write_csv(rows, self.path / "results.csv")
         with suppress(tracking.StoreUnavailable):
-            stored = {run.run_id: run.metrics for run in tracking.runs()}
+            # Under the name that a run had where it was recorded without MLflow, too.
+            stored = {
+                name: run.metrics for run in tracking.runs() for name in (run.run_id, run.tags.get("recorded_as", ""))
+            }
             write_diagnostics(rows, stored, self.path / "diagnostics.csv")
         planned = len(plan["cells"]) * len(plan["seeds"])
         write_report(rows, self.path, plan["study"], plan["baseline"], plan["command"], planned=planned)

@@ -160,11 +160,11 @@ def local(workers: int | None, logs: Path) -> Callable[[Sequence[Planned]], Exec
     """
 
     def make(waiting: Sequence[Planned]) -> Executor:
-        from training import environment
         from training.study.workers import LocalExecutor, cores
+        from zoo.devices import computing
 
         threads, available = shared_threads(waiting), cores()
-        most = workers or (max(1, available // (threads or 1)) if environment.device().startswith("cpu") else 1)
+        most = workers or (max(1, available // (threads or 1)) if computing().startswith("cpu") else 1)
         number = min(most, len(waiting))
         return LocalExecutor(number, threads or max(1, available // number), logs)
 

@@ -2,11 +2,13 @@
 
 The store is `mlruns/mlflow.db` under the working directory, artifacts beside it, unless `MLFLOW_TRACKING_URI` names a
 server. Runs are flat and carry tags by which the UI groups them. What a run says goes to a journal first and from there
-to the store, in the background: see `journal.py` and `delivery.py`.
+to the store, in the background: see `journal.py` and `delivery.py`. Where MLflow is not installed there is `record`
+alone, and the journal waits: see `local.py`.
 """
 
 import logging
 import os
+from typing import Any
 
 # Read when mlflow is imported, or at each request.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -17,30 +19,45 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from training.tracking.artifacts import MODEL_FILE as MODEL_FILE, SAMPLE_FILE as SAMPLE_FILE, TASK_FILE as TASK_FILE
-from training.tracking.exports import (
-    NotRegistered as NotRegistered,
-    datasets_of as datasets_of,
-    record_export as record_export,
-    set_alias as set_alias,
-)
 from training.tracking.journal import JournalInUse as JournalInUse
-from training.tracking.reading import (
+from training.tracking.local import (
+    MlflowMissing as MlflowMissing,
     RunNotFound as RunNotFound,
-    StoredRun as StoredRun,
-    charts_url as charts_url,
-    compare_url as compare_url,
-    find as find,
-    load as load,
-    runs as runs,
-)
-from training.tracking.recorder import Recorder as Recorder
-from training.tracking.recording import record as record
-from training.tracking.store import (
     StoreUnavailable as StoreUnavailable,
-    reap as reap,
+    has_mlflow as has_mlflow,
     shown_uri as shown_uri,
     tracking_uri as tracking_uri,
 )
+from training.tracking.recorder import Recorder as Recorder
+from training.tracking.recording import record as record
+
+if has_mlflow():
+    from training.tracking.exports import (
+        NotRegistered as NotRegistered,
+        datasets_of as datasets_of,
+        record_export as record_export,
+        set_alias as set_alias,
+    )
+    from training.tracking.reading import (
+        StoredRun as StoredRun,
+        charts_url as charts_url,
+        compare_url as compare_url,
+        find as find,
+        load as load,
+        load_golden as load_golden,
+        runs as runs,
+    )
+    from training.tracking.store import reap as reap
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise MlflowMissing(
+            f"MLflow is not installed here, and what was asked for takes it (tracking.{name}). Runs are recorded in "
+            "mlruns/runs meanwhile: bring their folders to mlruns/runs where MLflow is installed"
+        )
+
 
 # The store's set-up logs every migration of an empty database, and every error with a traceback beside the exception
 # that it raises; a person learns nothing from either.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from training.loop import Data, Result
 from training.sampling import sample
 from training.tasks import Scores, main_metric
 from training.tracking.model_folder import MODEL_FOLDER, write_model
+from zoo.devices import computing
 from zoo.diagnostics import Health
+from zoo.export import ExportError, golden
 
 MODEL_FILE = f"{MODEL_FOLDER}/model.keras"
 TASK_FILE = "task.json"
 SAMPLE_FILE = "sample.txt"
+GOLDEN_FILE = "golden.npz"
 
 # Classes from which on a confusion matrix has too many cells to be read.
 _MANY = 30
@@ -37,6 +41,9 @@ def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, healt
         "tokens": getattr(data.dataset, "tokens", None),
     }
     (folder / TASK_FILE).write_text(json.dumps(task, indent=2) + "\n")
+    if result.outcome == "finished":
+        with suppress(ExportError):  # nothing that can be exported
+            golden.write(folder / GOLDEN_FILE, result.model, task, computing())
     if result.history:
         figure = pictures.learning_curves(result.history, result.best_epoch, main_metric(spec.task))
         pictures.save(figure, folder / "learning_curves.png")

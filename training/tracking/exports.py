@@ -10,9 +10,11 @@ from typing import Any
 from training.checkpoints import folder_of
 from training.tracking.delivery import deliver
 from training.tracking.journal import Journal
+from training.tracking.local import root, settle, shown_uri, tell
 from training.tracking.reading import StoredRun
 from training.tracking.registry import version_with
-from training.tracking.store import answering, open_store, root, sender, settle, shown_uri, tell
+from training.tracking.sending import sender
+from training.tracking.store import answering, open_store
 
 
 class NotRegistered(LookupError):
@@ -71,7 +73,7 @@ def record_export(run: StoredRun, name: str, folder: Path, metrics: Mapping[str,
         journal.append("files", folder=str(folder.resolve()), path=f"saved_model/{version}")
         journal.append("model_version", name=name, tags=_tags(folder) | {"run_id": run.run_id})
         refused: list[str] = []
-        deliver(journal, sender(open_store(), run.run_id), refused)
+        deliver(journal, sender(open_store(), run.run_id, journal.folder), refused)
     except Exception as error:
         journal.close()
         tell(

@@ -12,9 +12,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from training.files import write_safely
+
 Event = dict[str, Any]
 
 NAME = "journal.jsonl"
+OUTBOX = "outbox"
 
 
 class JournalInUse(RuntimeError):
@@ -37,14 +40,16 @@ class Journal:
 
     Args:
         folder: The run's; made if missing.
-        store: The store that the events are for, without a password; kept in the first line. `None` opens a journal
-            that is there.
+        store: The store that the events are for, without a password; kept in the first line.
+        run: In place of `store`, where there is none yet: what a store needs to make the run. With neither, a journal
+            that is there is opened.
 
     Attributes:
-        store: What the first line says.
+        store: What the first line says; `None` where no store knows the run.
+        run: As given, of such a run.
 
     Raises:
-        FileNotFoundError: No journal is there, and no `store` was given.
+        FileNotFoundError: No journal is there, and neither `store` nor `run` was given.
         JournalInUse: Another process has it.
         JournalNotWritten: The disk is full or refuses.
 
@@ -59,11 +64,11 @@ class Journal:
     ('tags', [], None)
     """
 
-    def __init__(self, folder: Path, store: str | None = None) -> None:
+    def __init__(self, folder: Path, store: str | None = None, run: Event | None = None) -> None:
         # Absolute, since a delivery may outlive a change of the working directory.
         self.folder = folder.resolve()
         self._path, self._mark = self.folder / NAME, self.folder / "journal.delivered"
-        if store is None and not self._path.exists():
+        if store is None and run is None and not self._path.exists():
             raise FileNotFoundError(f"there is no {self._path}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / "journal.lock", timeout=0)
@@ -74,10 +79,15 @@ class Journal:
         self._writing = threading.Lock()
         self._drop_half_a_line()
         if not self._path.stat().st_size:
-            self.append("store", uri=store)
+            self.append("store", uri=store, run=run)
+        self._read_first_line()
+
+    def _read_first_line(self) -> None:
         with self._path.open("rb") as file:
             first = file.readline()
-        self.store = str((_parsed(first) or {}).get("uri"))
+        about = _parsed(first) or {}
+        self.store: str | None = about.get("uri")
+        self.run: Event = about.get("run") or {}
         self._delivered = max(self._marked(), len(first))
 
     def _drop_half_a_line(self) -> None:
@@ -97,7 +107,7 @@ class Journal:
     @property
     def outbox(self) -> Path:
         """Where files wait that are to become artifacts."""
-        return self.folder / "outbox"
+        return self.folder / OUTBOX
 
     def append(self, kind: str, **content: Any) -> None:
         """Write down an event: by the time this returns a killed process cannot lose it.
@@ -118,10 +128,26 @@ class Journal:
         """The events that are not delivered yet, in order, and for each the place behind it."""
         return self._read(self._delivered)
 
+    def all(self) -> list[Event]:
+        """Every event, delivered or not."""
+        return [event for event, _ in self._read(0)]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last word on the run is how it ended."""
+        return bool(self.all()[-1]["kind"] == "end")
+
     @property
     def is_complete(self) -> bool:
         """Whether the run has come to an end after which it never goes on."""
-        return any(event["kind"] == "end" and event["complete"] for event, _ in self._read(0))
+        return any(event["kind"] == "end" and event["complete"] for event in self.all())
+
+    def belongs_to(self, store: str) -> None:
+        """Let `store` be the one that the events are for; nothing counts as delivered."""
+        _, _, events = self._path.read_bytes().partition(b"\n")
+        self._mark.unlink(missing_ok=True)
+        write_safely(self._path, json.dumps({"kind": "store", "uri": store}).encode() + b"\n" + events)
+        self._read_first_line()
 
     def _read(self, place: int) -> list[tuple[Event, int]]:
         with self._writing, self._path.open("rb") as file:

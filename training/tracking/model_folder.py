@@ -1,17 +1,18 @@
 """A trained model as MLflow knows models: a folder with a signature and the packages that it needs.
 
-Written by hand. `mlflow.tensorflow.log_model` would take the lengths of an example for the only ones, and find out the
-packages by loading the model in another process, which takes longer than many trainings.
+Written by hand, and without MLflow, which may not be installed where the model is trained.
+`mlflow.tensorflow.log_model` would take the lengths of an example for the only ones, and find out the packages by
+loading the model in another process, which takes longer than many trainings.
 """
 
+import json
 import platform
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 
 from training import environment
 
@@ -31,17 +32,25 @@ def write_model(folder: Path, model: keras.Model, run_id: str) -> None:
     """
     folder.mkdir()
     model.save(folder / "model.keras")
-    description = Model(artifact_path=MODEL_FOLDER, run_id=run_id, signature=signature(model))
-    description.add_flavor(
-        "python_function",
-        loader_module="training.pyfunc",
-        python_version=platform.python_version(),
-        data="model.keras",
-        env={"virtualenv": "python_env.yaml"},
-    )
-    if keras.backend.backend() == "tensorflow":
-        description.add_flavor("tensorflow", data=".", model_type="keras", save_format="keras")
-    description.save(folder / "MLmodel")
+    flavors: dict[str, Any] = {
+        "python_function": {
+            "loader_module": "training.pyfunc",
+            "python_version": platform.python_version(),
+            "data": "model.keras",
+            "env": {"virtualenv": "python_env.yaml"},
+        },
+        # Keras's file is the same whatever backend it was trained on.
+        "tensorflow": {"data": ".", "model_type": "keras", "save_format": "keras"},
+    }
+    description = {
+        "artifact_path": MODEL_FOLDER,
+        "run_id": run_id,
+        "model_uuid": uuid.uuid4().hex,
+        "utc_time_created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+        "signature": signature(model),
+        "flavors": flavors,
+    }
+    (folder / "MLmodel").write_text(json.dumps(description, indent=2) + "\n")  # of YAML, which it is read as, a part
     versions = environment.versions()
     needed = [f"{name}=={versions[name]}" for name in _NEEDED if name in versions]
     (folder / "requirements.txt").write_text("\n".join([*needed, ""]))
@@ -49,18 +58,19 @@ def write_model(folder: Path, model: keras.Model, run_id: str) -> None:
     (folder / "python_env.yaml").write_text(python)
 
 
-def signature(model: keras.Model) -> ModelSignature:
-    """What goes in and comes out, with every axis open that the model leaves open.
+def signature(model: keras.Model) -> dict[str, str | None]:
+    """What goes in and comes out as MLflow writes it, with every axis open that the model leaves open.
 
     Example:
     >>> from zoo.models import SequenceTask, build
-    >>> print(signature(build("lstm", SequenceTask(channels=12, classes=9), units=8)).inputs)
-    ['features': Tensor('float32', (-1, -1, 12)), 'lengths': Tensor('int32', (-1,))]
+    >>> signature(build("lstm", SequenceTask(channels=12, classes=9), units=8))["outputs"]
+    '[{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 9]}}]'
     """
     [output] = model.outputs
-    return ModelSignature(Schema([_spec(tensor, tensor.name) for tensor in model.inputs]), Schema([_spec(output)]))
+    inputs = [{"name": tensor.name, **_spec(tensor)} for tensor in model.inputs]
+    return {"inputs": json.dumps(inputs), "outputs": json.dumps([_spec(output)]), "params": None}
 
 
-def _spec(tensor: Any, name: str | None = None) -> TensorSpec:
-    shape = tuple(-1 if size is None else size for size in tensor.shape)
-    return TensorSpec(np.dtype(tensor.dtype), shape, name)
+def _spec(tensor: Any) -> dict[str, Any]:
+    shape = [-1 if size is None else size for size in tensor.shape]
+    return {"type": "tensor", "tensor-spec": {"dtype": str(tensor.dtype), "shape": shape}}

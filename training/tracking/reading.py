@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,11 @@ from urllib.parse import quote
 import keras
 import mlflow
 
-from training.tracking.artifacts import MODEL_FILE, TASK_FILE
-from training.tracking.store import answering, open_store, shown_uri
-
-
-class RunNotFound(LookupError):
-    """No run, or more than one, answers to what was given."""
-
-    exit_code = 2
+from training.tracking.artifacts import GOLDEN_FILE, MODEL_FILE, TASK_FILE
+from training.tracking.local import RunNotFound, shown_uri
+from training.tracking.store import answering, open_store
+from zoo.export import golden
+from zoo.export.golden import Golden
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,19 @@ def load(run: StoredRun) -> tuple[keras.Model, dict[str, Any]]:
             raise RunNotFound(
                 f"run {run.run_id[:8]} ({run.status}) has no {MODEL_FILE} under {run.artifacts}: {error}"
             ) from error
-        return keras.models.load_model(model), json.loads(Path(task).read_text())
+        with warnings.catch_warnings():
+            # A step compiled on JAX cannot always be on TensorFlow, and then is not: all that Keras has to say.
+            warnings.filterwarnings("ignore", "Model doesn't support `jit_compile=True`")
+            return keras.models.load_model(model), json.loads(Path(task).read_text())
+
+
+def load_golden(run: StoredRun) -> Golden | None:
+    """What the model of `run` answered where it was trained; `None` of a run from before this was kept."""
+    client = open_store()
+    with answering(), tempfile.TemporaryDirectory() as folder:
+        if GOLDEN_FILE not in [file.path for file in client.list_artifacts(run.run_id)]:
+            return None
+        return golden.read(Path(client.download_artifacts(run.run_id, GOLDEN_FILE, folder)))
 
 
 # === Pages of the MLflow UI ===

@@ -21,8 +21,8 @@ from training.optimization import take_gradient_norm
 from training.tracking.artifacts import write_artifacts
 from training.tracking.delivery import Courier
 from training.tracking.diagnosis import cause, engines, figures, watch
-from training.tracking.journal import Journal
-from training.tracking.store import root, settle, shown_uri, tell
+from training.tracking.journal import OUTBOX, Journal
+from training.tracking.local import root, settle, shown_uri, tell
 from zoo.diagnostics import Health
 
 
@@ -37,7 +37,7 @@ class Recorder(keras.callbacks.Callback):
         config: The run.
         data: Its data.
         journal: Where to write.
-        courier: Who delivers that.
+        courier: Who delivers that; `None` where there is no store.
         stored: (key, step) of what an earlier process has logged: not logged again.
 
     Attributes:
@@ -54,7 +54,7 @@ class Recorder(keras.callbacks.Callback):
         config: Config,
         data: Data,
         journal: Journal,
-        courier: Courier,
+        courier: Courier | None,
         stored: frozenset[tuple[str, int]] = frozenset(),
     ) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Recorder(keras.callbacks.Callback):
         shutil.rmtree(self._journal.outbox, ignore_errors=True)  # left by a process that was killed as it wrote
         self._journal.outbox.mkdir()
         write_artifacts(self._journal.outbox, self.run_id, result, data, self.health)
-        self._write("files", folder=str(self._journal.outbox))
+        self._write("files", folder=OUTBOX)
         return result
 
     def begin(self, tags: Mapping[str, object]) -> None:
@@ -152,7 +152,8 @@ class Recorder(keras.callbacks.Callback):
 
     def _write(self, kind: str, **content: Any) -> None:
         self._journal.append(kind, **content)
-        self._courier.wake()
+        if self._courier is not None:
+            self._courier.wake()
 
     def finish(self, status: str, seconds: float) -> None:
         """Log how the run ended, and wait until everything has arrived, or until the store has been silent too long.
@@ -164,6 +165,13 @@ class Recorder(keras.callbacks.Callback):
         complete = status == "FINISHED" or self.outcome == "diverged"
         with suppress(OSError):  # on a full disk: the run is left as it is, and what ends it says why
             self._write("end", status=status, time=_milliseconds(), complete=complete)
+        if self._courier is None:
+            self._journal.close()
+            tell(
+                f"run {self.run_id[:8]}: recorded in {folder_of(self.run_id)}, since MLflow is not installed here. "
+                "Bring that folder to mlruns/runs where it is, and the next zoo command there delivers the run"
+            )
+            return
         problem = self._courier.finish(seconds)
         for reason in self._courier.refused:
             tell(f"run {self.run_id[:8]}: the tracking store refused {reason}")

@@ -2,11 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-
-from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.tracking import MlflowClient
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from training import environment
 from training.checkpoints import folder_of
@@ -14,24 +10,22 @@ from training.config import Config
 from training.loop import Data
 from training.tracking.delivery import Courier
 from training.tracking.journal import Journal
+from training.tracking.local import begin_here, has_mlflow, process_tags, shown_uri, tell, tracking_uri
 from training.tracking.recorder import Recorder
-from training.tracking.store import (
-    answering,
-    experiment_of,
-    open_store,
-    process_tags,
-    sender,
-    shown_uri,
-    tracking_uri,
-)
 
 # Seconds that a run which has ended waits for a store that takes nothing, where ZOO_TRACKING_WAIT does not say.
 WAIT = 10.0
+
+# (key, step) of metrics.
+Stored = frozenset[tuple[str, int]]
+Tags = Mapping[str, object]
 
 
 @contextmanager
 def record(config: Config, data: Data, run_id: str | None = None) -> Iterator[Recorder]:
     """Record a run; its status tells how the block ended.
+
+    Where MLflow is not installed the run is recorded in its folder alone, for a store to come.
 
     Args:
         config: Logged whole, as parameters.
@@ -47,23 +41,13 @@ def record(config: Config, data: Data, run_id: str | None = None) -> Iterator[Re
         JournalInUse: Another process records `run_id`.
     """
     wait = float(os.environ.get("ZOO_TRACKING_WAIT", WAIT))
-    client = open_store()
-    tags = _tags(config, data)
-    name = _name(tags)
-    stored: frozenset[tuple[str, int]] = frozenset()
-    with answering():
-        if run_id is None:
-            made = client.create_run(experiment_of(client, config.experiment), run_name=name, tags=process_tags())
-            run_id = str(made.info.run_id)
-        else:
-            stored = _go_on(client, run_id)
-    journal = Journal(folder_of(run_id), shown_uri())
-    recorder = Recorder(run_id, name, config, data, journal, Courier(journal, sender(client, run_id)), stored)
+    begin, system_metrics = (_in_store, _system_metrics) if has_mlflow() else (_here, _no_system_metrics)
+    recorder, tags, resumed = begin(config, data, run_id)
     status = "FAILED"
     try:
-        if not stored:
+        if not resumed:
             recorder.begin(tags)
-        with _system_metrics(run_id, resumed=bool(stored)):
+        with system_metrics(recorder.run_id, resumed):
             yield recorder
         status = "FAILED" if recorder.outcome == "diverged" else "FINISHED"
     except KeyboardInterrupt:
@@ -71,6 +55,38 @@ def record(config: Config, data: Data, run_id: str | None = None) -> Iterator[Re
         raise
     finally:
         recorder.finish(status, wait)
+
+
+def _in_store(config: Config, data: Data, run_id: str | None) -> tuple[Recorder, Tags, bool]:
+    """The recorder of a run in MLflow's store, its tags, and whether something of it is stored already."""
+    from training.tracking.sending import sender
+    from training.tracking.store import answering, experiment_of, go_on, open_store
+
+    client = open_store()
+    tags = _tags(config, data)
+    name, stored = _name(tags), Stored()
+    with answering():
+        if run_id is None:
+            made = client.create_run(experiment_of(client, config.experiment), run_name=name, tags=process_tags())
+            run_id = str(made.info.run_id)
+        else:
+            stored = go_on(client, run_id)
+    journal = Journal(folder_of(run_id), shown_uri())
+    courier = Courier(journal, sender(client, run_id, journal.folder))
+    return Recorder(run_id, name, config, data, journal, courier, stored), tags, bool(stored)
+
+
+def _here(config: Config, data: Data, run_id: str | None) -> tuple[Recorder, Tags, bool]:
+    """The same of a run in its folder."""
+    tags = _tags(config, data)
+    name = _name(tags)
+    journal = begin_here(name, config.experiment, process_tags(), run_id)
+    metrics = [event for event in journal.all() if event["kind"] == "metrics"]
+    stored = Stored((key, event["step"]) for event in metrics for key in event["values"])
+    recorder = Recorder(journal.folder.name, name, config, data, journal, None, stored)
+    if stored:
+        recorder.tags(process_tags())
+    return recorder, tags, bool(stored)
 
 
 def _tags(config: Config, data: Data) -> dict[str, object]:
@@ -86,30 +102,31 @@ def _tags(config: Config, data: Data) -> dict[str, object]:
     }
 
 
-def _name(tags: Mapping[str, object]) -> str:
+def _name(tags: Tags) -> str:
     cell = None if tags["cell"] in (None, "lstm") else tags["cell"]
     parts = (tags["family"], cell, tags["activation"], tags["dataset"], tags["seed"])
     return "-".join(str(part) for part in parts if part is not None)
 
 
-def _go_on(client: MlflowClient, run_id: str) -> frozenset[tuple[str, int]]:
-    """Take over a run that was stopped; gives the (key, step) of all that is stored."""
-    run = client.get_run(run_id)
-    for key, value in process_tags().items():
-        client.set_tag(run_id, key, value)
-    client.update_run(run_id, status="RUNNING")
-    return frozenset((key, point.step) for key in run.data.metrics for point in client.get_metric_history(run_id, key))
-
-
 @contextmanager
 def _system_metrics(run_id: str, resumed: bool) -> Iterator[None]:
     """Log the machine's load where MLflow's own variable asks for it."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
     if not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
         yield
         return
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=tracking_uri())
     monitor.start()
     try:
         yield
     finally:
         monitor.finish()
+
+
+def _no_system_metrics(run_id: str, resumed: bool) -> AbstractContextManager[None]:
+    if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"):
+        tell(f"run {run_id[:8]}: the machine's load is not recorded: that takes MLflow, which is not installed here")
+    return nullcontext()

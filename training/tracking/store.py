@@ -1,11 +1,10 @@
 """The store that runs are kept in: where it is, whether it answers, and how a journal is delivered to it."""
 
 import os
-import re
 import socket
 import sqlite3
-import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,42 +12,23 @@ from typing import Any
 import mlflow
 import psutil
 from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
-from training.checkpoints import forget
 from training.files import UNFINISHED
-from training.tracking.delivery import Refused, Send, deliver
-from training.tracking.journal import NAME, Event, Journal, JournalInUse
-from training.tracking.registry import send_version
-
-# What a store says of a request that no repetition will make it take.
-_FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+from training.tracking.delivery import deliver
+from training.tracking.journal import NAME, Journal, JournalInUse
+from training.tracking.local import StoreUnavailable, process_tags, root, settle, shown_uri, tell, tracking_uri
+from training.tracking.model_folder import MODEL_FOLDER
+from training.tracking.sending import FINAL, sender
 
 # Seconds that another process may keep a local store locked before it counts as dead.
 _PATIENCE = 5.0
 
-# Most parameters or tags in a request to MLflow, and most metrics.
-_MOST, _MOST_METRICS = 100, 1000
+# The tag by which a run that was recorded without a store is known in the one that it came to.
+RECORDED_AS = "recorded_as"
 
 _reaped: set[str] = set()
-
-
-class StoreUnavailable(RuntimeError):
-    """The tracking store does not answer."""
-
-    exit_code = 1
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite file under the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns').resolve()}/mlflow.db"
-
-
-def shown_uri() -> str:
-    """The same without a user's name and password."""
-    return re.sub(r"//[^@/]*@", "//", tracking_uri())
 
 
 @contextmanager
@@ -62,29 +42,12 @@ def answering() -> Iterator[None]:
         yield
     except Exception as error:
         reason = root(error)
-        if getattr(error, "error_code", "INTERNAL_ERROR") in (*_FINAL, "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"):
+        if getattr(error, "error_code", "INTERNAL_ERROR") in (*FINAL, "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"):
             raise StoreUnavailable(f"the tracking store {shown_uri()} refuses: {reason}") from error
         raise StoreUnavailable(
             f"the tracking store {shown_uri()} does not answer: {reason}. Start it, or let MLFLOW_TRACKING_URI name "
             "another; without that variable runs are kept in mlruns/ of the working directory"
         ) from error
-
-
-def root(error: BaseException) -> str:
-    """What was wrong at first, in one line: MLflow wraps it in how it was asked, several times over.
-
-    Example:
-    >>> try:
-    ...     try:
-    ...         raise ConnectionError("refused")
-    ...     except ConnectionError:
-    ...         raise RuntimeError("GET http://... failed")
-    ... except RuntimeError as error:
-    ...     root(error)
-    'refused'
-    """
-    inner = error.__cause__ or error.__context__
-    return root(inner) if inner else str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def open_store() -> MlflowClient:
@@ -155,13 +118,16 @@ def experiment_of(client: MlflowClient, name: str) -> str:
         return str(found.experiment_id)
 
 
-# === Runs whose process is gone ===
+# === Runs that go on, and runs whose process is gone ===
 
 
-def process_tags() -> dict[str, str]:
-    """By which a later process can tell whether this one still runs: "host", "pid", "process_started"."""
-    started = psutil.Process().create_time()
-    return {"host": socket.gethostname(), "pid": str(os.getpid()), "process_started": f"{started:.2f}"}
+def go_on(client: MlflowClient, run_id: str) -> frozenset[tuple[str, int]]:
+    """Take over a run that was stopped; gives the (key, step) of all that is stored."""
+    run = client.get_run(run_id)
+    for key, value in process_tags().items():
+        client.set_tag(run_id, key, value)
+    client.update_run(run_id, status="RUNNING")
+    return frozenset((key, point.step) for key in run.data.metrics for point in client.get_metric_history(run_id, key))
 
 
 def reap(client: MlflowClient) -> list[str]:
@@ -190,81 +156,6 @@ def _is_alive(tags: Any) -> bool:
 # === Deliveries ===
 
 
-def sender(client: MlflowClient, run_id: str) -> Send:
-    """What tells MLflow the events of a run. Telling it twice is the same as telling it once: points have times."""
-    calls = {
-        "params": _send_params,
-        "tags": _send_tags,
-        "metrics": _send_metrics,
-        "inputs": _send_inputs,
-        "files": _send_files,
-        "model_version": send_version,
-        "end": _send_end,
-    }
-
-    def send(events: Sequence[Event]) -> None:
-        try:
-            calls[events[0]["kind"]](client, run_id, events)
-        except mlflow.MlflowException as error:
-            if error.error_code in _FINAL:
-                raise Refused(f"{events[0]['kind']}: {error}") from error
-            raise
-
-    return send
-
-
-def _send_params(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    params = [Param(key, value) for key, value in events[0]["values"].items()]
-    for first in range(0, len(params), _MOST):
-        client.log_batch(run_id, params=params[first : first + _MOST])
-
-
-def _send_tags(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    tags = [RunTag(key, value) for key, value in events[0]["values"].items()]
-    for first in range(0, len(tags), _MOST):
-        client.log_batch(run_id, tags=tags[first : first + _MOST])
-
-
-def _send_metrics(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    points = [
-        Metric(key, value, event["time"], event["step"]) for event in events for key, value in event["values"].items()
-    ]
-    for first in range(0, len(points), _MOST_METRICS):
-        client.log_batch(run_id, points[first : first + _MOST_METRICS])
-
-
-def _send_inputs(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    inputs = [
-        DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", part)])
-        for part, dataset in events[0]["datasets"].items()
-    ]
-    client.log_inputs(run_id, inputs)
-
-
-def _send_files(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    folder = Path(events[0]["folder"])
-    if not folder.is_dir():  # somebody has deleted it meanwhile, and what comes after it should not wait
-        raise Refused(f"files: {folder} is gone")
-    client.log_artifacts(run_id, str(folder), events[0].get("path"))
-
-
-def _send_end(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    client.set_terminated(run_id, events[0]["status"], events[0]["time"])
-
-
-def settle(journal: Journal, run_id: str, complete: bool) -> None:
-    """Clean up behind a run of which everything has arrived.
-
-    Args:
-        journal: Closed and deleted.
-        run_id: Its run.
-        complete: Whether the run will never go on: then its folder has no use any more.
-    """
-    journal.discard()
-    if complete:
-        forget(run_id)
-
-
 def deliver_leftovers(client: MlflowClient) -> None:
     """Deliver what runs of this working directory have left, of those that no process has in hand."""
     for path in sorted(Path("mlruns/runs").glob(f"*/{NAME}")):
@@ -273,8 +164,10 @@ def deliver_leftovers(client: MlflowClient) -> None:
         except (JournalInUse, OSError):
             continue  # it is being written, delivered, or was deleted since
         try:
+            if journal.store is None:
+                journal = _adopted(client, journal)
             if journal.store == shown_uri():
-                _deliver_leftover(client, journal, path.parent.name)
+                _deliver_leftover(client, journal, journal.folder.name)
         except Exception as error:
             tell(f"run {path.parent.name[:8]}: what it left in {path.parent} is still not delivered: {root(error)}")
             break  # where one is not taken now, the others are not either
@@ -285,7 +178,7 @@ def deliver_leftovers(client: MlflowClient) -> None:
 def _deliver_leftover(client: MlflowClient, journal: Journal, run_id: str) -> None:
     pending = journal.pending()
     refused: list[str] = []
-    deliver(journal, sender(client, run_id), refused)
+    deliver(journal, sender(client, run_id, journal.folder), refused)
     if pending:
         tell(f"run {run_id[:8]}: delivered what the tracking store did not take earlier")
     for reason in refused:
@@ -293,6 +186,32 @@ def _deliver_leftover(client: MlflowClient, journal: Journal, run_id: str) -> No
     settle(journal, run_id, journal.is_complete)
 
 
-def tell(line: str) -> None:
-    """Say something about deliveries on standard error."""
-    print(line, file=sys.stderr)
+def _adopted(client: MlflowClient, journal: Journal) -> Journal:
+    """The journal of a run that was recorded without a store, now of a run in this one, under MLflow's id.
+
+    Stopped at any point, it is done again and makes no second run.
+    """
+    about = journal.run
+    experiment = experiment_of(client, about["experiment"])
+    found = client.search_runs([experiment], f"tags.{RECORDED_AS} = '{about['run_id']}'")
+    made = (
+        found[0]
+        if found
+        else client.create_run(
+            experiment, about["time"], {**about["tags"], RECORDED_AS: about["run_id"]}, about["name"]
+        )
+    )
+    run_id = str(made.info.run_id)
+    tell(f"run {about['run_id'][:8]}, recorded without MLflow, is run {run_id[:8]} in {shown_uri()}")
+    if not journal.has_ended:  # its process was killed, or the machine was taken away
+        journal.append("end", status="KILLED", time=int(time.time() * 1000), complete=False)
+    description = journal.outbox / MODEL_FOLDER / "MLmodel"
+    if description.exists():
+        description.write_text(description.read_text().replace(about["run_id"], run_id))
+    journal.close()
+    folder = journal.folder.with_name(run_id)
+    if journal.folder != folder:
+        journal.folder.rename(folder)
+    journal = Journal(folder)
+    journal.belongs_to(shown_uri())
+    return journal

@@ -11,7 +11,8 @@ written to a hidden folder, loaded back, compared with the model, and only then 
 polls the folder never sees half of it.
 """
 
+from zoo.export import golden as golden
 from zoo.export.contract import ExportError as ExportError
 from zoo.export.exporting import Exported as Exported, export as export
 
-__all__ = ["ExportError", "Exported", "export"]
+__all__ = ["ExportError", "Exported", "export", "golden"]

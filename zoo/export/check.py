@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from zoo.export.contract import Contract, ExportError
 from zoo.export.examples import CLASSIFY, REGRESS
+from zoo.export.golden import Golden
 from zoo.export.operations import refused_operations
-from zoo.export.probes import Probe, alone, batch, chunks, examples_of
+from zoo.export.probes import Probe, alone, batch, chunks, examples_of, expected, probes as sequences_of
 from zoo.export.signatures import DEFAULT, PADDED, STREAM, XLA
-from zoo.export.text import indices_of
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -64,7 +64,7 @@ def check(model: keras.Model, contract: Contract, path: Path, written: Written, 
         raise ExportError(f"the graph holds operations that a stock TensorFlow Serving may lack: {unknown}")
     bound = tolerance(model)
     whole = written.ask(DEFAULT if contract.text else PADDED, batch(contract, probes))[contract.value]
-    difference = _compare(contract, whole, _expected(model, contract, probes), bound, "the Keras model")
+    difference = _compare(contract, whole, expected(model, contract, probes), bound, "the Keras model")
     for name, key in ((CLASSIFY, "scores"), (REGRESS, "outputs")):
         if name in written.signatures:
             serialised = [example.SerializeToString() for example in examples_of(contract, probes)]
@@ -82,29 +82,19 @@ def check(model: keras.Model, contract: Contract, path: Path, written: Written, 
     return difference
 
 
-def _expected(model: keras.Model, contract: Contract, probes: Sequence[Probe]) -> NDArray[Any]:
-    """What the Keras model gives, NaN where there is no answer."""
-    import tensorflow as tf
+def check_golden(model: keras.Model, contract: Contract, written: Written, golden: Golden) -> float:
+    """Compare what was written with what the model answered where it was trained.
 
-    inputs = _tokens(contract, probes) if contract.text else batch(contract, probes)
-    output = tf.cast(model(inputs, training=False), tf.float32)
-    found = np.array(tf.nn.softmax(output) if contract.labelled else output)
-    found[inputs["lengths"] == 0] = np.nan
-    if contract.each_step:
-        found[np.arange(found.shape[1]) >= inputs["lengths"][:, None]] = np.nan
-    finite = np.isfinite(found).reshape(len(found), -1)
-    if not finite.any():
-        raise ExportError(f"the model gives no finite answer for any of {len(probes)} sequences: it has diverged")
-    return found
+    Returns:
+        The largest difference, of a probability or a number.
 
-
-def _tokens(contract: Contract, probes: Sequence[Probe]) -> Arrays:
-    rows = [indices_of(str(text), contract) for text in probes]
-    lengths = np.array([len(row) for row in rows], np.int32)
-    features = np.zeros((len(rows), max(1, lengths.max())), np.int32)
-    for tokens, row in zip(features, rows, strict=True):
-        tokens[: len(row)] = row
-    return {"features": features, "lengths": lengths}
+    Raises:
+        ExportError: It is more than the golden answers' `tolerance`, or `tolerance` of the model where that is more.
+    """
+    asked = batch(contract, sequences_of(model, contract, golden.examples))
+    found = written.ask(DEFAULT if contract.text else PADDED, asked)[contract.value]
+    bound = max(tolerance(model), golden.tolerance)
+    return _compare(contract, found, golden.answers, bound, f"the model where it was trained ({golden.where})")
 
 
 def _compare(contract: Contract, found: NDArray[Any], wanted: NDArray[Any], bound: float, what: str) -> float:

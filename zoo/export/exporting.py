@@ -8,8 +8,9 @@ from typing import Any
 import keras
 
 from zoo.export.card import model_card, write_card
-from zoo.export.check import Written, check, measure, tolerance
+from zoo.export.check import Written, check, check_golden, measure, tolerance
 from zoo.export.contract import ExportError, contract
+from zoo.export.golden import Golden
 from zoo.export.probes import probes
 from zoo.export.publish import hidden_folder, publish
 from zoo.export.signatures import Graph, graph
@@ -23,7 +24,8 @@ class Exported:
     Attributes:
         path: Its folder.
         version: Its number.
-        metrics: "export/parity_max_abs_difference" to the Keras model, of a probability or a predicted number;
+        metrics: "export/parity_max_abs_difference" to the Keras model, of a probability or a predicted number, and
+            "export/golden_max_abs_difference" to what it answered where it was trained, if that is known;
             "export/latency_ms_batch_1" and "export/latency_ms_batch_32", medians of the default signature in Python;
             "export/bytes" on disk.
         refused: Signatures that this model cannot have, with the reason.
@@ -43,6 +45,7 @@ def export(
     *,
     xla: bool = False,
     examples: Mapping[str, Any] | None = None,
+    golden: Golden | None = None,
 ) -> Exported:
     """Write `model` as the next version under `directory`, checked against the model.
 
@@ -57,6 +60,7 @@ def export(
         examples: Sequences for the requests that are checked and kept as warm-up: `{"features": [array
             (steps, channels), ...]}` or `{"text": [string, ...]}`, at least 2, of which 8 are used. They are written
             into the version, so no private ones. Without them, random ones that look like the training data.
+        golden: What the model answered where it was trained, to be held against too.
 
     Returns:
         Where it is, what was measured, and which signatures the model cannot have.
@@ -84,7 +88,10 @@ def export(
             extra = hidden / "assets.extra"
             extra.mkdir(exist_ok=True)
             write_warmup(extra, str(facts.get("name") or directory.name), made, written, asked)
-            figures = {"export/parity_max_abs_difference": parity, **measure(made, hidden, written, asked)}
+            figures = {"export/parity_max_abs_difference": parity}
+            if golden is not None:
+                figures["export/golden_max_abs_difference"] = check_golden(model, made, written, golden)
+            figures |= measure(made, hidden, written, asked)
             signatures = {name: written.signatures[name] for name in built.signatures}
             write_card(extra, model_card(model, made, facts, signatures, built.refused, tolerance(model), figures))
             path = publish(hidden, directory)

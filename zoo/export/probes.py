@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.export.contract import Contract, ExportError
+from zoo.export.text import indices_of
 from zoo.models import fixed_steps
 from zoo.text import CUTS
 
@@ -74,6 +75,36 @@ def batch(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray[A
     features = np.zeros((len(sequences), lengths.max(), contract.channels), np.float32)
     for row, sequence in zip(features, sequences, strict=True):
         row[: len(sequence)] = sequence
+    return {"features": features, "lengths": lengths}
+
+
+def expected(model: keras.Model, contract: Contract, sequences: Sequence[Probe]) -> NDArray[Any]:
+    """What the Keras model gives on its own backend, probabilities or numbers; NaN where there is no answer.
+
+    Raises:
+        ExportError: The model gives nothing finite.
+    """
+    inputs = _tokens(contract, sequences) if contract.text else batch(contract, sequences)
+    # On TensorFlow not by a graph, which an export would be compared with; elsewhere compiled, which takes less time.
+    eager = keras.backend.backend() == "tensorflow"
+    output = model(inputs, training=False) if eager else model.predict_on_batch(inputs)
+    output = keras.ops.cast(output, "float32")
+    found = np.array(keras.ops.convert_to_numpy(keras.ops.softmax(output) if contract.labelled else output))
+    found[inputs["lengths"] == 0] = np.nan
+    if contract.each_step:
+        found[np.arange(found.shape[1]) >= inputs["lengths"][:, None]] = np.nan
+    finite = np.isfinite(found).reshape(len(found), -1)
+    if not finite.any():
+        raise ExportError(f"the model gives no finite answer for any of {len(sequences)} sequences: it has diverged")
+    return found
+
+
+def _tokens(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray[Any]]:
+    rows = [indices_of(str(text), contract) for text in sequences]
+    lengths = np.array([len(row) for row in rows], np.int32)
+    features = np.zeros((len(rows), max(1, lengths.max())), np.int32)
+    for tokens, row in zip(features, rows, strict=True):
+        tokens[: len(row)] = row
     return {"features": features, "lengths": lengths}
 
 

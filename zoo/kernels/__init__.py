@@ -104,7 +104,9 @@ def has_gpu() -> bool:
     if backend == "jax":
         import jax
 
-        return bool(jax.default_backend() == "gpu")
+        chosen = jax.config.jax_default_device  # a device, its name, or nothing
+        platform = getattr(chosen, "platform", chosen) or jax.default_backend()
+        return str(platform).startswith(("gpu", "cuda"))
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))

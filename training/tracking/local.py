@@ -1,0 +1,111 @@
+"""What is known without MLflow: where the store is, which process this is, and runs that wait for a store.
+
+Where MLflow is not installed a run is recorded all the same: its journal says what is needed to make a run of it, and
+the first command that reaches a store, wherever the run's folder has been brought, does so (`adoption.py`).
+"""
+
+import importlib.util
+import os
+import re
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from training.checkpoints import folder_of, forget
+from training.tracking.journal import Journal
+
+
+class RunNotFound(LookupError):
+    """No run, or more than one, answers to what was given."""
+
+    exit_code = 2
+
+
+class StoreUnavailable(RuntimeError):
+    """The tracking store does not answer."""
+
+    exit_code = 1
+
+
+class MlflowMissing(StoreUnavailable):
+    """MLflow is not installed, and what was asked for needs it."""
+
+
+def has_mlflow() -> bool:
+    """Whether MLflow is installed; does not import it, which takes seconds."""
+    return importlib.util.find_spec("mlflow") is not None
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, or the SQLite file under the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns').resolve()}/mlflow.db"
+
+
+def shown_uri() -> str:
+    """The same without a user's name and password."""
+    return re.sub(r"//[^@/]*@", "//", tracking_uri())
+
+
+def process_tags() -> dict[str, str]:
+    """By which a later process can tell whether this one still runs: "host", "pid", "process_started"."""
+    started = psutil.Process().create_time()
+    return {"host": socket.gethostname(), "pid": str(os.getpid()), "process_started": f"{started:.2f}"}
+
+
+def root(error: BaseException) -> str:
+    """What was wrong at first, in one line: MLflow wraps it in how it was asked, several times over.
+
+    Example:
+    >>> try:
+    ...     try:
+    ...         raise ConnectionError("refused")
+    ...     except ConnectionError:
+    ...         raise RuntimeError("GET http://... failed")
+    ... except RuntimeError as error:
+    ...     root(error)
+    'refused'
+    """
+    inner = error.__cause__ or error.__context__
+    return root(inner) if inner else str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def tell(line: str) -> None:
+    """Say something about deliveries on standard error."""
+    print(line, file=sys.stderr)
+
+
+def settle(journal: Journal, run_id: str, complete: bool) -> None:
+    """Clean up behind a run of which everything has arrived.
+
+    Args:
+        journal: Closed and deleted.
+        run_id: Its run.
+        complete: Whether the run will never go on: then its folder has no use any more.
+    """
+    journal.discard()
+    if complete:
+        forget(run_id)
+
+
+def begin_here(name: str, experiment: str, tags: Mapping[str, str], run_id: str | None) -> Journal:
+    """The journal of a run that no store knows yet.
+
+    Args:
+        name: The run's.
+        experiment: The one that it belongs to.
+        tags: By which the store should know the run when it is made.
+        run_id: A run that was begun here and goes on; `None` begins one.
+
+    Raises:
+        JournalInUse: Another process records `run_id`.
+    """
+    if run_id is not None:
+        return Journal(folder_of(run_id))
+    run_id = uuid.uuid4().hex
+    about = {"run_id": run_id, "experiment": experiment, "name": name, "tags": dict(tags)}
+    return Journal(folder_of(run_id), run=about | {"time": int(time.time() * 1000)})

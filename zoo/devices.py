@@ -1,0 +1,129 @@
+"""The devices that the Keras backend sees: what they are, which of them is computed on, what keeps a GPU away."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+# CUDA's compute capability from which on a GPU has tensor cores for the type.
+_UNITS = {"float16": (7, 0), "bfloat16": (8, 0)}
+
+_REMEDIES = {
+    "tensorflow": "pip install 'sequence-zoo[gpu]'",
+    "jax": "pip install 'jax[cuda13]', or 'jax[cuda12]' for a driver before version 580",
+    "torch": "pip install --force-reinstall torch, which on Linux is built with CUDA",
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device.
+
+    Attributes:
+        name: Such as "cpu:0" or "gpu:1".
+        kind: What its maker calls it; "" where the backend does not say.
+        memory: Bytes that the backend may use of a GPU, or `None` where it does not say.
+        capability: CUDA's compute capability, such as "9.0", or `None`.
+
+    Example:
+    >>> Device("gpu:0", "NVIDIA T4", 16 * 2**30, "7.5").fast
+    ('float16',)
+    """
+
+    name: str
+    kind: str = ""
+    memory: int | None = None
+    capability: str | None = None
+
+    @property
+    def fast(self) -> tuple[str, ...]:
+        """The 16-bit types that it has units for. Every device computes in both; without units nothing is gained."""
+        if self.capability is None:
+            return ()
+        major, _, minor = self.capability.partition(".")
+        return tuple(name for name, least in _UNITS.items() if (int(major), int(minor or 0)) >= least)
+
+
+def gpus() -> list[Device]:
+    """The GPUs that the backend sees, in its own order; those that `train.device` has left out too."""
+    return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]()
+
+
+def computing() -> str:
+    """The device that is computed on where nobody says otherwise, such as "cpu:0" or "gpu:1".
+
+    Example:
+    >>> computing().partition(":")[0] in ("cpu", "gpu", "mps", "tpu")
+    True
+    """
+    tensor = keras.ops.zeros(())
+    if keras.backend.backend() == "jax":
+        [device] = tensor.devices()
+        return f"{device.platform}:{device.id}"
+    # "/job:localhost/replica:0/task:0/device:GPU:0", "cuda:0", "cpu"
+    kind, _, number = str(tensor.device).lower().rpartition("device:")[2].partition(":")
+    name = f"{kind.replace('cuda', 'gpu')}:{number or 0}"
+    return _physical(name) if keras.backend.backend() == "tensorflow" else name
+
+
+def missing() -> str | None:
+    """Why the backend sees no GPU and how to get one, in a sentence; `None` where it sees one."""
+    if gpus():
+        return None
+    backend = keras.backend.backend()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden in ("", "-1"):
+        return f"{backend} sees no GPU because CUDA_VISIBLE_DEVICES={hidden!r} hides all of them: unset it"
+    if not (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists()):
+        return f"{backend} sees no GPU and there is no NVIDIA driver; with both: {_REMEDIES[backend]}"
+    return f"{backend} sees no GPU, though there is an NVIDIA driver: {_REMEDIES[backend]}"
+
+
+def _tensorflow() -> list[Device]:
+    import tensorflow as tf
+
+    found = []
+    for number, gpu in enumerate(tf.config.list_physical_devices("GPU")):
+        about = tf.config.experimental.get_device_details(gpu)
+        capability = ".".join(map(str, about.get("compute_capability", ()))) or None
+        found.append(Device(f"gpu:{number}", about.get("device_name", ""), None, capability))
+    return found
+
+
+def _jax() -> list[Device]:
+    import jax
+
+    try:
+        devices = jax.local_devices(backend="gpu")
+    except RuntimeError:  # how JAX says that there are none
+        return []
+    found = []
+    for device in devices:
+        memory = (device.memory_stats() or {}).get("bytes_limit")
+        capability = getattr(device, "compute_capability", None)
+        found.append(Device(f"gpu:{device.id}", device.device_kind, memory, capability and str(capability)))
+    return found
+
+
+def _torch() -> list[Device]:
+    import torch
+
+    found = []
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        found.append(Device(f"gpu:{number}", about.name, about.total_memory, f"{about.major}.{about.minor}"))
+    return found
+
+
+def _physical(name: str) -> str:
+    """TensorFlow numbers anew the GPUs that it was let see."""
+    import tensorflow as tf
+
+    kind, _, number = name.partition(":")
+    if kind != "gpu":
+        return name
+    visible: list[Any] = tf.config.get_visible_devices("GPU")
+    return f"gpu:{tf.config.list_physical_devices('GPU').index(visible[int(number)])}"
