@@ -12,9 +12,23 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
+_TLS_FILES = {
+    "ca_file": "Certificates to trust, in PEM; for https and grpcs.",
+    "cert_file": "The client's own certificate, in PEM, for servers that ask for one.",
+    "key_file": "Its key, in PEM; without it, in --cert_file too.",
+}
+
+
+def tls_options(command: Command) -> Command:
+    """The options of every verb that can ask a server by TLS."""
+    for name, text in reversed(_TLS_FILES.items()):
+        command = click.option(f"--{name}", type=click.Path(exists=True, dir_okay=False), help=text)(command)
+    return command
+
+
 def connection_options(command: Command) -> Command:
     """The options of every verb that asks one model of a server."""
-    options = [
+    options: list[Callable[[Command], Command]] = [
         click.option(
             "--target",
             default="http://127.0.0.1:8501",
@@ -26,8 +40,7 @@ def connection_options(command: Command) -> Command:
         click.option("--label", help="The label of the version to ask, such as stable."),
         click.option("--timeout", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
                      help="Seconds for the whole call."),
-        click.option("--ca_file", type=click.Path(exists=True, dir_okay=False),
-                     help="Certificates to trust, in PEM; for https and grpcs."),
+        tls_options,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -172,7 +185,7 @@ def _tensors(found: "Metadata") -> Iterator[list[Any]]:
 @click.option("--rtol", type=click.FloatRange(0), help="Relative difference allowed.  [default: 1e-05]")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True,
               help="Seconds for one request.")  # fmt: skip
-@click.option("--ca_file", type=click.Path(exists=True, dir_okay=False), help="Certificates to trust, in PEM.")
+@tls_options
 @json_option
 @click.argument("path", metavar="MODEL[/VERSION]", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def verify(
@@ -181,9 +194,9 @@ def verify(
     atol: float | None,
     rtol: float | None,
     timeout: float,
-    ca_file: str | None,
     as_json: bool,
     path: Path,
+    **tls: str | None,
 ) -> int:
     """Replay the golden requests of an exported version and compare every output; ends with 1 where one differs.
 
@@ -202,8 +215,8 @@ def verify(
         if target is None:
             ask = stack.enter_context(verifying.ask_here(folder))
         else:
-            connection = {"timeout": timeout, "ca_file": ca_file}
-            client = stack.enter_context(connect_to(target, model_name or name, version, None, **connection))
+            asked = connect_to(target, model_name or name, version, None, timeout=timeout, **tls)
+            client = stack.enter_context(asked)
             ask = verifying.ask_server(client)
         atol = verifying.ATOL if atol is None else atol
         rtol = verifying.RTOL if rtol is None else rtol

@@ -136,6 +136,11 @@ class GrpcServer:
         if self._options.ssl_config_file is None:
             return None
         config = read_text_proto(self._options.ssl_config_file, config_message("SSLConfig"))
+        if config.client_verify and not config.custom_ca:
+            raise invalid(
+                f"{self._options.ssl_config_file} has client_verify without custom_ca; give custom_ca, the "
+                "certificates in PEM that sign those of the clients"
+            )
         return self._grpc.ssl_server_credentials(
             [(config.server_key.encode(), config.server_cert.encode())],
             root_certificates=config.custom_ca.encode() or None,

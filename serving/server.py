@@ -58,6 +58,7 @@ class Server:
             num_unload_threads=options.num_unload_threads,
             allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
         )
+        self._config: Any = None  # the `ModelServerConfig` in force, of --model_config_file
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._http: RestServer | None = None
@@ -119,20 +120,20 @@ class Server:
     def _configs(self) -> list[ModelConfig]:
         options = self.options
         if options.model_config_file is not None:
-            return model_configs(_read_config(options.model_config_file))
+            self._config = _read_config(options.model_config_file)
+            return model_configs(self._config)
         if options.model_base_path is None:
             return []
         return [ModelConfig(options.model_name, options.model_base_path.absolute())]
 
     def _poll_config(self) -> None:
         path = self.options.model_config_file
-        applied: Any = None
         while path is not None and not self._stopping.wait(self.options.model_config_file_poll_wait_seconds):
             try:
                 config = _read_config(path)
-                if config != applied:
+                if config != self._config:
                     self.manager.reload(config)
-                    applied = config
+                    self._config = config
             except ServingError as error:
                 logger.error("the models in %s cannot be served: %s", path, error.described)
             except Exception:

@@ -13,6 +13,7 @@ from serving.client.base import Client
 from serving.client.errors import ServerError
 from serving.client.examples import from_proto
 from serving.errors import ServingError
+from serving.example_calls import CLASSIFY_METHOD
 from serving.protos import apis
 from serving.records import read_records
 from serving.runtime import DEFAULT_SIGNATURE, Array
@@ -42,12 +43,13 @@ class Golden:
 
     Attributes:
         record: Its number in the file, from 0.
-        kind: `predict`, `classify` or `regress`.
-        signature_name: Which signature it asks.
+        kind: `predict`, `classify`, `regress` or `multi_inference`.
+        signature_name: Which signature it asks; of a multi-inference, those of its tasks between commas.
         log: The `PredictionLog` message.
         inputs: An array for each input of a predict request; empty for the others.
         examples: The features of each `tf.Example` of the others.
-        expected: The answer's arrays: the outputs by name; `classes` and `scores`; or `outputs`.
+        expected: The answer's arrays: the outputs by name; `classes` and `scores`; or `outputs`. Of a multi-inference,
+            the last three with the signature of their task before them, as in `classify/scores`.
     """
 
     record: int
@@ -118,13 +120,14 @@ def read_golden(folder: Path) -> list[Golden]:
 def _golden(number: int, log: Any) -> Golden | None:
     """A record with its answer; None if it has no answer, or is of a kind that is not compared."""
     kind = str(log.WhichOneof("log_type")).removesuffix("_log")
-    if kind not in ("predict", "classify", "regress"):
+    if kind not in ("predict", "classify", "regress", "multi_inference"):
         return None
     both = getattr(log, f"{kind}_log")
     expected = arrays_of(kind, both.response)
     if not any(array.size for array in expected.values()):
         return None
-    name = both.request.model_spec.signature_name or DEFAULT_SIGNATURE
+    specs = [task.model_spec for task in both.request.tasks] if kind == "multi_inference" else [both.request.model_spec]
+    name = ",".join(spec.signature_name or DEFAULT_SIGNATURE for spec in specs)
     if kind == "predict":
         inputs = {alias: to_array(tensor) for alias, tensor in both.request.inputs.items()}
         return Golden(number, kind, name, log, inputs, [], expected)
@@ -138,10 +141,31 @@ def arrays_of(kind: str, response: Any) -> Outputs:
     """The arrays in a response message."""
     if kind == "predict":
         return {alias: to_array(tensor) for alias, tensor in response.outputs.items()}
+    if kind == "classify":
+        return _classified(response.result)
     if kind == "regress":
-        return {"outputs": np.array([entry.value for entry in response.result.regressions], np.float32)}
-    rows = response.result.classifications
-    return _classes([[(entry.label, entry.score) for entry in row.classes] for row in rows])
+        return _values([entry.value for entry in response.result.regressions])
+    found: Outputs = {}
+    for result in response.results:
+        if result.WhichOneof("result") == "classification_result":
+            outputs = _classified(result.classification_result)
+        else:
+            outputs = _values([entry.value for entry in result.regression_result.regressions])
+        found |= _of_task(result, outputs)
+    return found
+
+
+def _of_task(task: Any, outputs: Outputs) -> Outputs:
+    """The outputs of one of several tasks, told apart by its signature."""
+    return {f"{task.model_spec.signature_name or DEFAULT_SIGNATURE}/{name}": array for name, array in outputs.items()}
+
+
+def _classified(result: Any) -> Outputs:
+    return _classes([[(entry.label, entry.score) for entry in row.classes] for row in result.classifications])
+
+
+def _values(values: list[float]) -> Outputs:
+    return {"outputs": np.array(values, np.float32)}
 
 
 def _classes(rows: list[list[tuple[str, float]]]) -> Outputs:
@@ -152,13 +176,25 @@ def _classes(rows: list[list[tuple[str, float]]]) -> Outputs:
 
 
 def ask_server(client: Client) -> Ask:
-    """Asks a server, by REST or by gRPC."""
+    """Asks a server, by REST or by gRPC; the tasks of a multi-inference one by one, since REST has no call for it."""
+
+    def classified(golden: Golden, signature_name: str) -> Outputs:
+        return _classes(client.classify(golden.examples, signature_name))
+
+    def regressed(golden: Golden, signature_name: str) -> Outputs:
+        return _values(client.regress(golden.examples, signature_name))
 
     def ask(golden: Golden) -> Outputs:
         if golden.kind == "classify":
-            return _classes(client.classify(golden.examples, golden.signature_name))
+            return classified(golden, golden.signature_name)
         if golden.kind == "regress":
-            return {"outputs": np.array(client.regress(golden.examples, golden.signature_name), np.float32)}
+            return regressed(golden, golden.signature_name)
+        if golden.kind == "multi_inference":
+            found: Outputs = {}
+            for task in golden.log.multi_inference_log.request.tasks:
+                call = classified if task.method_name == CLASSIFY_METHOD else regressed
+                found |= _of_task(task, call(golden, task.model_spec.signature_name or DEFAULT_SIGNATURE))
+            return found
         outputs = client.raw(golden.inputs, golden.signature_name)
         wanted = set(golden.log.predict_log.request.output_filter) or set(outputs)
         return {name: array for name, array in outputs.items() if name in wanted}

@@ -4,7 +4,14 @@ from typing import Any
 
 from serving.client.answers import Prediction
 from serving.client.base import Client
-from serving.client.errors import DeadlineExceeded, ServerError, TargetError, Unreachable, VersionGone
+from serving.client.errors import (
+    CertificateError,
+    DeadlineExceeded,
+    ServerError,
+    TargetError,
+    Unreachable,
+    VersionGone,
+)
 from serving.client.grpc_client import GrpcClient
 from serving.client.messages import Metadata, Request, VersionState
 from serving.client.rest import RestClient
@@ -12,6 +19,7 @@ from serving.client.streaming import StreamingSession
 from serving.client.targets import parse
 
 __all__ = [
+    "CertificateError",
     "Client",
     "DeadlineExceeded",
     "GrpcClient",
@@ -36,10 +44,12 @@ def connect(target: str, model_name: str, **options: Any) -> Client:
         target: `http://host:port` or `https://...` for REST; `grpc://host:port`, `grpcs://...`, plain `host:port`
             or `unix:path` for gRPC.
         model_name: The model's name on the server.
-        options: As for `RestClient` and `GrpcClient`: version, label, timeout, retries, batch_size, in_flight, ca_file.
+        options: As for `RestClient` and `GrpcClient`: version, label, timeout, retries, batch_size, in_flight, ca_file,
+            cert_file, key_file.
 
     Raises:
-        TargetError: The target is no such address.
+        TargetError: The target is no such address, or one without TLS where a certificate is to be shown.
+        CertificateError: The files of TLS cannot be used.
         ServingApiMissing: It is one of gRPC, and the extra `serve` is not installed.
 
     Example:

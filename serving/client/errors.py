@@ -37,6 +37,12 @@ class TargetError(ValueError):
     exit_code = 2
 
 
+class CertificateError(ValueError):
+    """The files of a client's TLS cannot be used."""
+
+    exit_code = 2
+
+
 class VersionGone(RuntimeError):
     """The version that a streaming session began with is no longer served; its states mean nothing to another."""
 

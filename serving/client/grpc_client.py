@@ -10,6 +10,7 @@ from serving.client.errors import DeadlineExceeded, ServerError, TargetError, Un
 from serving.client.examples import Features, to_proto
 from serving.client.messages import Metadata, Request, VersionState, as_array
 from serving.client.targets import parse
+from serving.client.tls import Tls
 from serving.errors import HTTP_STATUS, Code, code_of
 from serving.protos import ServingApiMissing, apis
 from serving.runtime import DEFAULT_SIGNATURE, Array, read_signatures
@@ -39,14 +40,26 @@ class GrpcClient(Client):
         target: `host:port`, `grpc://host:port`, `grpcs://host:port` (TLS) or `unix:path`.
         model_name: The model's name on the server.
         ca_file: For grpcs, the certificates to trust, in PEM; gRPC's own list if None.
+        cert_file: The client's own certificate, in PEM, for servers that ask for one.
+        key_file: Its key, in PEM and not encrypted; in `cert_file` too if None.
         options: As for `Client`: version, label, timeout, retries, batch_size, in_flight.
 
     Raises:
-        TargetError: The target is no such address.
+        TargetError: The target is no such address, or one without TLS where a certificate is to be shown.
+        CertificateError: The files cannot be used.
         ServingApiMissing: The extra `serve` is not installed.
     """
 
-    def __init__(self, target: str, model_name: str, *, ca_file: str | Path | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        target: str,
+        model_name: str,
+        *,
+        ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
+        **options: Any,
+    ) -> None:
         address = parse(target)
         if address.rest:
             raise TargetError(f"{target!r} is no address of gRPC; give one like 127.0.0.1:8500")
@@ -59,10 +72,10 @@ class GrpcClient(Client):
             ) from error
         self._rpc_error = grpc.RpcError
         self._shown = target
+        tls = Tls(ca_file, cert_file, key_file)
+        tls.check(target, address)
         if address.secure:
-            roots = None if ca_file is None else Path(ca_file).read_bytes()
-            credentials = grpc.ssl_channel_credentials(roots)
-            self._channel = grpc.secure_channel(address.address, credentials, _CHANNEL_OPTIONS)
+            self._channel = grpc.secure_channel(address.address, tls.credentials(grpc), _CHANNEL_OPTIONS)
         else:
             self._channel = grpc.insecure_channel(address.address, _CHANNEL_OPTIONS)
 

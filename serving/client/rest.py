@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import queue
-import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from serving.client.errors import DeadlineExceeded, ServerError, TargetError, Un
 from serving.client.examples import Features, to_json
 from serving.client.messages import Metadata, Request, VersionState, as_array
 from serving.client.targets import parse
+from serving.client.tls import Tls
 from serving.data_types import DataType, data_type
 from serving.runtime import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
@@ -32,18 +32,32 @@ class RestClient(Client):
         target: `http://host:port`, maybe with a path before `/v1`; https too.
         model_name: The model's name on the server.
         ca_file: For https, the certificates to trust, in PEM; the system's if None.
+        cert_file: The client's own certificate, in PEM, for servers that ask for one.
+        key_file: Its key, in PEM and not encrypted; in `cert_file` too if None.
         options: As for `Client`: version, label, timeout, retries, batch_size, in_flight.
 
     Raises:
-        TargetError: The target is no such address.
+        TargetError: The target is no such address, or one without TLS where a certificate is to be shown.
+        CertificateError: The files cannot be used.
     """
 
-    def __init__(self, target: str, model_name: str, *, ca_file: str | Path | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        target: str,
+        model_name: str,
+        *,
+        ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
+        **options: Any,
+    ) -> None:
         address = parse(target)
         if not address.rest:
             raise TargetError(f"{target!r} is no address of REST; give one like http://127.0.0.1:8501")
         super().__init__(address, model_name, **options)
-        self._context = ssl.create_default_context(cafile=ca_file) if address.secure else None
+        tls = Tls(ca_file, cert_file, key_file)
+        tls.check(target, address)
+        self._context = tls.context() if address.secure else None
         self._shown = target
         self._model = f"{address.path}/v1/models/{quote(model_name, safe='')}"
         self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue()

@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from compiling import compiled
 from keras import ops
 
 from zoo import layers
@@ -164,9 +165,13 @@ def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
 def test_learns_which_sequences_sum_to_more_than_zero(make):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(256, 4, 3)).astype("float32")
-    model = keras.Sequential([keras.Input((4, 3)), make(), keras.layers.Dense(1)])
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.03), loss, jit_compile=False)  # compiling takes longer than it saves
+    model = compiled(
+        keras.Sequential([keras.Input((4, 3)), make(), keras.layers.Dense(1)]),
+        optimizer=keras.optimizers.Adam(0.03),
+        loss=loss,
+        jit_compile=False,  # compiling takes longer than it saves
+    )
     wanted = x.sum((1, 2)) > 0
     losses = model.fit(x, wanted, epochs=6, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < 0.75 * losses[0]
@@ -179,7 +184,7 @@ def test_learns_which_sequences_sum_to_more_than_zero(make):
 def test_what_draws_or_keeps_statistics_trains_on_every_backend(name):
     layer = LAYERS[name]()
     model = keras.Sequential([keras.Input((4, 3)), layer, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(0.03), "mse")
+    compiled(model, optimizer=keras.optimizers.Adam(0.03), loss="mse")
     x = RNG.normal(size=(128, 4, 3)).astype("float32")
     losses = model.fit(x, x.sum((1, 2)), epochs=5, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < losses[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from compiling import compiled
 from keras import ops
 
 from zoo import layers
@@ -50,9 +51,12 @@ def untrained(form):
 @functools.cache
 def trained(form):
     """A model after one step, so that no weight and no statistic is where it started."""
-    model = untrained(form)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.05), loss, jit_compile=keras.backend.backend() == "jax")
+    model = compiled(
+        untrained(form),
+        optimizer=keras.optimizers.Adam(0.05),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=keras.backend.backend() == "jax",
+    )
     before = model.get_weights()
     history = model.fit({"features": features(), "lengths": LENGTHS}, np.arange(4), batch_size=4, verbose=0)
     assert np.isfinite(history.history["loss"][0])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from compiling import compiled
 from hypothesis import given, settings, strategies as st
 
 from training.datasets import Examples, Spec
@@ -68,7 +69,7 @@ def test_every_kind_is_trained_and_scored_as_keras_scores_it(kind, name):
     spec, examples = made(kind)
     task = model_task(spec, examples, embedding=4)
     model = build(name, task, **({"filters": 4, "levels": 1} if name == "tcn" else {"units": 4}))
-    model.compile("adam", **compile_arguments(task))
+    compiled(model, optimizer="adam", **compile_arguments(task))
     batches = Batches(examples, batch_size=8, buckets=1, shuffle=False)
     batch = batches[0]
     keras_loss, keras_metric = model.test_on_batch(*batch)

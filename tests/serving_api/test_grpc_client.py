@@ -6,6 +6,8 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from numpy_serving import NumpyManager, classifier, served
 from scripted_http import READY, handler_for
 
 from serving.client import (
+    CertificateError,
     Client,
     DeadlineExceeded,
     GrpcClient,
@@ -30,6 +33,9 @@ from serving.client import (
     retries,
 )
 from serving.errors import Code, ServingError
+from serving.grpc_server import GrpcServer
+from serving.metrics import Metrics
+from serving.options import ServerOptions
 from serving.protos import apis
 from serving.sequences import InputError
 
@@ -261,27 +267,79 @@ def test_grpc_with_tls(certificate: tuple[bytes, bytes, Path], tmp_path: Path) -
             client.status()
 
 
+def test_grpc_with_certificates_on_both_sides(certificate: tuple[bytes, bytes, Path], tmp_path: Path) -> None:
+    private, public, path = certificate
+    config, key = tmp_path / "ssl.config", tmp_path / "key.pem"
+    key.write_bytes(private)
+    pair = f'server_key: "{_escaped(private)}"\nserver_cert: "{_escaped(public)}"\nclient_verify: true\n'
+    config.write_text(f'{pair}custom_ca: "{_escaped(public)}"\n')
+    with served(NumpyManager(m={1: classifier()}), ssl_config_file=config) as running:
+        target = f"grpcs://{running.grpc}"
+        for files in ({"cert_file": path}, {"cert_file": path, "key_file": key}):
+            with connect(target, "m", ca_file=path, **files) as client:
+                assert client.predict([[[1, 0, 0]]])[0].label == "b"
+        with connect(target, "m", ca_file=path, retries=0) as client, pytest.raises(Unreachable):
+            client.status()
+    config.write_text(pair)
+    with pytest.raises(ServingError, match="client_verify without custom_ca; give custom_ca"):
+        GrpcServer(NumpyManager(), ServerOptions(port=0, ssl_config_file=config), Metrics()).start()
+
+
 def _escaped(pem: bytes) -> str:
     return pem.decode().replace("\n", "\\n")
+
+
+@contextmanager
+def https_server(context: ssl.SSLContext) -> Iterator[str]:
+    """The address of a server with a model that is ready."""
+    with HTTPServer(("127.0.0.1", 0), handler_for([READY], [])) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_rest_with_tls(certificate: tuple[bytes, bytes, Path]) -> None:
     path = certificate[2]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
-    with HTTPServer(("127.0.0.1", 0), handler_for([READY], [])) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            url = f"https://127.0.0.1:{server.server_port}"
-            with RestClient(url, "m", ca_file=path) as client:
-                assert client.status() == [VersionState(1, "AVAILABLE")]
-            with RestClient(url, "m", retries=0) as client, pytest.raises(Unreachable, match=r"(?i)certificate"):
-                client.status()
-        finally:
-            server.shutdown()
-            thread.join()
+    with https_server(context) as url:
+        with RestClient(url, "m", ca_file=path) as client:
+            assert client.status() == [VersionState(1, "AVAILABLE")]
+        with RestClient(url, "m", retries=0) as client, pytest.raises(Unreachable, match=r"(?i)certificate"):
+            client.status()
+
+
+def test_rest_with_certificates_on_both_sides(certificate: tuple[bytes, bytes, Path]) -> None:
+    path = certificate[2]
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(path)
+    with https_server(context) as url:
+        with RestClient(url, "m", ca_file=path, cert_file=path) as client:
+            assert client.status() == [VersionState(1, "AVAILABLE")]
+        with RestClient(url, "m", ca_file=path, retries=0) as client, pytest.raises(Unreachable, match="no answer"):
+            client.status()
+
+
+@pytest.mark.parametrize("target", ["https://127.0.0.1:1", "grpcs://127.0.0.1:1"])
+def test_files_that_are_no_certificate_are_refused_before_anything_is_sent(target: str, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    for files, message in (
+        ({"cert_file": wrong}, r"cert_file '.*wrong\.pem': .*give files in PEM"),
+        ({"ca_file": tmp_path / "none.pem"}, r"ca_file '.*none\.pem': .*No such file"),
+        ({"key_file": wrong}, r"key_file is '.*wrong\.pem' without a cert_file"),
+    ):
+        with pytest.raises(CertificateError, match=message):
+            connect(target, "m", **files)
+    plain = target.replace("s://", "://")
+    with pytest.raises(TargetError, match="address without TLS, where no certificate is shown; give https"):
+        connect(plain, "m", cert_file=wrong)
 
 
 @pytest.mark.parametrize("target", ["", "localhost", "http://x:1", "grpc://x", "grpc://x:1/path", "unix:", "x:port"])

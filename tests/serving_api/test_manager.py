@@ -235,6 +235,25 @@ def test_a_server_follows_its_file_and_the_folders(
     assert not [thread for thread in threading.enumerate() if thread.name.split("_")[0] in ("poll", "config", "load")]
 
 
+def test_a_file_that_stays_as_it_is_is_put_into_force_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "load", lambda path, options: FakeModel(path))
+    looks: list[Path] = []
+    read = read_model_server_config
+    monkeypatch.setattr("serving.server.read_model_server_config", lambda path: looks.append(path) or read(path))
+    reloads: list[Any] = []
+    monkeypatch.setattr(ModelManager, "reload", lambda self, config: reloads.append(config))
+    config(root, of(A))
+    path = root / "models.config"
+    options = ServerOptions(
+        model_config_file=path, model_config_file_poll_wait_seconds=0.01, rest_api_port=None, port=None
+    )
+    with Server(options):
+        until(lambda: len(looks) > 3)  # one at the start, and then a look at least that has ended
+        assert reloads == []
+        config(root, of(A, B))
+        until(lambda: len(reloads) == 1)
+
+
 def test_without_the_messages_one_model_is_served_by_rest(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

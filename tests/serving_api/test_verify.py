@@ -78,6 +78,15 @@ def example_log(kind: str, *examples: Any) -> Any:
     return log
 
 
+def multi_log(*examples: Any) -> Any:
+    log = apis("prediction_log_pb2").PredictionLog()
+    request = log.multi_inference_log.request
+    for kind in ("regress", "classify"):
+        request.tasks.add(method_name=f"tensorflow/serving/{kind}", model_spec={"name": "m", "signature_name": kind})
+    request.input.example_list.examples.extend(to_proto(features_of(example)) for example in examples)
+    return log
+
+
 def logs_of(model: NumpyModel) -> list[Any]:
     features = np.random.default_rng(0).normal(size=(3, 4, 3)).astype("float32")
     features[1, 0, 0] = np.nan
@@ -87,6 +96,7 @@ def logs_of(model: NumpyModel) -> list[Any]:
         predict_log("", features=features[:1]),
         example_log("classify", features[0], features[2]),
         example_log("regress", features[2]),
+        multi_log(features[0], features[2]),
     ]
     logs[2].predict_log.request.output_filter.append("logits")
     for log in logs:
@@ -112,13 +122,14 @@ def test_a_server_with_that_version(api: str, models: Path, numpy_served: Simple
     result = verify(models / "digits", "--target", getattr(numpy_served, api))
     assert (result.return_value, result.exception) == (0, None)
     assert result.output == (
-        "record  request   signature        largest difference  in       answer\n"
-        "     0  predict   serving_default             0.0e+00  logits   equal\n"
-        "     1  predict   serving_padded              0.0e+00  logits   equal\n"
-        "     2  predict   serving_default             0.0e+00  logits   equal\n"
-        "     3  classify  classify                    0.0e+00  scores   equal\n"
-        "     4  regress   regress                     0.0e+00  outputs  equal\n"
-        f"5 of 5 answers of digits, version 1, by {getattr(numpy_served, api)} are the golden ones\n"
+        "record  request          signature         largest difference  in               answer\n"
+        "     0  predict          serving_default              0.0e+00  logits           equal\n"
+        "     1  predict          serving_padded               0.0e+00  logits           equal\n"
+        "     2  predict          serving_default              0.0e+00  logits           equal\n"
+        "     3  classify         classify                     0.0e+00  scores           equal\n"
+        "     4  regress          regress                      0.0e+00  outputs          equal\n"
+        "     5  multi_inference  regress,classify             0.0e+00  classify/scores  equal\n"
+        f"6 of 6 answers of digits, version 1, by {getattr(numpy_served, api)} are the golden ones\n"
     )
 
 
@@ -129,7 +140,7 @@ def test_a_server_with_another_model(api: str, models: Path, numpy_served: Simpl
     result = verify(*arguments, "--json")
     assert result.return_value == 1
     found = [json.loads(line) for line in result.output.splitlines()]
-    assert [bool(entry["problems"]) for entry in found] == [True] * 5
+    assert [bool(entry["problems"]) for entry in found] == [True] * 6
     # The NaN row is equal, and no class changes.
     assert found[0]["problems"] == ["logits differs in 2 of 6", "probabilities differs in 4 of 6"]
     assert 0 < found[0]["largest_difference"] < 0.01
@@ -143,7 +154,7 @@ def test_a_server_that_refuses(api: str, models: Path, numpy_served: SimpleNames
     problems = [json.loads(line)["problems"] for line in result.output.splitlines()]
     assert result.return_value == 1
     assert "predictions was not expected" in problems[0]
-    assert [found[0].startswith("the server answered") for found in problems[1:]] == [True, False, True, True]
+    assert [found[0].startswith("the server answered") for found in problems[1:]] == [True, False, True, True, True]
     missing = verify(*arguments, "--model_name=none")
     assert isinstance(missing.exception, ServerError)
     assert missing.exception.message == "Servable not found for request: Specific(none, 1)"

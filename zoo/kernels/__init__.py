@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import keras
 
-from zoo.kernels import cuda, cudnn, native
+from zoo.kernels import cuda, cudnn, loop, native
 from zoo.kernels.call import Run, Wanted
 from zoo.suggest import unknown
 
@@ -67,15 +67,22 @@ ENGINES: dict[str, Engine] = {
         "zoo.kernels.cudnn:lstm",
         cudnn.computes_in,
     ),
+    "loop": Engine(
+        "a loop with a gradient written by hand, any backend, any activation", loop.refuses, "zoo.kernels.loop:lstm"
+    ),
 }
-ON_CPU, ON_GPU = ("native",), ("cudnn",)  # what "auto" takes, the first that can; else the reference
+# What "auto" takes, the first that can; else the reference. On a CPU the loop is the faster one on torch alone
+# (benchmarks/loop_engine.py).
+ON_CPU = {"tensorflow": ("native",), "jax": (), "torch": ("loop",)}
+ON_GPU = ("cudnn", "loop")
 
 
 def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
-    "auto" is the native engine without a GPU and cuDNN with one, where they can run, else the reference: on a CPU the
-    benchmark (docs/benchmarks.md) has no size at which the reference is the faster, in training or at inference.
+    "auto" is the first of `ON_GPU` or `ON_CPU` that can run the layer, else the reference. On TensorFlow without a GPU
+    that is the native engine: the benchmark (docs/benchmarks.md) has no size at which the reference is the faster, in
+    training or at inference.
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.
@@ -86,7 +93,8 @@ def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """
     wanted = wanted or Wanted()
     if engine == "auto":
-        candidates = (ON_GPU if has_gpu() else ON_CPU) if wanted.activations else ()
+        preferred = ON_GPU if has_gpu() else ON_CPU[keras.backend.backend()]
+        candidates = preferred if wanted.activations else ()
         return next((name for name in candidates if not ENGINES[name].refuses(wanted)), "reference")
     if engine not in ENGINES:
         raise ValueError(unknown("engine", engine, ["auto", *ENGINES]))

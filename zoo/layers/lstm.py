@@ -182,7 +182,8 @@ class LSTM(keras.layers.RNN):
     def resolved_engine(self) -> str:
         """The engine that runs, whatever `engine` asked for.
 
-        Under XLA it is the reference, and a SavedModel has the loop of `zoo.kernels.graph`.
+        In a graph for XLA the reference takes the place of an engine that is not for XLA, and a SavedModel has the loop
+        of `zoo.kernels.graph`.
         """
         return kernels.resolve(
             self._asked_engine,
@@ -238,7 +239,10 @@ class LSTM(keras.layers.RNN):
         if "saved_model" in tracing and keras.backend.backend() == "tensorflow" and not training and not as_keras:
             engine = "graph"
         else:
-            engine = "reference" if tracing or as_keras else self.resolved_engine
+            engine = self.resolved_engine
+            foreign = tracing and engine in ("native", "cudnn")  # operations that are not for every graph
+            if as_keras or foreign or "saved_model" in tracing:
+                engine = "reference"
         if engine != self._logged_engine:
             self._logged_engine = engine
             logger.info("%s: engine %s (asked for: %s)", self.name, engine, self._asked_engine)

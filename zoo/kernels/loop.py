@@ -1,0 +1,95 @@
+"""The loop engine: the LSTM recurrence with a gradient written by hand, on every Keras backend, for any activation.
+
+`passes.py` has the forward and the backward pass over z = x W + b; here stand what surrounds them and what is refused.
+The gradients of W, b and x are the backend's own, from that of z: one product or sum each.
+"""
+
+import functools
+import random
+
+import keras
+from keras import ops
+
+from zoo.activations import LayerActivation
+from zoo.kernels.call import Operands, Options, Tensor, Wanted
+from zoo.kernels.gradient import differentiable
+from zoo.kernels.passes import Passes
+from zoo.kernels.products import product
+
+
+def refuses(wanted: Wanted) -> str | None:
+    """Why the engine cannot run such a layer, or `None` where it can: the weights of another layer get no gradient.
+
+    Example:
+    >>> from zoo.activations import get
+    >>> refuses(Wanted({"candidate": get(keras.layers.LeakyReLU(0.1))})) is None
+    True
+    >>> refuses(Wanted({"candidate": get(keras.layers.PReLU())}))
+    "the activation of its candidate is a PReLU layer, which has weights of its own; ..."
+    """
+    for gate, activation in wanted.activations.items():
+        if isinstance(activation, LayerActivation) and _has_weights(activation, wanted.units or 1):
+            name = type(activation.make()).__name__
+            return (
+                f"the activation of its {gate} is a {name} layer, which has weights of its own; a name such as 'prelu' "
+                "gives the gate slopes that the engine can train"
+            )
+    return None
+
+
+@functools.cache
+def _has_weights(activation: LayerActivation, units: int) -> bool:
+    """Whether the layer has variables once it is built, the state of a seed included."""
+    state = random.getstate()  # Keras takes seeds from there: asking may not change what is drawn later
+    try:
+        layer = activation.make()
+        layer.build((None, units))
+    finally:
+        random.setstate(state)
+    return bool(layer.variables)
+
+
+def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
+
+    A function that stands for an activation gets no gradient for anything but its argument.
+
+    Returns:
+        The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
+    """
+    x, mask = _time_major(operands.x, options), None
+    if operands.mask is not None:
+        mask = _time_major(operands.mask, options)[..., None]
+        x = ops.where(mask, x, ops.zeros_like(x))  # a NaN that is masked would reach the gradient of W
+    of_x = of_h = None
+    if operands.dropout is not None:
+        of_x, of_h = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
+    z = product(operands.kernel, of_x, _times)(x)
+    z = z if operands.bias is None else z + operands.bias
+    given = (z, operands.recurrent_kernel, operands.h, operands.c, mask, of_h, *operands.slopes)
+    dtype = keras.backend.standardize_dtype(operands.x.dtype)
+    passes = Passes(options, tuple(tensor is not None for tensor in given), dtype)
+    run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
+    hidden, cell = run(*(tensor for tensor in given if tensor is not None))
+    last = hidden[-1] if options.return_sequences else hidden
+    outputs = _answered(hidden, mask, options)
+    return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
+
+
+def _time_major(tensor: Tensor, options: Options) -> Tensor:
+    tensor = ops.swapaxes(tensor, 0, 1)
+    return ops.flip(tensor, axis=0) if options.go_backwards else tensor
+
+
+def _times(x: Tensor, kernel: Tensor) -> Tensor:
+    """(t, b, d) @ (d, k), as one product of two matrices."""
+    steps, batch, channels = ops.shape(x)
+    return ops.reshape(ops.reshape(x, (-1, channels)) @ kernel, (steps, batch, kernel.shape[-1]))
+
+
+def _answered(hidden: Tensor, mask: Tensor | None, options: Options) -> Tensor:
+    """`hidden`, every step's or the last's, but zeros where no output is due."""
+    if mask is None:
+        return hidden
+    due = mask if options.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
+    return ops.where(due if options.return_sequences else due[-1], hidden, ops.zeros_like(hidden))
