@@ -5,6 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cuda_emulation import install
+from gradients import outputs_and_gradients
 from keras import ops
 from oracles import ORACLE, SLOPES, lstm, lstm_gradients
 
@@ -73,29 +74,16 @@ def layer_with(names, units=UNITS, channels=CHANNELS, scale=0.3, **arguments):
 
 def run(layer, x, states, upstream, mask=None, training=True):
     """Outputs of a layer, and the gradients of sum(outputs * upstream): of x, weights, h and c, and of slopes."""
-    x, upstream, *states = (ops.convert_to_tensor(np.asarray(a, layer.compute_dtype)) for a in (x, upstream, *states))
     mask = None if mask is None else ops.convert_to_tensor(mask)
 
-    def outputs_of(x, states):
-        return layer(x, initial_state=list(states), mask=mask, training=training)
+    def call(x, h, c):
+        return ops.cast(layer(x, initial_state=[h, c], mask=mask, training=training), "float32")
 
-    if BACKEND == "torch":
-        for tensor in (x, *states):
-            tensor.requires_grad_()
-        layer.zero_grad()
-        outputs = outputs_of(x, states)
-        ops.sum(outputs.float() * upstream.float()).backward()
-        found = [x.grad, *(w.value.grad for w in layer.weights[:3]), *(s.grad for s in states)]
-        return _numpy(outputs), [_numpy(g) for g in found], [_numpy(w.value.grad) for w in layer.weights[3:]]
-    import jax
-
-    def loss(weights, x, states):
-        outputs, _ = layer.stateless_call(weights, fixed, x, initial_state=list(states), mask=mask, training=training)
-        return ops.sum(ops.cast(outputs, "float32") * ops.cast(upstream, "float32")), outputs
-
-    weights, fixed = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))
-    (d_weights, d_x, d_states), outputs = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(weights, x, states)
-    return _numpy(outputs), [_numpy(g) for g in (d_x, *d_weights[:3], *d_states)], [_numpy(g) for g in d_weights[3:]]
+    inputs = [np.asarray(array, "float32") for array in (x, *states)]
+    variables = layer.trainable_variables
+    [outputs], gradients = outputs_and_gradients(call, inputs, variables, lambda *_: np.asarray(upstream, "float32"))
+    d_x, d_h, d_c, *d_weights = gradients
+    return outputs, [d_x, *d_weights[:3], d_h, d_c], d_weights[3:]
 
 
 def _numpy(tensor):

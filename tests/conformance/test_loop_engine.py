@@ -170,7 +170,7 @@ def test_a_function_may_look_at_other_rows():
     agree(activation=cube, output_gate_activation=less_the_mean_row)
 
 
-@pytest.mark.parametrize("activation", few([cube, "silu", "softmax"], 2), ids=str)
+@pytest.mark.parametrize("activation", few([cube, "silu", "softmax"], 2), ids=lambda a: getattr(a, "__name__", a))
 def test_what_is_masked_reaches_no_gradient(activation):
     layer = built(X.shape, 3, engine="loop", activation=activation, return_sequences=True)
     clean, poisoned = np.float32(X), np.where(MASKS["holes"][..., None], X, np.nan).astype("float32")

@@ -68,14 +68,27 @@ def _projected(x: Tensor, operands: Operands, wide: int) -> Tensor:
     """Z, (steps, batch, 4 * wide) in the kernels' order of columns."""
     steps_first = ops.transpose(x, (1, 0, 2))
     kernel = _in_order(_float(operands.kernel), wide)
-    if operands.dropout is None:
-        z = ops.matmul(steps_first, kernel)
-    else:  # of each gate its own part of the columns, which lie gate by gate in the last axis
-        kernels = ops.split(ops.reshape(kernel, (kernel.shape[0], wide, 4)), 4, axis=-1)
-        masks = [_float(mask)[:, : x.shape[-1]] for mask in ops.unstack(operands.dropout, 4)]
-        parts = [ops.matmul(steps_first * m, k[:, :, 0]) for m, k in zip(masks, kernels, strict=True)]
-        z = ops.reshape(ops.stack(parts, axis=-1), (*steps_first.shape[:2], 4 * wide))
-    return z if operands.bias is None else z + _in_order(_float(operands.bias)[None], wide)[0]
+    bias = None if operands.bias is None else _in_order(_float(operands.bias)[None], wide)
+    if operands.dropout is not None:
+        z = _projected_by_gate(steps_first, kernel, operands.dropout)
+        return z if bias is None else z + bias
+    if bias is not None:
+        # As the row of one more channel, which is 1: neither it nor its gradient then costs a pass over z. Rows of
+        # whole 32 bytes are what matrix products of a GPU are fast with.
+        channels = int(x.shape[-1])
+        missing = -(channels + 1) % 8
+        ones = ops.ones((*steps_first.shape[:2], 1), "float32")
+        steps_first = ops.pad(ops.concatenate([steps_first, ones], axis=-1), ((0, 0), (0, 0), (0, missing)))
+        kernel = ops.pad(ops.concatenate([kernel, bias]), ((0, missing), (0, 0)))
+    return ops.matmul(steps_first, kernel)
+
+
+def _projected_by_gate(steps_first: Tensor, kernel: Tensor, dropout: Tensor) -> Tensor:
+    """Each gate of its own x. The columns of a gate are every fourth."""
+    kernels = ops.split(ops.reshape(kernel, (kernel.shape[0], -1, 4)), 4, axis=-1)
+    masks = [_float(mask)[:, : steps_first.shape[-1]] for mask in ops.unstack(dropout, 4)]
+    parts = [ops.matmul(steps_first * mask, part[:, :, 0]) for mask, part in zip(masks, kernels, strict=True)]
+    return ops.reshape(ops.stack(parts, axis=-1), (*steps_first.shape[:2], -1))
 
 
 def _in_order(weights: Tensor, wide: int) -> Tensor:
@@ -94,11 +107,14 @@ def _in_gates(weights: Tensor, wide: int) -> Tensor:
 
 def _parameters(options: Options, operands: Operands, units: int, wide: int) -> Tensor:
     """What each activation is given beside its argument, (5, wide)."""
-    rows = []
-    for activation, slope in zip(options.activations, operands.slopes, strict=True):
-        value = next((value for _, value in activation.parameters), 0.0)
-        # Padding repeats a value that the function is made for: celu divides by its parameter.
-        rows.append(ops.full((wide,), value) if slope is None else _widen(_float(slope), wide, fill=value))
+    values = tuple(next((value for _, value in a.parameters), 0.0) for a in options.activations)
+    if all(slope is None for slope in operands.slopes):
+        return ops.transpose(ops.broadcast_to(ops.convert_to_tensor(values, "float32"), (wide, 5)))
+    # Padding repeats a value that the function is made for: celu divides by its parameter.
+    rows = [
+        ops.full((wide,), value, "float32") if slope is None else _widen(_float(slope), wide, fill=value)
+        for value, slope in zip(values, operands.slopes, strict=True)
+    ]
     return ops.stack(rows)
 
 
