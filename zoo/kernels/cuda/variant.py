@@ -10,7 +10,6 @@ ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # 
 
 ROWS = 8  # of the batch, in a block of threads
 LARGEST = 128  # units
-_STAGES = 3  # of the ring through which a step's numbers come: kStages in block.h
 _CHUNKS = {"forward": 4, "backward": 6}  # of 16 bytes, for each thread and stage
 _GATES = ("INPUT_GATE", "FORGET_GATE", "CANDIDATE", "OUTPUT_GATE", "HIDDEN")
 
@@ -32,7 +31,7 @@ class Variant:
     Example:
     >>> tanh = Variant(64, ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16")
     >>> tanh.threads, tanh.shared("forward")
-    (128, 24576)
+    (128, 40960)
     >>> [option for option in tanh.options() if "CANDIDATE" in option]
     ['-DZOO_CANDIDATE=Tanh']
     """
@@ -51,9 +50,14 @@ class Variant:
         """Of a block: a warp for each 16 units."""
         return 2 * self.units
 
+    @property
+    def stages(self) -> int:
+        """Of the ring through which a step's numbers come: a narrow layer's step is shorter than memory is slow."""
+        return 3 if self.units > 64 else 5
+
     def shared(self, name: str) -> int:
         """Bytes of dynamic shared memory of the kernel `name`, "forward" or "backward"."""
-        return _STAGES * _CHUNKS[name] * self.threads * 16
+        return self.stages * _CHUNKS[name] * self.threads * 16
 
     def options(self) -> tuple[str, ...]:
         """The macros, as arguments of a compiler."""
@@ -62,6 +66,7 @@ class Variant:
         return (
             "-DZOO_ISA=gpu",
             f"-DZOO_UNITS={self.units}",
+            f"-DZOO_STAGES={self.stages}",
             *(f"-DZOO_{gate}={row(name)}" for gate, name in zip(_GATES, self.activations, strict=True)),
             *(f"-DZOO_{name}={int(flag)}" for name, flag in flags.items()),
             f"-DZOO_LEARNED={learned}",

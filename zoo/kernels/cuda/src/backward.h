@@ -85,12 +85,12 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
   largest -= batch;
   __syncthreads();
 
-  // `slot` counts the steps done modulo 3: a stage of the ring, and where this step's maxima go.
-  for (int t = steps - 1, slot = 0; t >= 0; --t, slot = next(slot)) {
+  // `slot` counts the steps done modulo 3: where this step's maxima go.
+  for (int t = steps - 1, stage = 0, slot = 0; t >= 0; --t, stage = next(stage), slot = slot == 2 ? 0 : slot + 1) {
     int field[2];
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const Word known = maxima[next(slot) * kRows + 2 * (place.lane & 3) + j];  // of two steps before
+      const Word known = maxima[(slot == 2 ? 0 : slot + 1) * kRows + 2 * (place.lane & 3) + j];  // of two steps before
       field[j] = scale_field(max(max(known, after[j]), incoming[j]));
       after[j] = incoming[j];
       now[j] = soon[j];
@@ -105,13 +105,13 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
       }
     }
     wait_for_batches<kAhead - 1>();
-    const float4* from = ring + slot * kChunks * kThreads + threadIdx.x;
+    const float4* from = ring + stage * kChunks * kThreads + threadIdx.x;
     float gate[4][4], before[4], coming[4] = {};
 #pragma unroll
     for (int k = 0; k < 4; ++k) from_float4(gate[k], from[k * kThreads]);
     from_float4(before, from[4 * kThreads]);
     if (ZOO_SEQUENCES) from_float4(coming, from[5 * kThreads]);
-    ask(t - kAhead, slot == 0 ? kStages - 1 : slot - 1);
+    ask(t - kAhead, stage == 0 ? kStages - 1 : stage - 1);
 
     float d[4][4];
     Word highest[2] = {0, 0};

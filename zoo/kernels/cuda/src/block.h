@@ -13,7 +13,7 @@ constexpr int kUnits = ZOO_UNITS, kWarps = kUnits / 16, kThreads = kWarps * 32, 
 constexpr int kTiles = kUnits / 16;         // tiles of 16 along n
 constexpr int kStride = kUnits + 8;         // of a row of h, so that rows start in different banks
 constexpr int kWideStride = 4 * kUnits + 8;  // of a row of d_z
-constexpr int kAhead = 2, kStages = kAhead + 1;
+constexpr int kStages = ZOO_STAGES, kAhead = kStages - 1;
 static_assert(kUnits % 32 == 0 && kUnits <= 128, "units are padded to a multiple of 32");
 
 typedef ZOO_INPUT_GATE<float> InputGate;
@@ -22,8 +22,8 @@ typedef ZOO_CANDIDATE<float> Candidate;
 typedef ZOO_OUTPUT_GATE<float> OutputGate;
 typedef ZOO_HIDDEN<float> Hidden;
 
-// Who a thread is, and which four elements e of (unit, row) it owns: rows row0 + e % 2, units unit0 + 8 * (e / 2). The last
-// block may have fewer rows than it has room for: what is not there counts as 0 and is not written.
+// Who a thread is, and which four elements e of (unit, row) it owns: rows row0 + e % 2, units unit0 + 8 * (e / 2).
+// The last block may have fewer rows than it has room for: what is not there counts as 0 and is not written.
 struct Place {
   int warp, lane, row0, unit0, rows;
   ZOO_INLINE explicit Place(int batch)

@@ -11,6 +11,7 @@
 //
 // The compiler is told the variant by macros:
 //   ZOO_UNITS                                  n, a multiple of 32 up to 128
+//   ZOO_STAGES                                 of the ring through which a step's numbers come: kAhead and one
 //   ZOO_INPUT_GATE ... ZOO_OUTPUT_GATE, ZOO_CANDIDATE, ZOO_HIDDEN   rows of activations.h
 //   ZOO_BFLOAT16                               defined: bfloat16 operands, else float16
 //   ZOO_MASKED                                 steps may be invalid: both states stay as they are

@@ -55,7 +55,8 @@ using Emulate = int (*)(const char* name, int grid, int block, void** pointers, 
 
 Failure emulate(const Launch& launch, std::vector<void*> pointers) {
   const std::string module(launch.module), name(launch.name);
-  void* library = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: from the second call on it is a look-up
+  // Never closed: from the second call on it is a look-up.
+  void* library = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);
   auto run = library ? reinterpret_cast<Emulate>(dlsym(library, "zoo_emulate")) : nullptr;
   if (!run) return std::string("the emulator of a kernel cannot be loaded: ") + dlerror();
   const int status =
