@@ -5,7 +5,8 @@
 About four minutes on 2 cores. For each size, activation and mode both engines run in turn, round after round in one
 process a backend, on the same weights. A training step is the forward pass, the mean square of the last output, and the
 gradient of all weights; inference is the last output. TensorFlow's sides are a `tf.function`, JAX's are compiled, torch
-runs eagerly on one thread. Prints a table; ratios are reference over loop, so above 1 the loop is the faster one.
+runs eagerly on one thread. Ratios are reference over loop, so above 1 the loop is the faster one. Prints the tables and
+writes docs/results/loop_engine.md.
 """
 
 import importlib.util
@@ -18,6 +19,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from cpu import machine
 from cpu.timing import alternate, timed
 
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
@@ -30,11 +32,24 @@ def main() -> None:
     if len(sys.argv) > 1:
         table(sys.argv[1])
         return
+    before, tables = machine.load(), []
     for backend, module in BACKENDS.items():
         if importlib.util.find_spec(module) is None:
             print(f"{backend} is not installed: left out", file=sys.stderr)
             continue
-        subprocess.run([sys.executable, __file__, backend], env=os.environ | {"KERAS_BACKEND": backend}, check=True)
+        command, environment = [sys.executable, __file__, backend], os.environ | {"KERAS_BACKEND": backend}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            lines = []
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                lines.append(line)
+        if process.returncode:
+            sys.exit(process.returncode)
+        tables.append("".join(lines))
+    about = "Ratios are the reference's time over the loop's, round by round: above 1 the loop is the faster one."
+    head = machine.header("python benchmarks/loop_engine.py", before)
+    text = "\n".join(["# The loop engine against the reference, on a CPU", "", *head, "", about, "", "\n".join(tables)])
+    (machine.RESULTS / "loop_engine.md").write_text(text, encoding="utf-8")
 
 
 def table(backend: str) -> None:

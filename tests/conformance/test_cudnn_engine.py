@@ -422,13 +422,6 @@ def test_use_cudnn_means_the_engine(faked):
         LSTM(2, use_cudnn=True, engine="reference")
 
 
-def test_use_cudnn_is_given_up_where_a_model_is_loaded_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(kernels, "has_gpu", lambda: False)
-    with pytest.warns(UserWarning, match="Going on with engine='auto'"):
-        layer = LSTM.from_config({**LSTM(2).get_config(), "use_cudnn": True})
-    assert (layer.engine, layer.use_cudnn) == ("auto", "auto")
-
-
 def test_float64_is_left_to_another_on_jax_alone(faked):
     assert (LSTM(2, dtype="float64").resolved_engine == "cudnn") == (BACKEND != "jax")
 

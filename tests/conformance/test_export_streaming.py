@@ -133,7 +133,7 @@ REFUSED = {
             [x, keras.layers.GlobalAveragePooling1D(keepdims=True)(x)]), lstm()),
     "'rows' (Reshape) mixes steps": lambda: of_layers(keras.layers.Reshape((-1, 1), name="rows"), lstm()),
     "'pool' (MaxPooling1D) has no rule": lambda: of_layers(keras.layers.MaxPooling1D(name="pool"), lstm()),
-    "'not_equal' (NotEqual) has no rule": lambda: of_layers(keras.layers.Masking(name="masking"), lstm()),
+    "(NotEqual) has no rule": lambda: of_layers(keras.layers.Masking(name="masking"), lstm()),
     "is used more than once": lambda: of_layers(*[keras.layers.Dense(3)] * 2, lstm()),
 }  # fmt: skip
 

@@ -210,9 +210,9 @@ def test_the_wrong_rank_is_refused_as_keras_refuses_it():
 # === What differs on purpose: each is a paragraph of docs/compatibility.md ===
 
 
-def test_cudnn_by_name_is_refused_where_there_is_none():
+def test_cudnn_is_refused_at_the_call_where_there_is_none():
     with pytest.raises(ValueError, match="cuDNN needs a GPU"):
-        LSTM(2, use_cudnn=True)
+        LSTM(2, use_cudnn=True)(X)
     with pytest.raises(ValueError, match="use_cudnn"):
         LSTM(2, use_cudnn="yes")
 

@@ -52,7 +52,8 @@ class LSTM(keras.layers.RNN):
         cell_clip: Bound of `c`, a positive number, or `None` (the default) for none. The gradient is 0 where it cuts.
         engine: Which code runs the recurrence: a name in `zoo.kernels.ENGINES`, which is obeyed or refused, or
             "auto". `resolved_engine` says which one runs.
-        use_cudnn: As Keras's. `True` says engine="cudnn" in another way; with `False` "auto" takes another engine.
+        use_cudnn: As Keras's. `True` says engine="cudnn" in another way, and is refused when the layer is called where
+            that cannot run; with `False` "auto" takes another engine.
         **kwargs: Every other argument of `keras.layers.LSTM`, with its default: `use_bias`, initializers,
             regularizers, constraints, `unit_forget_bias`, `dropout`, `recurrent_dropout`, `seed`,
             `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, ...
@@ -172,8 +173,9 @@ class LSTM(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
         self.engine = engine
-        # Refuses, if it must, here. Of TensorFlow's operations neither ours nor cuDNN's can be compiled by XLA.
-        own = self.resolved_engine in ("native", "cudnn")
+        # A named engine is obeyed or refused here; cuDNN asked for as Keras has it, at the call, as Keras does. Of
+        # TensorFlow's operations neither ours nor cuDNN's can be compiled by XLA.
+        own = use_cudnn is True or self.resolved_engine in ("native", "cudnn")
         self.supports_jit = not (own and keras.backend.backend() == "tensorflow")
         self._logged_engine: str | None = None
         self._warned = False
@@ -365,9 +367,7 @@ class LSTM(keras.layers.RNN):
             return cls(**config)
         except ValueError as refused:
             # A model must load where the engine it was trained with is not to be had.
-            named = config.get("engine", "auto") != "auto" or config.get("use_cudnn") is True
-            if not named or "engine" not in str(refused):
+            if config.get("engine", "auto") == "auto" or "engine" not in str(refused):
                 raise
             warnings.warn(f"{refused}. Going on with engine='auto'.", UserWarning, stacklevel=2)
-            use_cudnn = False if config.get("use_cudnn") is False else "auto"
-            return cls(**{**config, "engine": "auto", "use_cudnn": use_cudnn})
+            return cls(**{**config, "engine": "auto"})
