@@ -242,3 +242,16 @@ def test_a_layer_with_weights_is_refused():
     with pytest.raises(ValueError, match="engine='loop' cannot run this layer here: the activation of its output_gate"):
         LSTM(4, output_gate_activation=keras.layers.PReLU(), engine="loop")
     assert LSTM(4, output_gate_activation=keras.layers.LeakyReLU(0.1), engine="loop").resolved_engine == "loop"
+
+
+def test_states_that_go_on_from_batch_to_batch():
+    """Keras writes them over the ones that the call began with, which the backward pass still reads."""
+    x = np.random.default_rng(0).normal(size=(8, 3, 2)).astype("float32")
+    losses = []
+    for engine in ("reference", "loop"):
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((3, 2), batch_size=4), LSTM(2, stateful=True, engine=engine), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile("sgd", "mse", jit_compile=False)
+        losses.append(model.fit(x, x[:, 0, :1], batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)

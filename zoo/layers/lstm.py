@@ -288,6 +288,8 @@ class LSTM(keras.layers.RNN):
             return None if tensor is None else ops.cast(tensor, computed)
 
         sequences, dropout = wide(sequences), None
+        if self.stateful:  # torch writes the last states in place over these, which the backward pass still needs
+            initial_state = [ops.copy(state) for state in initial_state]
         if training and cell.implementation == 1:
             dropout = self._dropout_of_each_gate(sequences)
         elif training and 0.0 < cell.dropout < 1.0:
