@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from zoo.activations import LayerActivation
+from zoo.kernels.answers import answered
 from zoo.kernels.call import Operands, Options, Tensor, Wanted
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.passes import Passes
@@ -72,7 +73,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
     hidden, cell = run(*(tensor for tensor in given if tensor is not None))
     last = hidden[-1] if options.return_sequences else hidden
-    outputs = _answered(hidden, mask, options)
+    outputs = answered(hidden, mask, options)
     return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
 
 
@@ -85,11 +86,3 @@ def _times(x: Tensor, kernel: Tensor) -> Tensor:
     """(t, b, d) @ (d, k), as one product of two matrices."""
     steps, batch, channels = ops.shape(x)
     return ops.reshape(ops.reshape(x, (-1, channels)) @ kernel, (steps, batch, kernel.shape[-1]))
-
-
-def _answered(hidden: Tensor, mask: Tensor | None, options: Options) -> Tensor:
-    """`hidden`, every step's or the last's, but zeros where no output is due."""
-    if mask is None:
-        return hidden
-    due = mask if options.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
-    return ops.where(due if options.return_sequences else due[-1], hidden, ops.zeros_like(hidden))

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.kernels.answers import answered
 from zoo.kernels.call import Operands, Options, Tensor
 from zoo.kernels.cuda.kernels import kernel
 from zoo.kernels.cuda.launch import run
@@ -60,8 +61,9 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     ]
     *hidden, h, c = differentiable(core.forward, core.backward, core.infer, options.training)(*tensors)
     h, c = h[:, :units], c[:, :units]
-    outputs = ops.transpose(hidden[0][:, :, :units], (1, 0, 2)) if hidden else h
-    return _answered(outputs, mask, options), h, c
+    steps_first = None if mask is None else ops.transpose(mask)[:, :, None]
+    outputs = answered(hidden[0][:, :, :units] if hidden else h, steps_first, options)
+    return ops.transpose(outputs, (1, 0, 2)) if hidden else outputs, h, c
 
 
 def _projected(x: Tensor, operands: Operands, wide: int) -> Tensor:
@@ -116,18 +118,6 @@ def _parameters(options: Options, operands: Operands, units: int, wide: int) -> 
         for value, slope in zip(values, operands.slopes, strict=True)
     ]
     return ops.stack(rows)
-
-
-def _answered(outputs: Tensor, mask: Tensor | None, options: Options) -> Tensor:
-    """The outputs where there are any: the kernels put out the hidden state, which is older than the first output."""
-    if mask is None:
-        return outputs
-    if options.zero_output_for_mask:
-        there = mask if options.return_sequences else mask[:, -1]
-    else:
-        seen = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
-        there = seen if options.return_sequences else seen[:, -1]
-    return ops.where(there[..., None], outputs, ops.zeros_like(outputs))
 
 
 def _nothing(operands: Operands, options: Options, batch: int, steps: int, units: int) -> tuple[Tensor, Tensor, Tensor]:
