@@ -1,7 +1,6 @@
 """The benchmark of the GPU engines runs, as far as a CPU can tell, and says rightly what it measured."""
 
 import csv
-import importlib
 import json
 import subprocess
 import time
@@ -16,14 +15,6 @@ import pytest
 from click.testing import CliRunner
 
 from zoo import kernels
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def part(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
 
 
 @pytest.mark.any_backend

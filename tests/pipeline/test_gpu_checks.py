@@ -1,21 +1,12 @@
 """The checks for a GPU keep to their time, and read other programs' output rightly."""
 
 import doctest
-import importlib
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def part(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
 
 
 @pytest.mark.any_backend

@@ -1,8 +1,10 @@
 """What a layer hands to an engine: the tensors of one call, what to do with them, and what it asks for beforehand."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from zoo.activations import Activation
 
 Tensor = Any
 
@@ -28,6 +30,24 @@ class Wanted:
     recurrent_dropout: float = 0.0
     use_bias: bool = True
     use_cudnn: bool = True
+
+
+def foreign_activation(wanted: Wanted, names: Collection[str]) -> str | None:
+    """Which activation is none of the rows of the table called `names`, and why that is; `None` where all are.
+
+    Example:
+    >>> from zoo.activations import get
+    >>> foreign_activation(Wanted({"candidate": get("softmax")}), ["tanh"])
+    "the activation of its candidate is 'softmax', which is not elementwise"
+    """
+    for gate, activation in wanted.activations.items():
+        if not isinstance(activation, Activation):
+            return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
+        if activation.name not in names:
+            how = "random in training" if activation.definition.random else "not in its table"
+            how = how if activation.definition.elementwise else "not elementwise"
+            return f"the activation of its {gate} is {str(activation)!r}, which is {how}"
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import functools
 
 import keras
 
-from zoo.activations import Activation
-from zoo.kernels.call import Wanted
+from zoo.kernels.call import Wanted, foreign_activation
 from zoo.kernels.cuda import compiler, driver, launch
 from zoo.kernels.cuda.variant import LARGEST, names
 
@@ -22,12 +21,9 @@ def refuses(wanted: Wanted) -> str | None:
 
 
 def _refuses_layer(wanted: Wanted) -> str | None:
-    for gate, activation in wanted.activations.items():
-        if not isinstance(activation, Activation):
-            return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
-        if activation.name not in names():
-            how = "random in training" if activation.definition.random else "not elementwise"
-            return f"the activation of its {gate} is {str(activation)!r}, which is {how}"
+    reason = foreign_activation(wanted, names())
+    if reason:
+        return reason
     if wanted.units is not None and wanted.units > LARGEST:
         return f"it has {wanted.units} units, and the kernels hold the weights of at most {LARGEST} in registers"
     if wanted.recurrent_dropout:

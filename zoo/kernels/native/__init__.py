@@ -13,8 +13,7 @@ from typing import Any
 
 import keras
 
-from zoo.activations import Activation
-from zoo.kernels.call import Wanted
+from zoo.kernels.call import Wanted, foreign_activation
 from zoo.kernels.native.build import LIBRARY, NOTE
 
 _threads: int | None = None
@@ -46,17 +45,7 @@ def not_built() -> str | None:
 
 def refuses(wanted: Wanted) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
-    reason = unavailable()
-    if reason:
-        return reason
-    for gate, activation in wanted.activations.items():
-        if not isinstance(activation, Activation):
-            return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
-        if activation.name not in codes():
-            how = "not elementwise" if not activation.definition.elementwise else "random in training"
-            how = how if activation.definition.random or not activation.definition.elementwise else "not in its table"
-            return f"the activation of its {gate} is {str(activation)!r}, which is {how}"
-    return None
+    return unavailable() or foreign_activation(wanted, codes())
 
 
 @functools.cache
