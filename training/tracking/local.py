@@ -1,7 +1,7 @@
 """What is known without MLflow: where the store is, which process this is, and runs that wait for a store.
 
 Where MLflow is not installed a run is recorded all the same: its journal says what is needed to make a run of it, and
-the first command that reaches a store, wherever the run's folder has been brought, does so (`adoption.py`).
+the first command that reaches a store, wherever the run's folder has been brought, does so (`store.py`).
 """
 
 import importlib.util
