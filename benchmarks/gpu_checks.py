@@ -25,7 +25,7 @@ from gpu.jobs import Job, Outcome, Stage, run
 from gpu.plan import FRAMEWORKS
 from gpu_lstm import GRACE, environment
 
-TESTS = tuple(f"tests/conformance/test_{name}_engine.py" for name in ("cuda", "cudnn", "loop"))
+TESTS = tuple(f"tests/kernels/test_{name}_engine.py" for name in ("cuda", "cudnn", "loop"))
 BENCHMARKS = Path(__file__).parent
 SMALL, PROFILED = "b16_t8_d8_h32,b16_t8_d8_h128", "b64_t128_d32_h128"
 LONGEST = 200_000  # characters of one program's output that are kept, the last ones

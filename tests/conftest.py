@@ -1,6 +1,10 @@
 """What every test needs before Keras or MLflow is imported."""
 
+import importlib
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,6 +17,8 @@ import keras
 import pytest
 
 from zoo.kernels import native
+
+pytest_plugins = ["serving_fixtures"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +34,25 @@ def each_engine(request, monkeypatch):
     """Runs a test with what "auto" takes here, and, where that is the native engine, once more on the reference."""
     if request.param == "reference":
         monkeypatch.setattr(native, "refuses", lambda gate_activations: "this test wants the reference")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Everything that tests prepare goes to one folder of their own, prepared once a session."""
+    directory = tmp_path_factory.mktemp("tfds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "TFDS_DATA_DIR", str(directory))
+        yield directory
+
+
+@pytest.fixture
+def empty_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a module of benchmarks/ by its name there."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module

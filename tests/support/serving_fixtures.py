@@ -1,3 +1,5 @@
+"""SavedModels without a network in them, and servers over them, for every test that needs something served."""
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -6,14 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.server import Server, ServerOptions
-
 CHANNELS = 3
-
-
-@pytest.fixture(autouse=True)
-def fresh_keras() -> None:
-    """Serving never touches Keras, so there is nothing to reset between these tests."""
 
 
 def write_classifier(path: Path, prefix: str = "class", scale: float = 1.0) -> None:
@@ -165,7 +160,9 @@ def publish(saved_models: Path, tmp_path: Path) -> Publish:
     return put
 
 
-def _served(root: Path, name: str, saved_model: Path) -> Server:
+def _served(root: Path, name: str, saved_model: Path) -> Any:
+    from serving.server import Server, ServerOptions
+
     shutil.copytree(saved_model, root / "1")
     return Server(
         ServerOptions(model_base_path=root, model_name=name, rest_api_port=0, file_system_poll_wait_seconds=0)

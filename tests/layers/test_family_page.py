@@ -1,4 +1,4 @@
-"""The numbers in docs/family.md are those of the cells; `python tests/conformance/test_family_page.py` writes them."""
+"""The numbers in docs/family.md are those of the cells; `python tests/layers/test_family_page.py` writes them."""
 
 import math
 import re
