@@ -24,13 +24,13 @@ imports: .venv/.installed-dev
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 unit: .venv/.installed-dev
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # The parts that need no TensorFlow, once more on Keras's other backends; torch where it is installed.
 backends: .venv/.installed-dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m any_backend
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m "any_backend and not slow"
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
-	  KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) -m any_backend; \
+	  KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) -m "any_backend and not slow"; \
 	else echo "torch is not installed: its checks did not run ($(BIN)/pip install -c constraints.txt torch)"; fi
 
 # Runs and studies killed at random moments; a server under load, under attack and killed. Writes docs/results/soak.md
