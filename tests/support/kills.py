@@ -2,7 +2,7 @@
 
     python tests/support/kills.py            the full counts, about ten minutes; writes docs/results/soak.md
 
-The test suite does the same with two kills.
+`make test` kills a run at chosen points; see `dying_zoo`.
 """
 
 import io
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-ZOO = str(Path(sys.executable).parent / "zoo")
+ZOO = (str(Path(sys.executable).parent / "zoo"),)
 RUN = (
     *("train", "--json", "dataset.name=digits_rows", "model.units=16", "model.dropout=0.2", "train.patience=none"),
     *("train.threads=1", 'dataset.augment=["jitter(0.05)"]'),
@@ -31,6 +32,9 @@ STUDY = (
     *("study", "--json", "--seeds", "6", "--activation", "tanh,relu", "--dataset", "digits_rows", "model.units=8"),
     *("train.epochs=15", "train.threads=1", "--workers", "2"),
 )
+
+
+DYING_ZOO = (sys.executable, str(Path(__file__).with_name("dying_zoo.py")))
 
 
 @dataclass
@@ -48,12 +52,12 @@ class Outcome:
     equal: bool
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, command: Sequence[str] = ZOO) -> subprocess.Popen[str]:
     """The `zoo` command at work in `folder`, in a process group of its own."""
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "TF_CPP_MIN_LOG_LEVEL": "3"}
     with (folder / "stderr.log").open("a") as errors:
         return subprocess.Popen(
-            [ZOO, *arguments],
+            [*command, *arguments],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -67,8 +71,13 @@ def finished(process: subprocess.Popen[str], folder: Path) -> Any:
     """The JSON answer of a process that must end well."""
     answer, _ = process.communicate(timeout=600)
     if process.returncode:
-        raise RuntimeError(f"{process.args} ended with {process.returncode}: {(folder / 'stderr.log').read_text()}")
+        raise RuntimeError(f"{process.args} ended with {process.returncode}: {errors_of(folder)}")
     return json.loads(answer)
+
+
+def errors_of(folder: Path) -> str:
+    """What the processes in `folder` wrote to their standard errors."""
+    return (folder / "stderr.log").read_text()
 
 
 def weights(folder: Path, run_id: str) -> dict[str, Any]:
@@ -80,48 +89,76 @@ def weights(folder: Path, run_id: str) -> dict[str, Any]:
     return found
 
 
-def killed_run(folder: Path, kills: int, epochs: int, seed: int) -> Outcome:
-    """A run that is killed `kills` times, each at a random moment, against one that is not."""
-    random = np.random.default_rng(seed)
-    for name in ("whole", "killed"):
-        (folder / name).mkdir()
+def killed_run(folder: Path, points: Sequence[tuple[str, int]], epochs: int) -> Outcome:
+    """A run that dies at each of `points` in turn, as `dying_zoo` names them, against one that is left alone."""
     arguments = [*RUN, f"train.epochs={epochs}"]
-    began = time.perf_counter()
-    process = start(folder / "whole", *arguments)
-    while process.poll() is None and not list((folder / "whole/mlruns/runs").glob("*/run.json")):
-        time.sleep(0.01)
-    before_training = time.perf_counter() - began
-    whole = finished(process, folder / "whole")
-    training = time.perf_counter() - began - before_training
-    at_work = folder / "killed"
-    run_id, outcome = "", Outcome(0, [], False)
-    while True:
+    at_work, outcome, run_id = folder / "killed", Outcome(0, [], False), ""
+    at_work.mkdir()
+    for point, epoch in points:
+        resumed = ["train", "--json", "--resume", run_id] if run_id else arguments
+        process = start(at_work, point, str(epoch), *resumed, command=DYING_ZOO)
+        process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"{point} {epoch}: ended with {process.returncode}: {errors_of(at_work)}")
+        run_id = note_kill(at_work, outcome)
+    outcome.equal = ends_equal(folder, arguments, run_id)
+    return outcome
+
+
+def run_killed_at_random(folder: Path, kills: int, epochs: int, seed: int) -> Outcome:
+    """A run that is killed `kills` times, each at a random moment, against one that is left alone."""
+    random = np.random.default_rng(seed)
+    arguments = [*RUN, f"train.epochs={epochs}"]
+    at_work, outcome, run_id = folder / "killed", Outcome(0, [], False), ""
+    at_work.mkdir()
+    while outcome.kills < kills:
         process = start(at_work, *(["train", "--json", "--resume", run_id] if run_id else arguments))
-        if outcome.kills == kills:
-            break
-        # So that all kills together leave the run half of its training even on a machine that has become faster, and
-        # some come before it has begun.
-        delay = before_training + random.uniform(-0.1, 0.8 / kills) * training
+        before, early = newest_epoch(at_work), random.random() < 0.2
+        while not early and process.poll() is None and newest_epoch(at_work) == before:
+            time.sleep(0.01)
         try:
-            process.wait(delay)
-            break
+            process.wait(random.uniform(0, 20 if early else 0.3))
+            raise RuntimeError(f"the run ended after {outcome.kills} kills: give it more epochs")
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        runs = [path.parent.name for path in (at_work / "mlruns/runs").glob("*/run.json")]
-        if runs:
-            (run_id,) = runs
-            outcome.kills += 1
-            newest = sorted((at_work / "mlruns/runs" / run_id).glob("epoch-*.npz"))
-            outcome.epochs_at_kill.append(int(newest[-1].name[6:12]) if newest else -1)
-    answer = finished(process, at_work)
-    left, right = weights(folder / "whole", whole["run_id"]), weights(at_work, answer["run_id"])
-    outcome.equal = (
+        if list((at_work / "mlruns/runs").glob("*/run.json")):
+            run_id = note_kill(at_work, outcome)
+    outcome.equal = ends_equal(folder, arguments, run_id)
+    return outcome
+
+
+def newest_epoch(at_work: Path) -> int:
+    """Epochs in the newest checkpoint; -1 where there is none."""
+    names = sorted(path.name for path in (at_work / "mlruns/runs").glob("*/epoch-*.npz"))
+    return int(names[-1][6:12]) if names else -1
+
+
+def note_kill(at_work: Path, outcome: Outcome) -> str:
+    """Count a kill. Gives the id of the one run there is."""
+    (run_id,) = [path.parent.name for path in (at_work / "mlruns/runs").glob("*/run.json")]
+    outcome.kills += 1
+    outcome.epochs_at_kill.append(newest_epoch(at_work))
+    return run_id
+
+
+def ends_equal(folder: Path, arguments: Sequence[str], run_id: str) -> bool:
+    """Resume a run to its end, train the same without a break, and compare weights and figures."""
+    (folder / "whole").mkdir()
+    both = {
+        "whole": start(folder / "whole", *arguments),
+        "killed": start(folder / "killed", "train", "--json", "--resume", run_id),
+    }
+    answers = {name: finished(process, folder / name) for name, process in both.items()}
+    left, right = (weights(folder / name, answer["run_id"]) for name, answer in answers.items())
+    return (
         left.keys() == right.keys()
         and all(np.array_equal(left[name], right[name]) for name in left)
-        and {**whole, "run_id": "", "seconds": 0} == {**answer, "run_id": "", "seconds": 0}
+        and all(
+            answers["whole"][name] == answers["killed"][name]
+            for name in answers["whole"].keys() - {"run_id", "seconds"}
+        )
     )
-    return outcome
 
 
 @dataclass
@@ -186,7 +223,7 @@ def two_studies(folder: Path) -> bool:
     both = [start(folder, *STUDY, "--name", name) for name in ("one", "two")]
     for process in both:
         finished(process, folder)
-    stored = json.loads(subprocess.check_output([ZOO, "compare", "--json", "--last", "100"], cwd=folder))
+    stored = json.loads(subprocess.check_output([*ZOO, "compare", "--json", "--last", "100"], cwd=folder))
     ids = {json.loads(content)["run_id"] for name in ("one", "two") for content in rows(folder, name).values()}
     return len(ids) == 24 and ids == {run["run_id"] for run in stored if run["outcome"] == "finished"}
 
@@ -202,7 +239,7 @@ def main() -> None:
         for part in ("run", "study", "two"):
             (folder / part).mkdir()
         began = time.perf_counter()
-        run = killed_run(folder / "run", kills=20, epochs=600, seed=1)
+        run = run_killed_at_random(folder / "run", kills=20, epochs=600, seed=1)
         print(run, flush=True)
         study = killed_study(folder / "study", kills=5, seed=2)
         print(study, flush=True)
