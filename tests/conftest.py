@@ -1,5 +1,6 @@
 """What every test needs before Keras or MLflow is imported."""
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,21 @@ import keras
 import pytest
 
 from zoo.kernels import native
+
+with contextlib.suppress(
+    ImportError
+):  # where only the engines are tested, as on a machine with a GPU, it is not needed
+    from hypothesis import HealthCheck, settings
+
+    # A run says something about the change, not about the day or how busy the machine is. `fresh_keras` need not run
+    # again for each example.
+    settings.register_profile(
+        "zoo",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+    settings.load_profile("zoo")
 
 pytest_plugins = ["serving_fixtures"]
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner, Result
+from waiting import PATIENCE
 
 from serving import client_commands, commands
 from serving.client import RestClient
@@ -47,14 +47,12 @@ def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def test_serve_as_a_process(saved_models: Path, tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "3").symlink_to(saved_models / "one")
     port, grpc = free_port(), free_port()
-    started = time.monotonic()
     with process(
         f"--rest_api_port={port}", "--port", str(grpc), "--model_name", "digits", f"--model_base_path={tmp_path}",
         "--tensorflow_session_parallelism=1", "--rest_api_num_threads=2", "--enable_batching",
     ) as running:  # fmt: skip
         assert running.stdout is not None
         ready = running.stdout.readline()
-        seconds = time.monotonic() - started
         expected = (
             rf"ready: http://127\.0\.0\.1:{port}/v1/models/digits, gRPC 127\.0\.0\.1:{grpc} \(version 3, \d+\.\d s\)\n"
         )
@@ -63,13 +61,11 @@ def test_serve_as_a_process(saved_models: Path, tmp_path: Path, number: signal.S
             assert client.predict([[[1, 2, 3], [0.5, 0, -1]]])[0].label == "class_b"
             memory = psutil.Process(running.pid).memory_info().rss
             running.send_signal(number)
-            _, errors = running.communicate(timeout=10)
+            _, errors = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0
     assert "Traceback" not in errors
     assert "C API" in errors
-    # Importing TensorFlow would take both over these limits; the machine of a test may be busy, so they are wide.
-    assert seconds < 8
-    assert memory < 500e6
+    assert memory < 500e6  # importing TensorFlow would take it over that
 
 
 # XLA is switched off for a whole process, which here is that of all tests.
@@ -192,7 +188,7 @@ def test_importing_the_commands_is_cheap() -> None:
         "import sys, serving.commands\n"
         "print([m for m in ('numpy', 'tensorflow', 'http.server', 'serving.server', 'logging') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"
 
 

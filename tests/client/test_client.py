@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from scripted_http import BUSY, LOADING, READY, scripted
+from waiting import PATIENCE
 
 from serving.client import RestClient, ServerError, TargetError, Unreachable, VersionState, base, retries
 from serving.sequences import InputError
@@ -37,7 +38,7 @@ def test_predict(server: Server) -> None:
 
 def test_status_metadata_and_version(server: Server) -> None:
     with RestClient(server.url + "/", "digits", version=1) as client:
-        client.wait_until_ready(5)
+        client.wait_until_ready(PATIENCE)
         assert client.status() == [VersionState(1, "AVAILABLE")]
         assert client.metadata().version == 1
         assert client.predict([np.zeros((1, 3))])[0].class_id == 0
@@ -163,7 +164,7 @@ def test_outputs_of_another_model(outputs: object) -> None:
 
 def test_waiting() -> None:
     with scripted((404, b'{"error": "not yet"}'), LOADING, READY) as (url, requests), RestClient(url, "m") as client:
-        client.wait_until_ready(5)
+        client.wait_until_ready(PATIENCE)
     assert len(requests) == 3
     with RestClient("http://127.0.0.1:9", "m") as client, pytest.raises(Unreachable, match=r"not ready within 0\.05 s"):
         client.wait_until_ready(0.05)
@@ -189,5 +190,5 @@ def test_targets(target: str) -> None:
 
 def test_the_client_needs_no_tensorflow() -> None:
     program = "import sys, serving.client; print([m for m in sys.modules if m in ('tensorflow', 'keras', 'mlflow')])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"

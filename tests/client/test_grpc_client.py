@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy_serving import NumpyManager, classifier, served
 from scripted_http import READY, handler_for
+from waiting import PATIENCE
 
 from serving.client import (
     CertificateError,
@@ -98,7 +99,7 @@ def test_numbers_and_a_single_output_without_a_name(target: str) -> None:
 
 def test_raw_metadata_and_status(target: str) -> None:
     with connect(target, "digits", version=1) as client:
-        client.wait_until_ready(5)
+        client.wait_until_ready(PATIENCE)
         outputs = client.raw({"features": np.full((1, 2, 3), np.nan, "float32")})
         assert outputs["label"].tolist() == [b""]
         assert np.isnan(outputs["logits"][0, 1])
@@ -190,13 +191,13 @@ def test_a_deadline_of_grpc(numpy_served: SimpleNamespace) -> None:
     }
     with connect(numpy_served.grpc, "slow") as client:
         with pytest.raises(DeadlineExceeded, match="no answer from"):
-            client.predict([[[1, 0, 0]]], timeout=0.05)
+            client.predict([[[1, 0, 0]]], timeout=0.2)
         release.set()
-    assert len(numpy_served.manager.models["slow"][1].calls) == 1
+    assert len(numpy_served.manager.models["slow"][1].calls) <= 1  # not asked again
 
 
 def _waited(release: threading.Event) -> dict[str, Any]:
-    release.wait(5)
+    release.wait(PATIENCE)
     return {}
 
 
@@ -366,6 +367,6 @@ def test_without_the_extra() -> None:
         "except ImportError as error: print(error.exit_code, error)\n"
         "print([m for m in sys.modules if m in ('tensorflow', 'keras', 'mlflow')])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert "pip install 'sequence-zoo[serve]'" in done.stdout
     assert done.stdout.strip().endswith("[]")

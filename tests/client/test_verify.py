@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from numpy_serving import NumpyModel, classifier
+from waiting import PATIENCE
 
 from serving import client_commands
 from serving.client import ServerError
@@ -274,7 +275,7 @@ def test_importing_the_verbs_is_cheap() -> None:
         "import sys, serving.client_commands, serving.bench_command\n"
         "print([m for m in ('numpy', 'grpc', 'google.protobuf', 'tensorflow', 'serving.client') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"
 
 

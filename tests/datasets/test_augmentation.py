@@ -5,8 +5,6 @@ from training import augmentation
 from training.datasets import Examples
 from training.pipeline import Batches, InvalidPipeline
 
-pytestmark = pytest.mark.any_backend
-
 
 def examples():
     random = np.random.default_rng(0)

@@ -13,8 +13,6 @@ from training.datasets import Dataset, Examples, Reference, Spec, carried
 from training.datasets.prepared import PreparationFailed
 from training.datasets_command import datasets as command
 
-pytestmark = pytest.mark.any_backend
-
 RANDOM = np.random.default_rng(0)
 LENGTHS = (3, 1, 4, 2)
 VALUES = [RANDOM.normal(size=(steps, 2)).astype("float32") for steps in LENGTHS]

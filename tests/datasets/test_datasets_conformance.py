@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from training.datasets import DATASETS, Dataset, Examples
 from training.datasets.audio import MissingAudioExtra
@@ -77,7 +78,7 @@ def test_importing_the_package_is_cheap() -> None:
         "heavy = {'tensorflow', 'tensorflow_datasets', 'keras', 'sklearn', 'requests', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,10 +1,7 @@
 import numpy as np
-import pytest
 from sklearn.datasets import load_digits
 
 from training.datasets import get
-
-pytestmark = pytest.mark.any_backend
 
 
 def test_the_split_is_fixed_for_ever() -> None:

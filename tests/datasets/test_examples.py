@@ -4,8 +4,6 @@ import pytest
 from training.datasets import DATASETS, Examples, InvalidExamples, UnknownDataset, UnknownSplit, get
 from training.datasets.base import Dataset, Spec
 
-pytestmark = pytest.mark.any_backend
-
 
 def ones(steps: int, channels: int = 2) -> np.ndarray:
     return np.ones((steps, channels), np.float32)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from waiting import PATIENCE
 
 from training.datasets import get, prepared
 from training.datasets.japanese_vowels import archive, make_npz
@@ -138,7 +139,7 @@ def test_two_processes_may_prepare_at_once(empty_data_directory: Path) -> None:
     for process in both:
         process.stdin.write("go\n")
         process.stdin.flush()
-    ended = [process.communicate(timeout=60) for process in both]
+    ended = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     digests = {output for output, _ in ended}
     assert digests == {get("japanese_vowels").load("train").digest() + "\n"}

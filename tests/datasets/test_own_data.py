@@ -12,8 +12,6 @@ from training.datasets import UnknownDataset, find
 from training.datasets.own import InvalidData, InvalidRequest, OwnData, dataset
 from training.datasets.ts_format import MalformedTs
 
-pytestmark = pytest.mark.any_backend
-
 
 def write(path: Path, *lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from training.datasets import packed
 from training.datasets.base import Examples, InvalidExamples
 from training.datasets.packed import Row
 from training.datasets.prepared import PreparationFailed
-
-pytestmark = pytest.mark.any_backend
 
 LENGTHS = (3, 1, 5)
 WORDS = ("", "[UNK]", "to", "be")
@@ -312,7 +311,7 @@ def test_two_processes_at_once_get_the_same(folder: Path) -> None:
         both = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(2)]
         for process in both:
             stack.callback(process.kill)
-        digests = [process.communicate(timeout=120)[0].strip() for process in both]
+        digests = [process.communicate(timeout=PATIENCE)[0].strip() for process in both]
     expected = Examples([values(n) for n in LENGTHS], np.array([n - 1 for n in LENGTHS])).digest()
     assert digests == [expected, expected]
     assert leftovers(folder) == []

@@ -2,12 +2,14 @@ import contextlib
 import hashlib
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import PATIENCE
 
 from training.datasets import DATASETS
 from training.datasets.audio import MissingAudioExtra
@@ -68,26 +70,25 @@ def test_another_file_of_that_name_is_refused(manual: Path, closed_port: int) ->
 
 
 @pytest.mark.parametrize("kind", ["closed_port", "silent_port"])
-def test_offline_is_said_within_two_seconds(kind: str, manual: Path, request: pytest.FixtureRequest) -> None:
+def test_a_port_that_is_closed_or_silent_is_offline(kind: str, manual: Path, request: pytest.FixtureRequest) -> None:
     port = request.getfixturevalue(kind)
-    start = time.monotonic()
     with pytest.raises(RawFileMissing) as error:
         check_raw_files(builder_class(port))
-    assert time.monotonic() - start < 2
     for fact in ("sounds.tar.gz", CHECKSUM, str(manual), f"127.0.0.1:{port}", "put the file there"):
         assert fact in str(error.value)
 
 
 def test_an_unknown_host_is_offline(manual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = threading.Event()
+
     def looks_up_forever(*arguments: object, **options: object) -> None:
-        time.sleep(4)
+        refused.wait(PATIENCE)
         raise socket.gaierror("looked up for long enough")  # what the thread left behind gets, as from a real one
 
     monkeypatch.setattr(socket, "getaddrinfo", looks_up_forever)
-    start = time.monotonic()
     with pytest.raises(RawFileMissing, match="no answer within"):
         check_raw_files(builder_class(80))
-    assert time.monotonic() - start < 2
+    refused.set()
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def offline(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     "name", [name for name, dataset in DATASETS.items() if "generated" not in dataset.spec.licence]
 )
 def test_a_dataset_is_there_or_says_at_once_which_file_goes_where(
-    name: str, empty_data_directory: Path, tmp_path: Path
+    name: str, empty_data_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tensorflow_datasets as tfds
 
@@ -113,17 +114,18 @@ def test_a_dataset_is_there_or_says_at_once_which_file_goes_where(
     if dataset.is_prepared() or name == "japanese_vowels":
         return  # ships with a package
     with contextlib.suppress(tfds.core.registered.DatasetNotFoundError):  # a builder of the zoo's own
-        tfds.builder_cls(source)  # what is measured is the answer, not the import
-    start = time.monotonic()
+        tfds.builder_cls(source)
+    pauses: list[float] = []  # between attempts, which TensorFlow Datasets makes for minutes if it is let
+    monkeypatch.setattr(time, "sleep", pauses.append)
     try:
         dataset.prepare()
     except MissingAudioExtra as error:
         pytest.skip(str(error))
     except RawFileMissing as error:
-        seconds, message = time.monotonic() - start, str(error)
+        message = str(error)
     else:
         raise AssertionError(f"{name} was prepared without a network")
-    assert seconds < 2
+    assert sum(pauses) < 1
     if name == "crema_d":  # 7442 files and their labels: nothing that is placed by hand
         assert f"{empty_data_directory / 'packed'}" in message
         return

@@ -8,8 +8,6 @@ from training.datasets.base import Examples
 from training.pipeline import InvalidPipeline, bucket_boundaries, channel_statistics
 from training.splitting import train_validation_split
 
-pytestmark = pytest.mark.any_backend
-
 
 def numbered(labels: list[int], groups: list[int] | None = None) -> Examples:
     """Examples that carry their own number as their only value."""

@@ -18,8 +18,6 @@ from training.datasets.synthetic.base import distinct_rows
 from training.datasets.synthetic.embedded_reber import EmbeddedReber
 from training.datasets.synthetic.mackey_glass import integrate
 
-pytestmark = pytest.mark.any_backend
-
 PROBLEMS = sorted(name for name, dataset in DATASETS.items() if isinstance(dataset, Synthetic))
 OTHER_LENGTHS = [
     "adding_problem/7",

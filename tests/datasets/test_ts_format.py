@@ -7,8 +7,6 @@ import pytest
 
 from training.datasets.ts_format import MalformedTs, channel_means, fill_missing, read_ts, stream_ts
 
-pytestmark = pytest.mark.any_backend
-
 nan = float("nan")
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from family_oracles import batch_norm, coupled, layer_norm, projected, unroll, variant
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from keras import ops
 from oracles import ORACLE, lstm
@@ -22,11 +22,7 @@ from zoo.layers import (
 )
 from zoo.layers.lstm_cell import GATES
 
-# Derandomized: a run of the gate says something about the change, not about the day. The fixture that seeds Keras
-# need not run again for each example.
-PICK = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PICK = settings(max_examples=25)
 FEW = settings(PICK, max_examples=4)  # every new shape is a compilation on JAX
 
 # An unbounded gate multiplies the state at every step, and float32 with it; the gates stay where they are bounded.

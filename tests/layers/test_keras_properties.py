@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from keras import ops
 
 from zoo.activations import ACTIVATIONS
@@ -12,11 +12,7 @@ from zoo.layers.lstm_cell import GATES
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 
-# Derandomized: a run of the gate says something about the change, not about the day. The fixture that seeds Keras
-# need not run again for each example.
-PICK = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PICK = settings(max_examples=25)
 FEW = settings(PICK, max_examples=6)  # every new shape is a compilation on JAX
 
 IN_KERAS = [name for name in ACTIVATIONS if hasattr(keras.activations, name)]

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from google.protobuf import text_format
 from mlflow.tracking import MlflowClient
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from waiting import PATIENCE
 
 import zoo.export
 from training import exporting, promotion, tracking
@@ -186,7 +187,7 @@ def test_two_processes_at_once_lose_nothing(root):
     )
     labels = ("a", "b", "c")
     running = [subprocess.Popen([sys.executable, "-c", script, str(root), label]) for label in labels]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert [process.wait(PATIENCE) for process in running] == [0, 0, 0]
     assert state(root) == (dict.fromkeys(labels, 12), [3, 12])
 
 

@@ -19,7 +19,6 @@ def saved(folder, *epochs):
     return kept
 
 
-@pytest.mark.any_backend
 def test_the_last_two_are_kept(tmp_path):
     kept = saved(tmp_path, 1, 2, 3)
     assert [path.name[:12] for path in sorted(tmp_path.iterdir())] == ["epoch-000002", "epoch-000003"]
@@ -29,7 +28,6 @@ def test_the_last_two_are_kept(tmp_path):
     assert Checkpoints(tmp_path / "empty").latest() is None
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda content: b"", lambda content: content + b"x"])
 def test_a_damaged_one_is_passed_over(tmp_path, damage):
     kept = saved(tmp_path, 1, 2)
@@ -42,7 +40,6 @@ def test_a_damaged_one_is_passed_over(tmp_path, damage):
     assert kept.latest() is None
 
 
-@pytest.mark.any_backend
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     kept = saved(tmp_path, 1)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -56,14 +53,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.any_backend
 def test_what_a_kill_left_half_written_is_swept_away(tmp_path):
     (tmp_path / ".epoch-000009-0123456789abcdef.npz.ab12.incomplete").write_bytes(b"half")
     Checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.any_backend
 def test_one_process_at_a_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with checkpoints.in_folder("abc"), pytest.raises(CannotResume, match="by another process"):  # noqa: SIM117
@@ -71,7 +66,6 @@ def test_one_process_at_a_time(tmp_path, monkeypatch):
             pass
 
 
-@pytest.mark.any_backend
 def test_another_configuration_or_other_data_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CannotResume, match=r"has no mlruns.runs.abc.run\.json here"):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from waiting import PATIENCE
 
 from serving.client import RestClient
 from serving.client_commands import predict
@@ -50,14 +51,14 @@ def served(tmp_path_factory):
     finally:
         process.terminate()
         client.close()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def post(served, body):
     url = f"{served.target}/v1/models/speakers:predict"
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -140,7 +141,7 @@ def test_predict_from_a_file(served, tmp_path):
 
 def test_the_plain_keras_example(capfd):
     example = Path(__file__).parents[2] / "examples/train_plain_keras.py"
-    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert float(done.stdout.split()[-1]) > 0.9
     assert len(example.read_text().splitlines()) <= 45
     assert "training" not in example.read_text()

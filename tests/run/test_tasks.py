@@ -209,7 +209,7 @@ class TestWindows:
             Windows(made("classification")[1], 2, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(KINDS),
     lengths=st.lists(st.integers(1, 9), min_size=6, max_size=20),
@@ -255,7 +255,7 @@ def models():
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(KINDS),
     name=st.sampled_from(["lstm", "gru", "tcn"]),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from waiting import PATIENCE, until
 
 from serving.batch_scheduler import BatchScheduler
 from serving.batching import BatchedModel
@@ -114,16 +115,9 @@ class Callers:
 
     def wait(self) -> list[Any]:
         for thread in self.threads:
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
         return [self.got[number] for number in range(len(self.threads))]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def busy(model: BatchedModel, fake: FakeModel) -> Callers:
@@ -166,7 +160,7 @@ def test_a_batch_that_is_not_full_runs_when_its_time_has_come(make: Make, fake: 
     model = make(threads, max_batch_size=100, batch_timeout_micros=30_000)
     started = time.monotonic()
     assert model.run("double", {"x": rows(1)})["y"].tolist() == [[2, 2]]
-    assert 0.03 <= time.monotonic() - started < 5
+    assert time.monotonic() - started >= 0.03
 
 
 def test_what_differs_does_not_mix(make: Make, fake: FakeModel) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from examples import example, tensor
 from serving.errors import Code, ServingError
@@ -58,7 +58,7 @@ def asked(signature: str, **inputs: Any) -> Any:
     return request
 
 
-def refused(call: Any, request: Any, timeout: float = 20) -> tuple[str, str]:
+def refused(call: Any, request: Any, timeout: float = PATIENCE) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=timeout)
     return caught.value.code().name, caught.value.details()
@@ -241,13 +241,11 @@ def test_a_configuration_reaches_the_manager() -> None:
 
 def test_a_deadline_ends_the_run(channel: grpc.Channel) -> None:
     request = asked("slow", n=np.array([2**31 - 1], "int32"))
-    started = time.monotonic()
     assert refused(predictor(channel).Predict, request, timeout=0.3)[0] == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - started < 2
     # The run itself has ended too, or this would wait for it: there are four threads.
     for _ in range(4):
         assert refused(predictor(channel).Predict, request, timeout=0.05)[0] == "DEADLINE_EXCEEDED"
-    predictor(channel).Predict(asked("echo_float", x=np.zeros(1, "float32")), timeout=2)
+    predictor(channel).Predict(asked("echo_float", x=np.zeros(1, "float32")), timeout=PATIENCE)
 
 
 def test_messages_that_are_none(channel: grpc.Channel) -> None:
@@ -268,7 +266,7 @@ def test_sizes(kinds_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         # A message that is small only on the way.
         zeros = asked("echo_float", x=from_array(np.zeros(10**6, "float32"), as_content=True))
         with pytest.raises(grpc.RpcError) as caught:
-            predict(zeros, compression=grpc.Compression.Gzip, timeout=20)
+            predict(zeros, compression=grpc.Compression.Gzip, timeout=PATIENCE)
         assert caught.value.code().name == "RESOURCE_EXHAUSTED"
         predict(asked("echo_float", x=np.zeros(100, "float32")))
     small.stop(1)
@@ -289,7 +287,7 @@ def test_calls_whose_messages_never_come_leave_room_for_others(kinds_grpc: GrpcS
         call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
         waiting = [call.future(never()) for _ in range(3 * OPTIONS.grpc_max_threads)]
         request = asked("echo_float", x=np.zeros(1, "float32"))
-        predictor(channel).Predict(request, timeout=10, wait_for_ready=True)
+        predictor(channel).Predict(request, timeout=PATIENCE, wait_for_ready=True)
         for one in waiting:
             one.cancel()
         stop.set()
@@ -340,7 +338,7 @@ def test_stopping_answers_what_is_in_flight(kinds_server: Server) -> None:
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         future = predictor(channel).Predict.future(asked("slow", n=np.array([20_000], "int32")))
-        assert manager.asked.wait(10)
+        assert manager.asked.wait(PATIENCE)
         assert server.stop(20)
         assert future.result(1).outputs["n"].int_val == [20_000]
     assert server.stop(1)
@@ -351,7 +349,7 @@ def test_tls(kinds_server: Server, tmp_path: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=PATIENCE,
     )  # fmt: skip
     config = tmp_path / "ssl"
     config.write_text(f"server_key: {key.read_text()!r} server_cert: {certificate.read_text()!r}")
@@ -360,7 +358,7 @@ def test_tls(kinds_server: Server, tmp_path: Path) -> None:
     trusted = grpc.ssl_channel_credentials(certificate.read_bytes())
     names = [("grpc.ssl_target_name_override", "localhost")]
     with grpc.secure_channel(f"127.0.0.1:{server.port}", trusted, names) as channel:
-        predictor(channel).Predict(asked("echo_bool", x=np.array(True)), timeout=10)
+        predictor(channel).Predict(asked("echo_bool", x=np.array(True)), timeout=PATIENCE)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         assert refused(predictor(channel).Predict, asked("echo_bool", x=np.array(True)))[0] == "UNAVAILABLE"
     server.stop(1)

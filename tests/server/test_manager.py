@@ -2,12 +2,12 @@
 
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from serving import loading
 from serving.errors import Code, ServingError
@@ -193,13 +193,6 @@ def test_the_deprecated_model_type(root: Path) -> None:
     assert model_configs(config(root, of(typed)))[0].name == "a"
     with pytest.raises(ServingError, match="unsupported platform other"):
         model_configs(config(root, of(typed.replace("TENSORFLOW", "OTHER"))))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_server_follows_its_file_and_the_folders(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from waiting import PATIENCE, until
 
 from examples import example
 from serving import http_body, http_server
@@ -27,7 +28,7 @@ ROW = [[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]]
 
 
 def ask(server: Server, method: str, path: str, body: bytes | str | None = None, **headers: str):
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
@@ -203,7 +204,7 @@ def test_kinds(kinds_server: Server, signature: str, inputs: object, status: int
     document = json.dumps({"signature_name": signature, "inputs": inputs})
     if signature == "echo_string":
         # A string that is not UTF-8 goes out as it came in, as TensorFlow Serving writes it.
-        connection = http.client.HTTPConnection(urlsplit(kinds_server.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(kinds_server.url).netloc, timeout=PATIENCE)
         connection.request("POST", "/v1/models/kinds:predict", document)
         assert connection.getresponse().read() == b'{\n    "outputs": ["a", "\xff"]\n}'
         connection.close()
@@ -244,7 +245,7 @@ def test_rows_without_a_row(kinds_server: Server) -> None:
 
 
 def test_the_page_is_there_and_can_be_left_out(server: Server) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
     connection.request("GET", "/")
     response = connection.getresponse()
     assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -288,9 +289,12 @@ def test_a_small_body_that_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch
     assert peak < 10 * 10**6
 
 
-def test_a_refused_client_gets_its_answer_although_it_goes_on_sending(server: Server) -> None:
+def test_a_refused_client_gets_its_answer_although_it_goes_on_sending(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "LINGER_SECONDS", PATIENCE)
     address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(HEAD + b"Content-Length: 999999999\r\n\r\n")
         for _ in range(20):
             connection.sendall(b" " * 100_000)
@@ -300,7 +304,7 @@ def test_a_refused_client_gets_its_answer_although_it_goes_on_sending(server: Se
 
 def test_a_chunked_body(server: Server) -> None:
     body = json.dumps({"inputs": [ROW]}).encode()
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
     parts = iter([body[:7], body[7:]])
     for _ in range(2):
         connection.request("POST", "/v1/models/digits:predict", parts, encode_chunked=True)
@@ -347,7 +351,7 @@ def test_what_is_no_proper_http(server: Server, request_bytes: bytes, status: in
 
 
 def test_keep_alive_stays_in_step_after_errors(server: Server) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
     connection.connect()
     used = connection.sock
     good = json.dumps({"inputs": [ROW]})
@@ -373,7 +377,7 @@ def test_keep_alive_stays_in_step_after_errors(server: Server) -> None:
 def test_a_client_that_waits_to_be_asked_for_its_body(server: Server) -> None:
     body = json.dumps({"inputs": [ROW]}).encode()
     address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(HEAD + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode())
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
@@ -381,6 +385,8 @@ def test_a_client_that_waits_to_be_asked_for_its_body(server: Server) -> None:
 
 
 def test_at_most_so_many_requests_are_worked_on_at_once() -> None:
+    gate = threading.Event()
+
     class Api:
         now = most = 0
         lock = threading.Lock()
@@ -389,7 +395,7 @@ def test_at_most_so_many_requests_are_worked_on_at_once() -> None:
             with self.lock:
                 self.now += 1
                 self.most = max(self.most, self.now)
-            time.sleep(0.03)
+            gate.wait(PATIENCE)
             with self.lock:
                 self.now -= 1
             return Response(200, b"{}")
@@ -402,16 +408,19 @@ def test_at_most_so_many_requests_are_worked_on_at_once() -> None:
     answers: list[bytes] = []
 
     def ask_once() -> None:
-        with socket.create_connection(rest_server.server_address[:2], timeout=10) as connection:
+        with socket.create_connection(rest_server.server_address[:2], timeout=PATIENCE) as connection:
             connection.sendall(b"GET /v1/models/m HTTP/1.1\r\nHost: x\r\n\r\n")
             answers.append(connection.recv(1000))
 
     threads = [threading.Thread(target=ask_once) for _ in range(12)]
     for thread in threads:
         thread.start()
+    until(lambda: api.now == 3)
+    time.sleep(0.1)  # for a fourth to come in, which it must not
+    gate.set()
     for thread in threads:
         thread.join()
-    assert rest_server.drain(5)
+    assert rest_server.drain(PATIENCE)
     serving.join()
     assert len(answers) == 12
     assert api.most == 3
@@ -424,13 +433,13 @@ def test_two_requests_in_one_packet(server: Server) -> None:
 
 def test_a_slow_client_is_cut_off_and_others_go_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "LINGER_SECONDS", PATIENCE)
     address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as slow:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as slow:
         slow.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
-        started = time.monotonic()
         answer = b""
         slow.settimeout(0.05)
-        while b"\r\n\r\n" not in answer and time.monotonic() - started < 5:
+        while b"\r\n\r\n" not in answer:
             slow.sendall(b" ")  # a byte now and then: no single read times out
             assert ask(server, "GET", "/v1/models/digits")[0] == 200
             try:
@@ -477,18 +486,20 @@ def test_stopping_answers_what_is_in_flight(saved_models: Path, tmp_path: Path) 
     address = urlsplit(url)
     body = json.dumps({"inputs": [ROW]}).encode()
     with (
-        socket.create_connection((address.hostname, address.port), timeout=10) as idle,
-        socket.create_connection((address.hostname, address.port), timeout=10) as busy,
+        socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as idle,
+        socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as busy,
     ):
         busy.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
-        time.sleep(0.2)
+        http = running._http
+        assert http is not None
+        until(lambda: (http._connections, len(http._idle)) == (2, 1))
         stopped: list[bool] = []
         stopper = threading.Thread(target=lambda: stopped.append(running.stop()))
         stopper.start()
         assert idle.recv(10) == b""
         busy.sendall(body[5:])
         answer = busy.recv(4096)
-        stopper.join(10)
+        stopper.join(PATIENCE)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"Connection: close" in answer
     assert stopped == [True]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from waiting import PATIENCE
 
 from serving import capi, runtime
 from serving.capi_model import CapiModel
@@ -252,7 +253,9 @@ def test_a_model_is_served_without_importing_tensorflow_and_leaves_the_import_in
         "assert not [name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras')], 'imported'\n"
         "print(sorted(model.signatures))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "'serving_default', 'serving_padded'" in done.stdout
 
@@ -274,7 +277,7 @@ def test_xla_can_be_switched_off_for_a_process(tmp_path: Path) -> None:
         "try:\n    model.run('xla', x)\n"
         "except runtime.ServingError as error:\n    print(error.described)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     plain, xla = done.stdout.splitlines()[:2]
     assert plain == "{'y': array([2.], dtype=float32)}"
     # The words of TensorFlow Serving, which switches XLA off in the same way.

@@ -2,12 +2,12 @@
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from waiting import PATIENCE, until
 
 from serving.errors import Code, ServingError
 from serving.model_config import ModelConfig, VersionPolicy
@@ -251,27 +251,29 @@ def test_hot_swap_under_load(publish, tmp_path: Path) -> None:
     def load(url: str) -> None:
         while not stop.is_set():
             try:
-                with urlopen(Request(f"{url}/v1/models/m:predict", body), timeout=10) as answer:
+                with urlopen(Request(f"{url}/v1/models/m:predict", body), timeout=PATIENCE) as answer:
                     labels.append(json.loads(answer.read())["outputs"]["label"])
             except Exception as error:
                 failures.append(error)
 
     def wait_for(server: Server, version: int, state: State) -> None:
-        deadline = time.monotonic() + 10
-        while states(server.manager.statuses("m")).get(version) is not state:
-            assert time.monotonic() < deadline, f"version {version} is not {state}"
-            time.sleep(0.01)
+        until(lambda: states(server.manager.statuses("m")).get(version) is state, f"version {version}, {state}")
+
+    def wait_for_answers(label: str) -> None:
+        """Until a request that was sent from now on has been answered by the version with this label."""
+        seen = len(labels)
+        until(lambda: label in [answer[0] for answer in labels[seen:]] or failures, label)
 
     with Server(options) as server:
         threads = [threading.Thread(target=load, args=(server.url,)) for _ in range(4)]
         for thread in threads:
             thread.start()
         wait_for(server, 1, State.AVAILABLE)
-        time.sleep(0.1)
-        for version, name in ((2, "two"), (3, "one"), (4, "two")):
+        wait_for_answers("class_b")
+        for version, name, label in ((2, "two", "new_b"), (3, "one", "class_b"), (4, "two", "new_b")):
             publish(name, version)
             wait_for(server, version, State.AVAILABLE)
-            time.sleep(0.1)
+            wait_for_answers(label)
         (tmp_path / "model" / "5").mkdir()
         wait_for(server, 5, State.END)
         stop.set()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fake_runs
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from waiting import PATIENCE, until
 
 from training.study import Study, execution
 from training.study.command import study as verb
@@ -176,25 +176,18 @@ def test_workers_do_not_outlive_a_study_that_is_killed():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL)
     runs = Path("mlruns/studies/s/runs")
-    until(lambda: len(list(runs.glob("waits*.started"))) == len(list(runs.glob("a*.json"))) == 2, 60)
+    until(lambda: len(list(runs.glob("waits*.started"))) == len(list(runs.glob("a*.json"))) == 2)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) == 2
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=4)
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE)
     assert not alive
     done = len(executions())
     _, summary = go(small("a", "waits", seeds=2), fakes)
     assert summary.count("converged") == 4
     again = sorted(executions()[done:])
     assert again == [[f"waits--digits_rows--{seed}", f"run-waits--digits_rows--{seed}"] for seed in (0, 1)]
-
-
-def until(true, seconds):
-    limit = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
 
 
 # === Real runs ===

@@ -7,6 +7,8 @@ import os
 import signal
 import time
 
+from waiting import PATIENCE
+
 from training.study.jobs import Epoch, Started
 from training.study.results import Row
 
@@ -24,7 +26,7 @@ def execute(job, notify):
     if job.condition == "dies" or (job.condition == "dies once" and job.resume is None):
         os.kill(os.getpid(), signal.SIGKILL)
     if job.condition == "waits" and job.resume is None:
-        time.sleep(100)
+        time.sleep(10 * PATIENCE)
     return row(job, run_id)
 
 

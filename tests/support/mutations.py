@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from waiting import PATIENCE
 
 from serving.protos import apis
 from serving.tensor_protos import from_array
@@ -231,7 +232,7 @@ def _spoil_tensor(tensor: Any, draw: random.Random) -> None:
         tensor.half_val.append(-1)
 
 
-def send(attack: Attack, rest: tuple[str, int], channel: Any, seconds: float = 20) -> str:
+def send(attack: Attack, rest: tuple[str, int], channel: Any, seconds: float = PATIENCE) -> str:
     """Send one and say how it ended: `200`, `400`, ... by REST (`0` without an answer), `OK`, `NOT_FOUND`, ... by gRPC.
 
     Raises:

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import requests
+from waiting import PATIENCE, until
 
 CHROMEDRIVER = shutil.which("chromedriver")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -28,7 +29,7 @@ class Browser:
 
     def call(self, method, path, body=None):
         body = {} if body is None and method == "POST" else body
-        answer = self._http.request(method, self._session + path, json=body, timeout=60).json()["value"]
+        answer = self._http.request(method, self._session + path, json=body, timeout=PATIENCE).json()["value"]
         if isinstance(answer, dict) and "error" in answer:
             raise RuntimeError(answer["message"])
         return answer
@@ -39,7 +40,7 @@ class Browser:
     def script(self, code, *arguments):
         return self.call("POST", "/execute/sync", {"script": code, "args": list(arguments)})
 
-    def wait(self, condition, seconds=20):
+    def wait(self, condition, seconds=PATIENCE):
         """Until a script returns something true, which is given."""
         end = time.monotonic() + seconds
         while not (found := self.script(condition)):
@@ -70,15 +71,18 @@ def browser():
             made._http.close()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def _driver(port):
     """The driver's address, once it listens."""
-    for _ in range(200):
+
+    def listens():
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-            return f"http://127.0.0.1:{port}"
         except OSError:
-            time.sleep(0.05)
-    raise TimeoutError("chromedriver does not listen")
+            return False
+        return True
+
+    until(listens, "chromedriver listens")
+    return f"http://127.0.0.1:{port}"

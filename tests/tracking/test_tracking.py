@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 from rich.console import Console
+from waiting import PATIENCE
 
 from training import commands, environment, exporting, pictures, tracking, ui
 from training.config import load
@@ -237,7 +238,7 @@ def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
         for fate in ("finished", "killed")
     }
     for fate, process in started.items():
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == (0 if fate == "finished" else -signal.SIGKILL), errors
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
