@@ -3,12 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint types imports unit backends soak gpu native sanitize format clean
+.PHONY: demo test test-all lint types imports unit backends extras soak gpu native sanitize format clean
 
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
 
+# What a change can break, in minutes.
 test: lint types imports unit backends
+
+# Everything, an hour or more: the slow tests, every backend, the soaks, the newest releases of what is depended on.
+# Writes docs/results/test_all.md; PARTS="jax soak" runs these parts alone.
+test-all: .venv/.installed-extras
+	$(BIN)/python tests/support/test_all.py $(PARTS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -21,17 +27,21 @@ imports: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 # Files by name: xdist would leave those with few tests to the end, and some of these are the longest.
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 unit: .venv/.installed-dev
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" --durations=40
 
-# The parts that need no TensorFlow, once more on Keras's other backends; torch where it is installed.
+# What can differ by backend, once more on JAX.
 backends: .venv/.installed-dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m "any_backend and not slow"
-	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
-	  KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) -m "any_backend and not slow"; \
-	else echo "torch is not installed: its checks did not run ($(BIN)/pip install -c constraints.txt torch)"; fi
+	KERAS_BACKEND=jax $(PYTEST) -m "any_backend and not slow" --durations=10
+
+# What needs more than the dev extra: torch, and NVIDIA's compiler.
+NEED_EXTRAS := tests/kernels/test_cuda_compile.py tests/kernels/test_cuda_compiler.py tests/run/test_without_tensorflow.py
+
+extras: .venv/.installed-extras
+	KERAS_BACKEND=torch $(PYTEST) -m "any_backend and not slow" --durations=10
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" $(NEED_EXTRAS)
 
 # Runs and studies killed at random moments; a server under load, under attack and killed. Writes docs/results/soak.md
 # and docs/results/serving_soak.md (twenty minutes).
@@ -65,6 +75,10 @@ format: .venv/.installed-dev
 
 .venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+.venv/.installed-extras: .venv/.installed-dev
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt torch nvidia-cuda-nvrtc
 	touch $@
 
 clean:

@@ -157,6 +157,7 @@ def test_sides_that_disagree_or_overflow_are_not_timed(monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(REASON is not None or keras.backend.backend() != "tensorflow", reason=str(REASON))
+@pytest.mark.slow
 class TestWhole:
     def test_the_benchmark_of_the_layer(self, tmp_path: Path) -> None:
         command = [str(BENCHMARKS / "cpu_lstm.py"), "--quick", "--cells", "b1_t6_d3_h5", "--output", str(tmp_path)]

@@ -129,6 +129,7 @@ print(get("japanese_vowels").load("train").digest())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_prepare_at_once(empty_data_directory: Path) -> None:
     command = [sys.executable, "-c", PREPARE_AT_A_SIGNAL]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiers import few
 
 from training.datasets import text as training_text
 from zoo.activations import ACTIVATIONS
@@ -62,7 +63,7 @@ FORMS = {
     "gru of words": ("words", {}),
     "lstm of characters": ("characters", {}),
 }
-# One of each kind of task goes through the C library too, which takes a second to load each.
+# One of each kind of task: these make test, and go through the C library too, which takes a second to load each.
 OF_EACH_KIND = ["lstm", "cnn_lstm", "conv_lstm", "gru", "gru of words", "lstm of characters"]
 CAUSAL = ["lstm", "cnn_lstm", "conv_lstm", "irnn", "gru", "tcn", "gru of words", "lstm of characters"]
 LENGTHS = np.array([50, 3, 1, 20], "int32")
@@ -79,21 +80,30 @@ def features():
     return np.random.default_rng(0).normal(2, 2, size=(4, 50, 3)).astype("float32")
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """One export of each form: its kind, Keras model, task, and what `export` gave."""
-    made = {}
-    for form, (kind, arguments) in FORMS.items():
+class Exported(dict):
+    """One export of each form, made when it is first asked for: its kind, Keras model, task, and what `export` gave."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, form):
+        kind, arguments = FORMS[form]
         task, kept = KINDS[kind]
         sizes = {} if "filters" in arguments else {"units": 5}
         keras.utils.set_random_seed(1)
         model = build(form.split(" of ")[0], SequenceTask(**task), **sizes, **arguments)
-        result = export(model, kept, tmp_path_factory.mktemp("served") / "m", xla=form in ("lstm", "gru of words"))
-        made[form] = SimpleNamespace(kind=kept.get("kind", "classification"), model=model, task=kept, result=result)
-    return made
+        result = export(model, kept, self._folder / form.replace(" ", "_"), xla=form in ("lstm", "gru of words"))
+        self[form] = SimpleNamespace(kind=kept.get("kind", "classification"), model=model, task=kept, result=result)
+        return self[form]
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(params=few(FORMS, OF_EACH_KIND))
 def form(request, exported):
     return exported[request.param]
 
@@ -103,7 +113,12 @@ def of_text(request, exported):
     return exported[request.param]
 
 
-@pytest.fixture(params=[form for form, (kind, _) in FORMS.items() if kind not in ("words", "characters")])
+@pytest.fixture(
+    params=few(
+        [form for form, (kind, _) in FORMS.items() if kind not in ("words", "characters")],
+        ["lstm", "cnn_lstm", "conv_lstm", "gru"],
+    )
+)
 def of_numbers(request, exported):
     return exported[request.param]
 
@@ -332,8 +347,9 @@ def test_what_a_model_has_and_what_it_lacks(form):
     assert all(len(reason) > 10 for reason in form.result.refused.values())
 
 
+@pytest.mark.slow
 def test_reasons_name_the_layer(exported):
-    reasons = {name: form.result.refused for name, form in exported.items()}
+    reasons = {name: exported[name].result.refused for name in FORMS}
     assert {name for name in FORMS if "stream_step" not in reasons[name]} == set(CAUSAL)
     assert "'convolution_1' (Conv2D)" in reasons["deep_conv_lstm"]["stream_step"]
     assert "'block_1_convolution' (Conv1D) sees later steps" in reasons["fcn"]["stream_step"]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 from keras import ops
 from oracles import ORACLE, SLOPES, lstm, lstm_gradients
+from tiers import few
 
 from zoo import kernels
 from zoo.kernels import native
@@ -305,7 +306,13 @@ def test_the_same_bits_every_time_for_a_given_number_of_threads(shape, units):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("shape", "units"),
-    [((1, 60, 3), 128), ((1, 30, 8), 272), ((7, 6, 5), 260), ((3, 60, 2), 256), ((40, 90, 3), 24)],
+    [
+        ((1, 60, 3), 128),
+        pytest.param((1, 30, 8), 272, marks=pytest.mark.slow),
+        ((7, 6, 5), 260),
+        pytest.param((3, 60, 2), 256, marks=pytest.mark.slow),
+        pytest.param((40, 90, 3), 24, marks=pytest.mark.slow),
+    ],
 )
 def test_every_way_to_share_the_work(shape, units, masked):
     """The units of a single row split; the product for the kernels after the loop over time, and inside of it."""
@@ -391,7 +398,7 @@ def test_a_wrong_mask_is_an_error_with_both_shapes():
         layer(np.zeros((2, 5, 3), "float32"), mask=tf.ones((2, 4), tf.bool))
 
 
-@pytest.mark.parametrize("engine", ["native", "auto"])
+@pytest.mark.parametrize("engine", few(["native", "auto"], ["auto"]))
 def test_never_enters_an_exported_graph(engine, tmp_path):
     model = model_of(LSTM(4, engine=engine, activation="silu"))
     x = np.random.default_rng(0).normal(size=(2, 9, 3)).astype("float32")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from compiling import compiled
 from keras import ops
+from tiers import few
 
 from zoo import layers
 from zoo.initializers import ChronoBias, IdentityRecurrent
@@ -55,6 +56,12 @@ LAYERS = {
     ),
 }
 every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+# One of every kind of cell, for what takes seconds.
+KINDS = (
+    *("layer norm, five activations", "projection, dropout", "peephole", "coupled", "FGR", "zoneout of ours"),
+    *("stacked", "batch norm"),
+)
+some_layers = pytest.mark.parametrize("make", few(LAYERS, KINDS))
 every_cell = pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
 
 
@@ -75,8 +82,10 @@ def nudge(model):
     return model
 
 
-@every_layer
-@pytest.mark.parametrize("wrap", [lambda layer: layer, keras.layers.Bidirectional], ids=["plain", "bidirectional"])
+@some_layers
+@pytest.mark.parametrize(
+    "wrap", few({"plain": lambda layer: layer, "bidirectional": keras.layers.Bidirectional}, ["plain"])
+)
 def test_survives_saving_weights_and_cloning(make, wrap, tmp_path):
     model = nudge(model_of(wrap(make())))
     expected = answers(model)
@@ -110,7 +119,7 @@ def test_a_padded_row_gives_what_it_gives_alone(make):
             np.testing.assert_array_equal(whole[row], 0)
 
 
-@every_layer
+@some_layers
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(make, policy):
     keras.config.set_dtype_policy(policy)
@@ -139,7 +148,7 @@ def traced_operations(function):
     return {node.op for node in nodes}
 
 
-@every_layer
+@some_layers
 def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
     import tensorflow as tf
 
@@ -161,7 +170,7 @@ def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
         np.testing.assert_allclose(serve(X[:batch, :steps], MASK[:batch, :steps]), expected, atol=1e-5)
 
 
-@every_layer
+@pytest.mark.parametrize("make", few(LAYERS, ["layer norm, dropout", "peephole", "zoneout of ours", "batch norm"]))
 def test_learns_which_sequences_sum_to_more_than_zero(make):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(256, 4, 3)).astype("float32")

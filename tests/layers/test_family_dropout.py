@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from tiers import few
 
 from zoo import layers
 from zoo.layers.variant_lstm import VARIANTS
@@ -68,7 +69,7 @@ def scaled(kernel, masks):
 
 
 @every_cell
-@pytest.mark.parametrize("rates", [(0.5, 0.0), (0.5, 0.5)], ids=["x", "x and h"])
+@pytest.mark.parametrize("rates", few({"x": (0.5, 0.0), "x and h": (0.5, 0.5)}, ["x and h"]))
 def test_masks_are_of_what_meets_the_kernels_and_hold_for_the_whole_sequence(name, rates, monkeypatch):
     dropping = layer_of(name, dropout=rates[0], recurrent_dropout=rates[1])
     cell, plain = dropping.cell, layer_of(name)

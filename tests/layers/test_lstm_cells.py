@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from compiling import compiled
 from keras import ops
+from tiers import few
 
 from zoo import layers
 from zoo.models import MODELS, SequenceTask, build
@@ -28,10 +29,10 @@ FORMS = {
 }
 # JAX compiles a loop for every layer of a test, so the other backends take each class once and what wraps it.
 EVERYWHERE = ("peephole", "coupled", "fgr", *(form for form in FORMS if "," in form))
-every_form = pytest.mark.parametrize("form", FORMS)
-every_form_here_and_some_elsewhere = pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=[pytest.mark.any_backend] * (form in EVERYWHERE)) for form in FORMS]
-)
+# What make test takes: the wrapped ones, whose parts are the classes of most others.
+QUICK = ("peephole", *(form for form in FORMS if "," in form and not form.startswith("lstm")))
+every_form = pytest.mark.parametrize("form", few(list(FORMS), QUICK))
+every_form_here_and_some_elsewhere = pytest.mark.parametrize("form", few(list(FORMS), QUICK, elsewhere=EVERYWHERE))
 LENGTHS = np.array([10, 3, 1, 7], "int32")
 
 

@@ -1,0 +1,30 @@
+"""Which of many like cases run in `make test`, where all of them run in `make test-all`."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import pytest
+
+
+def few(cases: Mapping[str, Any] | Iterable[Any], quick: Collection[Any], elsewhere: Collection[Any] = ()) -> list[Any]:
+    """Parameters for `pytest.mark.parametrize`.
+
+    Args:
+        cases: By name, or names that are the cases themselves.
+        quick: Names of those that run in `make test`; the others are slow.
+        elsewhere: Names of those that run on JAX and torch too.
+
+    Raises:
+        ValueError: A name is that of no case.
+    """
+    named = cases if isinstance(cases, Mapping) else {str(case): case for case in cases}
+    if unknown := {str(name) for name in (*quick, *elsewhere)} - named.keys():
+        raise ValueError(f"no cases of these names: {sorted(unknown)}; there are {sorted(named)}")
+    return [
+        pytest.param(
+            case,
+            id=name,
+            marks=[pytest.mark.slow] * (name not in quick) + [pytest.mark.any_backend] * (name in elsewhere),
+        )
+        for name, case in named.items()
+    ]
