@@ -37,7 +37,7 @@ backends: .venv/.installed-dev
 	KERAS_BACKEND=jax $(PYTEST) -m "any_backend and not slow" --durations=10
 
 # What needs more than the dev extra: torch, and NVIDIA's compiler.
-NEED_EXTRAS := tests/kernels/test_cuda_compile.py tests/kernels/test_cuda_compiler.py tests/run/test_without_tensorflow.py
+NEED_EXTRAS := tests/kernels/test_cuda_compile.py tests/kernels/test_cuda_compiler.py
 
 extras: .venv/.installed-extras
 	KERAS_BACKEND=torch $(PYTEST) -m "any_backend and not slow" --durations=10

@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from training import distribution
 from training.datasets import Examples
@@ -80,7 +81,7 @@ def program(backend: str, **environment: str) -> "subprocess.Popen[str]":
 
 
 def results(process: "subprocess.Popen[str]") -> list[dict[str, object]]:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err[-3000:]
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
@@ -92,12 +93,14 @@ def assert_same(one: dict[str, object], several: dict[str, object]) -> None:
         np.testing.assert_allclose(several["weights"][path], values, rtol=0, atol=ROUNDING, err_msg=path)
 
 
+@pytest.mark.slow
 def test_two_devices_of_tensorflow_train_as_one():
     one, two = results(program("tensorflow"))
     assert (one["devices"], two["devices"]) == (1, 2)
     assert_same(one, two)
 
 
+@pytest.mark.slow
 def test_two_processes_of_jax_train_as_one():
     pytest.importorskip("jax")
     with socket.socket() as free:

@@ -77,6 +77,7 @@ def here(tmp_path_factory):
     return tmp_path_factory.mktemp("here")  # one for all: MLflow takes seconds to make the tables of a store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_trained_there_tracked_and_exported_here(backend, there, here, tmp_path, monkeypatch):
     paths = [str(Path(zoo.__file__).parents[1]), str(there / "site")]

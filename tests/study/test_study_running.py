@@ -12,6 +12,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from tiers import few
 from waiting import PATIENCE, until
 
 from training.study import Study, execution
@@ -223,8 +224,9 @@ def test_a_run_that_cannot_be_gone_on_with_begins_anew(monkeypatch):
     assert tried == ["old", None]
 
 
-def test_a_study_from_question_to_report(data_directory):
-    command = ["--activation", "tanh,relu", "--seeds", "2", "--workers", "2", "--json", "model.units=4"]
+@pytest.mark.parametrize("workers", few([1, 2], [1]))
+def test_a_study_from_question_to_report(data_directory, workers):
+    command = ["--activation", "tanh,relu", "--seeds", "2", "--workers", str(workers), "--json", "model.units=4"]
     command += ["dataset.name=digits_rows", "train.epochs=1"]
     answer = json.loads(CliRunner().invoke(verb, command, catch_exceptions=False).stdout)
     folder = Path("mlruns/studies/activation")
@@ -240,7 +242,7 @@ def test_a_study_from_question_to_report(data_directory):
         assert (folder / name).stat().st_size or name.endswith(".log")
     assert (folder / "diagnostics.csv").is_file()  # with rows where there was time to look
     rows = read_rows(folder / "runs")
-    assert {row.threads for row in rows} == {max(1, (os.cpu_count() or 1) // 2)}
+    assert {row.threads for row in rows} == {max(1, (os.cpu_count() or 1) // workers)}
     assert {row.epochs for row in rows} == {1}
     assert all(0 <= row.metrics["test/accuracy"] <= 1 for row in rows)
     from training import tracking

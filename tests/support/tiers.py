@@ -18,7 +18,8 @@ def few(cases: Mapping[str, Any] | Iterable[Any], quick: Collection[Any], elsewh
         ValueError: A name is that of no case.
     """
     named = cases if isinstance(cases, Mapping) else {str(case): case for case in cases}
-    if unknown := {str(name) for name in (*quick, *elsewhere)} - named.keys():
+    quick, elsewhere = set(map(str, quick)), set(map(str, elsewhere))
+    if unknown := (quick | elsewhere) - named.keys():
         raise ValueError(f"no cases of these names: {sorted(unknown)}; there are {sorted(named)}")
     return [
         pytest.param(
