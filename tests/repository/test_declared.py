@@ -78,6 +78,7 @@ def imports(path: Path, source: str, at_once: bool = True) -> Iterator[Import]:
     yield from visit(ast.parse(source), at_once)
 
 
+@functools.cache
 def of_files(*folders: str) -> list[Import]:
     return [
         found
@@ -111,7 +112,8 @@ def test_what_the_packages_import_is_declared():
 
 def test_what_make_test_runs_is_in_the_dev_extra():
     # Every module is imported for the examples in its docstrings, and every test file where it lies.
-    files = [entry for entry in of_files("zoo", "training", "serving", "tests") if entry.at_once]
+    found = of_files("zoo", "training", "serving") + of_files("tests", "benchmarks", "examples")
+    files = [entry for entry in found if entry.at_once and not entry.path.startswith(("benchmarks", "examples"))]
     assert undeclared(of_docstrings() + files, declared("dev")) == set()
 
 

@@ -224,6 +224,7 @@ def test_a_kill_while_the_tables_are_made_breaks_no_store(tmp_path, monkeypatch)
     assert sorted(path.name for path in (tmp_path / "mlruns").glob("*mlflow.db*")) == [".mlflow.db.lock", "mlflow.db"]
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
     script = (
         "import os, signal, sys; from training import tracking\n"
