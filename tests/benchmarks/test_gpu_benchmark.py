@@ -218,6 +218,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.any_backend
 @pytest.mark.skipif(keras.backend.backend() not in ("jax", "torch"), reason="its sides run on JAX and on torch")
+@pytest.mark.slow
 def test_the_dry_run_measures_every_side_that_can_run_here(part: Any, one_thread: None) -> None:
     name, said = keras.backend.backend(), list[dict[str, Any]]()
     plan, measure, effort = part("gpu.plan"), part("gpu.measure"), part("gpu.turns").DRY
