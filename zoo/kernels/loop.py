@@ -58,6 +58,28 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
     """
+    return _run(operands, options, by_hand=True)
+
+
+def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in operations that the backend differentiates by itself, as often and in whichever mode is asked for.
+
+    What an engine computes that has a first derivative only, in reverse mode: see `zoo.kernels.derivatives`.
+
+    Args:
+        operands: The tensors of the call.
+        options: What the call does.
+        z_offset: Added to what the gates receive, (b, t, 4 n), where its gradient is wanted.
+
+    Returns:
+        The outputs, the last h and the last c, as `lstm` gives them.
+    """
+    return _run(operands, options, by_hand=False, z_offset=z_offset)
+
+
+def _run(
+    operands: Operands, options: Options, by_hand: bool, z_offset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     x, mask = _time_major(operands.x, options), None
     if operands.mask is not None:
         mask = _time_major(operands.mask, options)[..., None]
@@ -67,10 +89,13 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
         of_x, of_h = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
     z = product(operands.kernel, of_x, _times)(x)
     z = z if operands.bias is None else z + operands.bias
+    z = z if z_offset is None else z + _time_major(z_offset, options)
     given = (z, operands.recurrent_kernel, operands.h, operands.c, mask, of_h, *operands.slopes)
     dtype = keras.backend.standardize_dtype(operands.x.dtype)
     passes = Passes(options, tuple(tensor is not None for tensor in given), dtype)
-    run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
+    run = passes.infer
+    if by_hand:
+        run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
     hidden, cell = run(*(tensor for tensor in given if tensor is not None))
     last = hidden[-1] if options.return_sequences else hidden
     outputs = answered(hidden, mask, options)
