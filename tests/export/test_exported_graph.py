@@ -67,7 +67,7 @@ def assert_equal(found, expected, atol=1e-6):
 
 
 def in_one_operation(function):
-    return "BlockLSTMV2" in {operation.type for operation in function.get_concrete_function().graph.get_operations()}
+    return "BlockLSTM" in {operation.type for operation in function.get_concrete_function().graph.get_operations()}
 
 
 @pytest.mark.parametrize("sequences", [False, True])
