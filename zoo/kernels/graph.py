@@ -164,7 +164,7 @@ def _one_operation(
 
 
 def _in_its_order(kernels: list[Tensor], units: int) -> Tensor:
-    """Put kernels (m, 4 * units) one below the other, their gates in the order i, c, f, o, in one copy: (rows, units)."""
+    """Put kernels (m, 4 * units) one below the other, gates in the order i, c, f, o, in one copy: (rows, units)."""
     import tensorflow as tf
 
     blocks = [tf.reshape(kernel, [-1, units]) for kernel in kernels]
