@@ -127,6 +127,26 @@ def test_masks(exporting, sequences, backwards, zeros, units):
             assert_equal(run(hidden, *states, mask), layer(x, initial_state=states, mask=mask))
 
 
+@pytest.mark.parametrize("units", [UNITS, EVEN])
+def test_gradients(exporting, units):
+    layer = made(units, return_sequences=True)
+    (x, *states), mask = arguments(N + 1, 3, units=units), masks(N + 1, 3)[2]
+    weigh = tf.random.stateless_normal((3, N + 1, units), seed=(0, 1))
+
+    def gradients(function, x):
+        sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
+        with tf.GradientTape() as tape:
+            tape.watch(sources[:3])
+            outputs, hidden, cell = function(x)
+            loss = tf.reduce_sum(outputs * weigh) + tf.reduce_sum(hidden) + tf.reduce_sum(cell)
+        return tape.gradient(loss, sources)
+
+    run, unseen = exporting(layer, masked=True), tf.where(mask[:, :, None], x, np.nan)
+    found = gradients(lambda x: run(x, *states, mask), unseen)
+    expected = gradients(lambda x: layer(x, initial_state=states, mask=mask), tf.where(mask[:, :, None], x, 0.0))
+    assert_equal(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(exporting, activation):
     layer = made(activation=activation, recurrent_activation=activation)

@@ -11,7 +11,10 @@ from zoo.kernels import native
 from zoo.kernels.native.build import BuildError, find_compiler
 from zoo.layers import LSTM
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning"),  # what torch's own forward mode calls
+]
 
 FAST = "native" if BACKEND == "tensorflow" else "loop"
 EVERYWHERE = [column for column in COLUMNS if column != "saved" or BACKEND == "tensorflow"]

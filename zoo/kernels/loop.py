@@ -61,7 +61,9 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     return _run(operands, options, by_hand=True)
 
 
-def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def plain_lstm(
+    operands: Operands, options: Options, z_offset: Tensor | None = None, unrolled: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same in operations that the backend differentiates by itself, as often and in whichever mode is asked for.
 
     What an engine computes that has a first derivative only, in reverse mode: see `zoo.kernels.derivatives`.
@@ -70,15 +72,16 @@ def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = N
         operands: The tensors of the call.
         options: What the call does.
         z_offset: Added to what the gates receive, (b, t, 4 n), where its gradient is wanted.
+        unrolled: As `zoo.kernels.scan.scan` has it.
 
     Returns:
         The outputs, the last h and the last c, as `lstm` gives them.
     """
-    return _run(operands, options, by_hand=False, z_offset=z_offset)
+    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=unrolled)
 
 
 def _run(
-    operands: Operands, options: Options, by_hand: bool, z_offset: Tensor | None = None
+    operands: Operands, options: Options, by_hand: bool, z_offset: Tensor | None = None, unrolled: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, mask = _time_major(operands.x, options), None
     if operands.mask is not None:
@@ -92,7 +95,7 @@ def _run(
     z = z if z_offset is None else z + _time_major(z_offset, options)
     given = (z, operands.recurrent_kernel, operands.h, operands.c, mask, of_h, *operands.slopes)
     dtype = keras.backend.standardize_dtype(operands.x.dtype)
-    passes = Passes(options, tuple(tensor is not None for tensor in given), dtype)
+    passes = Passes(options, tuple(tensor is not None for tensor in given), dtype, unrolled)
     run = passes.infer
     if by_hand:
         run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
