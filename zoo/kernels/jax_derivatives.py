@@ -34,48 +34,66 @@ def complete(run: Function, plain: Function) -> Function:
     2.0
     """
     function: Any = jax.custom_jvp(lambda *tensors: tuple(run(*tensors)))
+    attached: Any = jax.custom_jvp(lambda values, tensors: values)
 
     def rule(primals: Tensors, tangents: Tensors) -> tuple[Tensors, Tensors]:
-        moved = [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
-
-        def of_moved(form: Function, given: Sequence[Tensor]) -> Callable[..., Tensors]:
-            """`form` as a function of the primals that have a tangent."""
-
-            def function(*arguments: Tensor) -> Tensors:
-                filled = list(given)
-                for k, argument in zip(moved, arguments, strict=True):
-                    filled[k] = argument
-                return tuple(form(*filled))
-
-            return function
-
-        own = [primals[k] for k in moved]
-        outputs, pull = jax.vjp(of_moved(run, primals), *own)
+        # What an outer derivative sees of the outputs is `attached`: `run` is not to be differentiated twice.
+        stopped, moved = jax.lax.stop_gradient(primals), _moved(tangents)
+        values, pull = jax.vjp(_of_some(run, stopped, moved), *(stopped[k] for k in moved))
         kept, structure = jax.tree.flatten(pull)
-        count = len(primals)
-
-        def forwards(residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Sequence[Tensor]:
-            at, found = residuals[:count], of_moved(plain, residuals[:count])
-            tangents: Tensors = jax.jvp(found, [at[k] for k in moved], list(arguments))[1]
-            return tangents
+        linear = _linear_map(plain, primals, moved, values)
 
         def backwards(residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Sequence[Tensor]:
-            at, found = residuals[:count], of_moved(plain, residuals[:count])
-            gradients: Tensors = jax.vjp(found, *(at[k] for k in moved))[1](tuple(arguments))
+            gradients: Tensors = jax.tree.unflatten(structure, residuals[len(primals) :])(tuple(arguments))
             return gradients
 
-        def own_backwards(residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Sequence[Tensor]:
-            gradients: Tensors = jax.tree.unflatten(structure, residuals[count:])(tuple(arguments))
-            return gradients
+        linear.transposed.run = backwards
+        return attached(values, primals), linear.of([*primals, *kept], [tangents[k] for k in moved])
 
-        tangent_map = _Map(forwards, forwards, tuple(map(jax.typeof, outputs)))
-        tangent_map.transposed = _Map(own_backwards, backwards, tuple(map(jax.typeof, own)), tangent_map)
-        given = [tangents[k] for k in moved]
-        return outputs, tuple(_linear.bind(*primals, *kept, *given, linear=tangent_map, residuals=count + len(kept)))
+    def rule_of_attached(primals: Tensors, tangents: Tensors) -> tuple[Tensors, Tensors]:
+        (values, tensors), moved = primals, _moved(tangents[1])
+        linear = _linear_map(plain, tensors, moved, values)
+        return attached(values, tensors), linear.of(tensors, [tangents[1][k] for k in moved])
 
     function.defjvp(rule, symbolic_zeros=True)
+    attached.defjvp(rule_of_attached, symbolic_zeros=True)
     completed: Function = function
     return completed
+
+
+def _moved(tangents: Tensors) -> list[int]:
+    return [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
+
+
+def _of_some(function: Function, tensors: Sequence[Tensor], places: Sequence[int]) -> Function:
+    """`function` of the tensors at `places`; the others stay what they are."""
+
+    def of_some(*arguments: Tensor) -> Tensors:
+        filled = list(tensors)
+        for place, argument in zip(places, arguments, strict=True):
+            filled[place] = argument
+        return tuple(function(*filled))
+
+    return of_some
+
+
+def _linear_map(plain: Function, tensors: Tensors, moved: list[int], outputs: Tensors) -> "_Map":
+    """From the tangents of the tensors at `moved` to those of the outputs; the tensors are the first residuals."""
+    count = len(tensors)
+
+    def forwards(residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Sequence[Tensor]:
+        function = _of_some(plain, residuals[:count], moved)
+        tangents: Tensors = jax.jvp(function, [residuals[k] for k in moved], list(arguments))[1]
+        return tangents
+
+    def backwards(residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Sequence[Tensor]:
+        function = _of_some(plain, residuals[:count], moved)
+        gradients: Tensors = jax.vjp(function, *(residuals[k] for k in moved))[1](tuple(arguments))
+        return gradients
+
+    found = _Map(forwards, forwards, tuple(map(jax.typeof, outputs)))
+    found.transposed = _Map(backwards, backwards, tuple(jax.typeof(tensors[k]) for k in moved), found)
+    return found
 
 
 @dataclass(eq=False)
@@ -93,6 +111,10 @@ class _Map:
     plain: Linear
     shapes: tuple[Any, ...]
     transposed: "_Map" = field(default=None, repr=False)  # type: ignore[assignment]
+
+    def of(self, residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Tensors:
+        """The results for tensors that JAX may trace."""
+        return tuple(_linear.bind(*residuals, *arguments, linear=self, residuals=len(residuals)))
 
 
 def _run(*tensors: Tensor, linear: _Map, residuals: int) -> Sequence[Tensor]:

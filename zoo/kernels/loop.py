@@ -61,9 +61,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     return _run(operands, options, by_hand=True)
 
 
-def plain_lstm(
-    operands: Operands, options: Options, z_offset: Tensor | None = None, unrolled: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The same in operations that the backend differentiates by itself, as often and in whichever mode is asked for.
 
     What an engine computes that has a first derivative only, in reverse mode: see `zoo.kernels.derivatives`.
@@ -72,12 +70,11 @@ def plain_lstm(
         operands: The tensors of the call.
         options: What the call does.
         z_offset: Added to what the gates receive, (b, t, 4 n), where its gradient is wanted.
-        unrolled: As `zoo.kernels.scan.scan` has it.
 
     Returns:
         The outputs, the last h and the last c, as `lstm` gives them.
     """
-    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=unrolled)
+    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=_traced_later(operands.x))
 
 
 def _run(
@@ -103,6 +100,18 @@ def _run(
     last = hidden[-1] if options.return_sequences else hidden
     outputs = answered(hidden, mask, options)
     return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
+
+
+def _traced_later(tensor: Tensor) -> bool:
+    """Whether TensorFlow traces a graph about a tensor that was computed eagerly.
+
+    `tf.GradientTape.jacobian` does, to vectorise the gradients of an eager call, and fails at those of a loop.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly() and not tf.is_symbolic_tensor(tensor)
 
 
 def _time_major(tensor: Tensor, options: Options) -> Tensor:

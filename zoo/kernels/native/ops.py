@@ -121,14 +121,12 @@ def _second_gradient(op: Any, d_gates: Tensor, *upstream: Tensor) -> list[Tensor
     present = [name for name in _INPUTS if name not in ("mask", "cell_clip") and _given(inputs[name]) is not None]
     wanted = {name: inputs[name] for name in present}
     given = [inputs[name] for name in _UPSTREAM]
-    # `tf.GradientTape.jacobian` of an eager call comes here while it traces, and knows no gradient of such a loop.
-    unrolled = tf.is_tensor(op.inputs[0]) and not tf.is_symbolic_tensor(op.inputs[0]) and not tf.executing_eagerly()
     z_offset = tf.zeros(tf.concat([tf.shape(inputs["x"])[:2], tf.shape(inputs["kernel"])[1:]], 0), inputs["x"].dtype)
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch([*wanted.values(), *given])
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch([*wanted.values(), z_offset])
-            outputs = plain_lstm(*_call(op, inputs), z_offset, unrolled)
+            outputs = plain_lstm(*_call(op, inputs), z_offset)
         sources = {"gates": z_offset, **{name: wanted[name] for name in present if name not in ("x", "dropout")}}
         found = inner.gradient(outputs, sources, given, tf.UnconnectedGradients.ZERO)
     d_bias, d_h0, d_c0, d_parameters, d_kernels = upstream
