@@ -80,6 +80,26 @@ def test_in_a_graph(engine, column):
     assert outcome(engine, column, compiled=True) in ("right", "fails")
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow" or native.unavailable() is not None, reason="the native engine's own")
+def test_a_hessian_of_an_open_number_of_steps_is_refused():
+    import tensorflow as tf
+
+    layer = made("native", derivatives.Problem(), "float32")
+
+    @tf.function(input_signature=[tf.TensorSpec((2, None, 2))], autograph=False)
+    def hessian(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.reduce_sum(tf.sin(layer(x)))
+            slopes = inner.gradient(y, x)
+        return outer.jacobian(slopes, x)
+
+    with pytest.raises(NotImplementedError, match='engine="reference"'):
+        hessian(tf.zeros((2, 3, 2)))
+
+
 # === Whatever a layer is asked for ===
 
 VARIANTS = {

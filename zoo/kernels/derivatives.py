@@ -5,6 +5,7 @@ is computed by `zoo.kernels.loop.plain_lstm`, the same recurrence in operations 
 itself: right, at the price of the reference.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -121,6 +122,7 @@ def _transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active()) or torch.autograd.forward_ad._current_level >= 0
 
 
+@functools.cache
 def _switch() -> Any:
     """The function that gives outputs as they are, and decides on the way back who differentiates.
 
@@ -140,18 +142,23 @@ def _switch() -> Any:
 
         @staticmethod
         def backward(ctx: Any, *upstream: Tensor) -> Any:
-            tensors = ctx.saved_tensors
-            if not torch.is_grad_enabled() and not _transformed():
+            tensors, again = ctx.saved_tensors, torch.is_grad_enabled()
+            pairs = [pair for pair in enumerate(upstream) if pair[1] is not None]
+            batched = _transformed() or any(torch._C._functorch.is_legacy_batchedtensor(d) for _, d in pairs)
+            if not pairs or not (again or batched):
                 return None, None, *upstream, *(None for _ in tensors)
-            wanted = [
-                tensor for tensor, needed in zip(tensors, ctx.needs_input_grad[-len(tensors) :], strict=True) if needed
-            ]
+            needed = ctx.needs_input_grad[-len(tensors) :]
             with torch.enable_grad():
-                pairs = [(output, d) for output, d in zip(ctx.plain(*tensors), upstream, strict=True) if d is not None]
-                outputs, weights = zip(*pairs, strict=True)
-                found = iter(torch.autograd.grad(outputs, wanted, weights, create_graph=True, allow_unused=True))
-            gradients = (next(found) if needed else None for needed in ctx.needs_input_grad[-len(tensors) :])
-            return None, None, *(None for _ in upstream), *gradients
+                outputs = ctx.plain(*tensors)
+                found = torch.autograd.grad(
+                    [outputs[place] for place, _ in pairs],
+                    [tensor for tensor, need in zip(tensors, needed, strict=True) if need],
+                    [d for _, d in pairs],
+                    create_graph=again,
+                    allow_unused=True,
+                )
+            gradients = iter(found)
+            return None, None, *(None for _ in upstream), *(next(gradients) if need else None for need in needed)
 
     return Switch
 

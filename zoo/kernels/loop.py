@@ -6,6 +6,8 @@ The gradients of W, b and x are the backend's own, from that of z: one product o
 
 import functools
 import random
+import sys
+from types import FrameType
 
 import keras
 from keras import ops
@@ -16,6 +18,8 @@ from zoo.kernels.call import Operands, Options, Tensor, Wanted
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.passes import Passes
 from zoo.kernels.products import product
+
+PARALLEL = "tensorflow.python.ops.parallel_for"
 
 
 def refuses(wanted: Wanted) -> str | None:
@@ -74,7 +78,7 @@ def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = N
     Returns:
         The outputs, the last h and the last c, as `lstm` gives them.
     """
-    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=_traced_later(operands.x))
+    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=_vectorised(operands.x))
 
 
 def _run(
@@ -102,16 +106,25 @@ def _run(
     return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
 
 
-def _traced_later(tensor: Tensor) -> bool:
-    """Whether TensorFlow traces a graph about a tensor that was computed eagerly.
+def _vectorised(x: Tensor) -> bool:
+    """Whether TensorFlow traces a graph to vectorise it: `tf.GradientTape.jacobian`, `tf.vectorized_map`.
 
-    `tf.GradientTape.jacobian` does, to vectorise the gradients of an eager call, and fails at those of a loop.
+    It fails at the gradients of a loop over lists that is made within. Nothing but who is calling tells.
+
+    Raises:
+        NotImplementedError: It does, and how many steps `x` (b, t, d) has is not known.
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    import tensorflow as tf
-
-    return not tf.executing_eagerly() and not tf.is_symbolic_tensor(tensor)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith(PARALLEL):
+        frame = frame.f_back
+    if frame is not None and x.shape[1] is None:
+        raise NotImplementedError(
+            "TensorFlow vectorises the second derivative of an LSTM (`tape.jacobian`, `tf.vectorized_map`) whose "
+            'number of steps is not known in the graph: make it known, or build the layer with engine="reference"'
+        )
+    return frame is not None
 
 
 def _time_major(tensor: Tensor, options: Options) -> Tensor:
