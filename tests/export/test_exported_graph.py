@@ -81,6 +81,12 @@ def test_all_steps_valid(exporting, sequences, units, clip):
         assert_equal(run(x, *states), layer(x, initial_state=states))
 
 
+def test_large_inputs(exporting):
+    layer = made(EVEN, return_sequences=True)
+    x, *states = arguments(5, 3, units=EVEN)
+    assert_equal(exporting(layer)(100 * x, *states), layer(100 * x, initial_state=states), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -27,22 +27,18 @@ def complete(run: Run) -> Run:
     make: Any = {"tensorflow": _on_tensorflow, "torch": _on_torch, "jax": _on_jax}[keras.backend.backend()]
 
     def completed(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
-        tensors, rebuilt = _flat(operands)
-        found: tuple[Tensor, Tensor, Tensor] = make(
-            lambda *tensors: run(rebuilt(tensors), options),
-            lambda *tensors: plain_lstm(rebuilt(tensors), options),
-            tensors,
-        )
+        found: tuple[Tensor, Tensor, Tensor] = make(run, operands, options)
         return found
 
     return completed
 
 
+_NAMES = tuple(field.name for field in fields(Operands) if field.name != "slopes")
+
+
 def _flat(operands: Operands) -> tuple[Tensors, Callable[[Tensors], Operands]]:
     """The tensors of a call, and what puts others in their places."""
-    names = [
-        field.name for field in fields(operands) if field.name != "slopes" and getattr(operands, field.name) is not None
-    ]
+    names = [name for name in _NAMES if getattr(operands, name) is not None]
     gates = [gate for gate, slope in enumerate(operands.slopes) if slope is not None]
 
     def rebuilt(tensors: Tensors) -> Operands:
@@ -53,12 +49,23 @@ def _flat(operands: Operands) -> tuple[Tensors, Callable[[Tensors], Operands]]:
     return (*(getattr(operands, name) for name in names), *(operands.slopes[gate] for gate in gates)), rebuilt
 
 
+def _functions(run: Run, operands: Operands, options: Options) -> tuple[Tensors, Function, Function]:
+    """The tensors of a call; `run` and the plain recurrence as functions of them."""
+    tensors, rebuilt = _flat(operands)
+    return (
+        tensors,
+        lambda *tensors: run(rebuilt(tensors), options),
+        lambda *tensors: plain_lstm(rebuilt(tensors), options),
+    )
+
+
 # === TensorFlow ===
 
 
-def _on_tensorflow(run: Function, plain: Function, tensors: Tensors) -> Tensors:
+def _on_tensorflow(once: Run, operands: Operands, options: Options) -> Tensors:
     import tensorflow as tf
 
+    tensors, run, plain = _functions(once, operands, options)
     floats = [tensor.dtype.is_floating for tensor in tensors]  # all but the mask
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -103,14 +110,15 @@ def _gradient_of_gradient(
 # === torch ===
 
 
-def _on_torch(run: Function, plain: Function, tensors: Tensors) -> Tensors:
+def _on_torch(run: Run, operands: Operands, options: Options) -> Tensors:
     import torch
 
     if _transformed():
-        return plain(*tensors)
-    outputs = run(*tensors)
+        return plain_lstm(operands, options)
+    outputs = run(operands, options)
     if not torch.is_grad_enabled() or not any(output.requires_grad for output in outputs):
         return outputs
+    tensors, _, plain = _functions(run, operands, options)
     found: Tensors = _switch().apply(plain, len(outputs), *outputs, *tensors)
     return found
 
@@ -166,7 +174,8 @@ def _switch() -> Any:
 # === JAX ===
 
 
-def _on_jax(run: Function, plain: Function, tensors: Tensors) -> Tensors:
+def _on_jax(once: Run, operands: Operands, options: Options) -> Tensors:
     from zoo.kernels.jax_derivatives import complete
 
+    tensors, run, plain = _functions(once, operands, options)
     return complete(run, plain)(*tensors)
