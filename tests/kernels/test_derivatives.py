@@ -123,6 +123,7 @@ VARIANTS = {
 def second(engine, variant):
     """The gradients of a penalty on the gradient, of a layer in training."""
     problem = derivatives.Problem()
+    keras.utils.set_random_seed(0)
     with derivatives.float64():
         layer = LSTM(2, engine=engine, dtype="float64", **{"return_sequences": True, **VARIANTS[variant]})
         layer.build((None, None, problem.x.shape[-1]))
