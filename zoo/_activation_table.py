@@ -137,6 +137,11 @@ def _elu(x: Tensor, alpha: Any) -> Tensor:
     return ops.where(x > 0, x, alpha * ops.expm1(negative))
 
 
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    # torch has no second derivative of its own operation.
+    return ops.relu6(x + 3) / 6 if keras.backend.backend() == "torch" else keras.activations.hard_sigmoid(x)
+
+
 def _softsign(x: Tensor) -> Tensor:
     # TensorFlow has no second derivative of its own operation.
     return x / (1 + ops.abs(x)) if keras.backend.backend() == "tensorflow" else keras.activations.softsign(x)
@@ -205,7 +210,7 @@ _ROWS = [
     ),
     Definition(
         name="hard_sigmoid",
-        function=_a.hard_sigmoid,
+        function=_hard_sigmoid,
         derivative=lambda x: _inside(x, -3.0, 3.0, 1 / 6),
         formula="clip(x / 6 + 1/2, 0, 1)",
         bounds=_fixed(0.0, 1.0),
