@@ -73,10 +73,10 @@ def _leaky(x: Tensor, slope: Tensor) -> Tensor:
     return ops.where(x > 0, x, slope * x)
 
 
-def _leaky_of_fixed_slope(x: Tensor, negative_slope: float) -> Tensor:
+def _leaky_of_fixed_slope(x: Tensor, negative_slope: Any) -> Tensor:
     # The framework's own operation is the fastest and keeps the least (benchmarks/leaky_relu.py). Not so JAX's, which
     # is no faster than `where` and has slope 1 at 0, where the others and `derivative` have `negative_slope`.
-    if keras.backend.backend() == "jax":
+    if keras.backend.backend() == "jax" or not isinstance(negative_slope, int | float):
         return _leaky(x, negative_slope)
     return ops.leaky_relu(x, negative_slope)
 
@@ -128,6 +128,23 @@ def _penalized_tanh(x: Tensor) -> Tensor:
 def _tanh_slope(x: Tensor) -> Tensor:
     t = ops.tanh(x)
     return 1 - t * t
+
+
+def _elu(x: Tensor, alpha: Any) -> Tensor:
+    if isinstance(alpha, int | float):
+        return keras.activations.elu(x, alpha=alpha)
+    negative = ops.where(x > 0, ops.zeros_like(x), x)  # Keras compares alpha with 1, which a tensor cannot answer
+    return ops.where(x > 0, x, alpha * ops.expm1(negative))
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    # torch has no second derivative of its own operation.
+    return ops.relu6(x + 3) / 6 if keras.backend.backend() == "torch" else keras.activations.hard_sigmoid(x)
+
+
+def _softsign(x: Tensor) -> Tensor:
+    # TensorFlow has no second derivative of its own operation.
+    return x / (1 + ops.abs(x)) if keras.backend.backend() == "tensorflow" else keras.activations.softsign(x)
 
 
 def _elu_slope(x: Tensor, alpha: float) -> Tensor:
@@ -193,7 +210,7 @@ _ROWS = [
     ),
     Definition(
         name="hard_sigmoid",
-        function=_a.hard_sigmoid,
+        function=_hard_sigmoid,
         derivative=lambda x: _inside(x, -3.0, 3.0, 1 / 6),
         formula="clip(x / 6 + 1/2, 0, 1)",
         bounds=_fixed(0.0, 1.0),
@@ -226,7 +243,7 @@ _ROWS = [
     ),
     Definition(
         name="softsign",
-        function=_a.softsign,
+        function=_softsign,
         derivative=lambda x: 1 / ops.square(1 + ops.abs(x)),
         formula="x / (1 + |x|)",
         bounds=_fixed(-1.0, 1.0),
@@ -297,7 +314,7 @@ _ROWS = [
     ),
     Definition(
         name="elu",
-        function=lambda x, alpha: _a.elu(x, alpha=alpha),
+        function=_elu,
         derivative=_elu_slope,
         formula="x if x > 0 else alpha * (exp(x) - 1)",
         bounds=lambda alpha: (-alpha, INF),

@@ -67,7 +67,7 @@ def assert_equal(found, expected, atol=1e-6):
 
 
 def in_one_operation(function):
-    return "BlockLSTMV2" in {operation.type for operation in function.get_concrete_function().graph.get_operations()}
+    return "BlockLSTM" in {operation.type for operation in function.get_concrete_function().graph.get_operations()}
 
 
 @pytest.mark.parametrize("sequences", [False, True])
@@ -79,6 +79,12 @@ def test_all_steps_valid(exporting, sequences, units, clip):
     for size in SIZES:
         x, *states = arguments(*size, units=units)
         assert_equal(run(x, *states), layer(x, initial_state=states))
+
+
+def test_large_inputs(exporting):
+    layer = made(EVEN, return_sequences=True)
+    x, *states = arguments(5, 3, units=EVEN)
+    assert_equal(exporting(layer)(100 * x, *states), layer(100 * x, initial_state=states), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +131,26 @@ def test_masks(exporting, sequences, backwards, zeros, units):
         for mask in masks(*size):
             hidden = tf.where(mask[:, :, None], x, np.nan)  # what is not valid must not be seen
             assert_equal(run(hidden, *states, mask), layer(x, initial_state=states, mask=mask))
+
+
+@pytest.mark.parametrize("units", [UNITS, EVEN])
+def test_gradients(exporting, units):
+    layer = made(units, return_sequences=True)
+    (x, *states), mask = arguments(N + 1, 3, units=units), masks(N + 1, 3)[2]
+    weigh = tf.random.stateless_normal((3, N + 1, units), seed=(0, 1))
+
+    def gradients(function, x):
+        sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
+        with tf.GradientTape() as tape:
+            tape.watch(sources[:3])
+            outputs, hidden, cell = function(x)
+            loss = tf.reduce_sum(outputs * weigh) + tf.reduce_sum(hidden) + tf.reduce_sum(cell)
+        return tape.gradient(loss, sources)
+
+    run, unseen = exporting(layer, masked=True), tf.where(mask[:, :, None], x, np.nan)
+    found = gradients(lambda x: run(x, *states, mask), unseen)
+    expected = gradients(lambda x: layer(x, initial_state=states, mask=mask), tf.where(mask[:, :, None], x, 0.0))
+    assert_equal(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

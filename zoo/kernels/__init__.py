@@ -19,6 +19,7 @@ import keras
 
 from zoo.kernels import cuda, cudnn, loop, native
 from zoo.kernels.call import Run, Wanted
+from zoo.kernels.derivatives import complete
 from zoo.suggest import unknown
 
 
@@ -32,18 +33,21 @@ class Engine:
         runs: "module:function" of what runs a call, a `zoo.kernels.call.Run`, imported when it is first needed;
             `None` for the reference, which is the loop of Keras's own RNN layer over our cell.
         computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
+        first_order_on: The backends on which it has a first gradient in reverse mode only, so that the rest has to come
+            from elsewhere.
     """
 
     summary: str
     refuses: Callable[[Wanted], str | None]
     runs: str | None = None
     computes_in: Callable[[str], str] = str
+    first_order_on: tuple[str, ...] = ()
 
     def run(self) -> Run:
-        """The function that runs a call."""
+        """The function that runs a call, with every derivative that the backend knows."""
         module, _, function = str(self.runs).partition(":")
         run: Run = getattr(importlib.import_module(module), function)
-        return run
+        return complete(run) if keras.backend.backend() in self.first_order_on else run
 
 
 ENGINES: dict[str, Engine] = {
@@ -60,15 +64,20 @@ ENGINES: dict[str, Engine] = {
         "CUDA on an NVIDIA GPU, JAX and torch backends, up to 128 units, any activation that is elementwise",
         cuda.refuses,
         "zoo.kernels.cuda.lstm:lstm",
+        first_order_on=("jax", "torch"),
     ),
     "cudnn": Engine(
         "cuDNN on a GPU, any backend, sigmoid gates and tanh states",
         cudnn.refuses,
         "zoo.kernels.cudnn:lstm",
         cudnn.computes_in,
+        first_order_on=("tensorflow", "jax", "torch"),
     ),
     "loop": Engine(
-        "a loop with a gradient written by hand, any backend, any activation", loop.refuses, "zoo.kernels.loop:lstm"
+        "a loop with a gradient written by hand, any backend, any activation",
+        loop.refuses,
+        "zoo.kernels.loop:lstm",
+        first_order_on=("jax", "torch"),
     ),
 }
 # What "auto" takes, the first that can; else the reference. On a CPU the loop is the faster one on torch alone

@@ -92,7 +92,7 @@ def computes_in(dtype: str) -> str:
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
 
-    There are no second derivatives, and on JAX none in forward mode: cuDNN has neither.
+    cuDNN has a first derivative only, in reverse mode: `zoo.kernels.derivatives` adds the rest.
 
     Returns:
         The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.

@@ -81,11 +81,19 @@ def _on_torch(forward: Any, backward: Any, infer: Any, training: bool) -> Any:
                 return infer(*tensors)
             outputs, kept = forward(*tensors)
             ctx.save_for_backward(*kept)
+            ctx.set_materialize_grads(False)
+            ctx.shapes = [(output.shape, output.dtype, output.device) for output in outputs]
             return outputs
 
         @staticmethod
         @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
         def backward(ctx: Any, *upstream: Tensor) -> Any:
-            return tuple(backward(ctx.saved_tensors, upstream))
+            if all(gradient is None for gradient in upstream):  # the plain recurrence was differentiated in its place
+                return tuple(None for _ in ctx.needs_input_grad)
+            whole = (
+                torch.zeros(shape, dtype=dtype, device=device) if gradient is None else gradient
+                for gradient, (shape, dtype, device) in zip(upstream, ctx.shapes, strict=True)
+            )
+            return tuple(backward(ctx.saved_tensors, tuple(whole)))
 
     return lambda *tensors: Function.apply(*tensors)

@@ -1,7 +1,7 @@
 """The LSTM recurrence as a graph of few operations: what a SavedModel holds, for inference.
 
 A server runs a graph one operation after the other, and at small batches an operation costs more to start than to
-compute. Sigmoid gates with tanh are one operation of TensorFlow for all steps, `BlockLSTMV2`. It multiplies by W again
+compute. Sigmoid gates with tanh are one operation of TensorFlow for all steps, `BlockLSTM`. It multiplies by W again
 at every step, so a large W goes the way of every other activation: all that needs no state is computed for every step
 at once, and the loop takes several steps an iteration:
 
@@ -22,6 +22,8 @@ tensor in two ways costs more than the one or two operations that this saves.
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from zoo.kernels.call import unusual_gate
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
@@ -80,6 +82,7 @@ def lstm(
     ends = None
     if mask is not None:
         ends = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        sequences = tf.where(mask[..., tf.newaxis], sequences, 0)  # a NaN that is masked would reach the gradients
         sequences = tf.gather(sequences, _valid_first(mask), batch_dims=1)
     run = _one_operation if _fits_one_operation(sequences, weights, options) else _loops
     rows = run(sequences, states, ends, weights, options)
@@ -115,7 +118,7 @@ def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: Options) -> T
 
 
 def _fits_one_operation(sequences: Tensor, weights: Weights, options: Options) -> bool:
-    """Whether `BlockLSTMV2` computes this, and faster than the loops."""
+    """Whether `BlockLSTM` computes this, and faster than the loops."""
     channels, columns = weights.kernel.shape
     return (
         unusual_gate(options.functions._asdict()) is None
@@ -139,22 +142,35 @@ def _one_operation(
     steps, batch, none = tf.shape(x)[0], tf.shape(x)[1], tf.zeros([units])
     if ends is None:
         ends = tf.fill([batch], steps)
-    found = tf.raw_ops.BlockLSTMV2(
+    # Not BlockLSTMV2: TensorFlow has one gradient for both, and that reads the gates in the order of BlockLSTM.
+    found = tf.raw_ops.BlockLSTM(
         seq_len_max=tf.cast(tf.clip_by_value(tf.reduce_max(ends), 0, steps), tf.int64),  # also of no rows
         x=x,
         cs_prev=cell,
         h_prev=hidden,
-        w=tf.concat([kernel, weights.recurrent_kernel], axis=0),  # gates in Keras's order
-        b=tf.zeros([4 * units]) if weights.bias is None else weights.bias,
+        w=tf.reshape(_in_its_order([kernel, weights.recurrent_kernel], units), [-1, 4 * units]),
+        b=tf.zeros([4 * units]) if weights.bias is None else tf.reshape(_in_its_order([weights.bias], units), [-1]),
         wci=none,
         wcf=none,
         wco=none,
+        forget_bias=0.0,
+        cell_clip=-1.0,  # not at all
     )
     last = tf.maximum(ends - 1, 0) * batch + tf.range(batch)
     any_step = (ends > 0)[:, tf.newaxis]
     cell = tf.where(any_step, tf.gather(tf.reshape(found.cs, [-1, units]), last), cell)
     hidden = tf.where(any_step, tf.gather(tf.reshape(found.h, [-1, units]), last), hidden)
     return tf.transpose(found.h, [1, 0, 2]) if options.return_sequences else hidden, hidden, cell
+
+
+def _in_its_order(kernels: list[Tensor], units: int) -> Tensor:
+    """Put kernels (m, 4 * units) one below the other, gates in the order i, c, f, o, in one copy: (rows, units)."""
+    import tensorflow as tf
+
+    blocks = [tf.reshape(kernel, [-1, units]) for kernel in kernels]
+    ends = np.cumsum([block.shape[0] for block in blocks])
+    order = np.arange(ends[-1]).reshape(-1, 4)[:, [0, 2, 1, 3]].ravel().astype("int32")
+    return tf.dynamic_stitch(np.split(order, ends[:-1]), blocks)
 
 
 def _loops(

@@ -6,6 +6,8 @@ The gradients of W, b and x are the backend's own, from that of z: one product o
 
 import functools
 import random
+import sys
+from types import FrameType
 
 import keras
 from keras import ops
@@ -16,6 +18,8 @@ from zoo.kernels.call import Operands, Options, Tensor, Wanted
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.passes import Passes
 from zoo.kernels.products import product
+
+PARALLEL = "tensorflow.python.ops.parallel_for"
 
 
 def refuses(wanted: Wanted) -> str | None:
@@ -58,6 +62,28 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
     """
+    return _run(operands, options, by_hand=True)
+
+
+def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in operations that the backend differentiates by itself, as often and in whichever mode is asked for.
+
+    What an engine computes that has a first derivative only, in reverse mode: see `zoo.kernels.derivatives`.
+
+    Args:
+        operands: The tensors of the call.
+        options: What the call does.
+        z_offset: Added to what the gates receive, (b, t, 4 n), where its gradient is wanted.
+
+    Returns:
+        The outputs, the last h and the last c, as `lstm` gives them.
+    """
+    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=_vectorised(operands.x))
+
+
+def _run(
+    operands: Operands, options: Options, by_hand: bool, z_offset: Tensor | None = None, unrolled: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     x, mask = _time_major(operands.x, options), None
     if operands.mask is not None:
         mask = _time_major(operands.mask, options)[..., None]
@@ -67,14 +93,38 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
         of_x, of_h = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
     z = product(operands.kernel, of_x, _times)(x)
     z = z if operands.bias is None else z + operands.bias
+    z = z if z_offset is None else z + _time_major(z_offset, options)
     given = (z, operands.recurrent_kernel, operands.h, operands.c, mask, of_h, *operands.slopes)
     dtype = keras.backend.standardize_dtype(operands.x.dtype)
-    passes = Passes(options, tuple(tensor is not None for tensor in given), dtype)
-    run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
+    passes = Passes(options, tuple(tensor is not None for tensor in given), dtype, unrolled)
+    run = passes.infer
+    if by_hand:
+        run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
     hidden, cell = run(*(tensor for tensor in given if tensor is not None))
     last = hidden[-1] if options.return_sequences else hidden
     outputs = answered(hidden, mask, options)
     return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
+
+
+def _vectorised(x: Tensor) -> bool:
+    """Whether TensorFlow traces a graph to vectorise it: `tf.GradientTape.jacobian`, `tf.vectorized_map`.
+
+    It fails at the gradients of a loop over lists that is made within. Nothing but who is calling tells.
+
+    Raises:
+        NotImplementedError: It does, and how many steps `x` (b, t, d) has is not known.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith(PARALLEL):
+        frame = frame.f_back
+    if frame is not None and x.shape[1] is None:
+        raise NotImplementedError(
+            "TensorFlow vectorises the second derivative of an LSTM (`tape.jacobian`, `tf.vectorized_map`) whose "
+            'number of steps is not known in the graph: make it known, or build the layer with engine="reference"'
+        )
+    return frame is not None
 
 
 def _time_major(tensor: Tensor, options: Options) -> Tensor:

@@ -95,11 +95,13 @@ class Passes:
         present: Which there are of z (t, b, 4 n), recurrent_kernel, h, c, mask (t, b, 1), factors of h (4, b, n), and
             the five slopes, learned where they are (n,) and drawn where (b, n).
         dtype: Of all but the mask.
+        unrolled: As `zoo.kernels.scan.scan` has it.
     """
 
     options: Options
     present: tuple[bool, ...]
     dtype: str
+    unrolled: bool = False
 
     # === Forward ===
 
@@ -135,7 +137,8 @@ class Passes:
             return (h, c), ((*z, c, *values, h) if keep else (h,) if kinds else ())
 
         inputs = dict(zip(self._blocks, self._cut(z), strict=True))
-        (h, c), found = scan(step, (h, self._to_wide(c)), inputs if mask is None else inputs | {"mask": mask}, kinds)
+        inputs = inputs if mask is None else inputs | {"mask": mask}
+        (h, c), found = scan(step, (h, self._to_wide(c)), inputs, kinds, unrolled=self.unrolled)
         return (h, self._to_narrow(c)), found
 
     # === Backward ===

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 Tensor = Any
 Tensors = tuple[Any, ...]
@@ -16,6 +17,7 @@ def scan(
     inputs: Mapping[str, Tensor],
     emitted: Sequence[tuple[int, str]],
     reverse: bool = False,
+    unrolled: bool = False,
 ) -> tuple[Tensors, Tensors]:
     """Run `step` along the first axis of `inputs`, without keeping anything for a gradient.
 
@@ -29,6 +31,7 @@ def scan(
         inputs: At least one, each (steps, ...), with one step or more.
         emitted: Width and type of each tensor that a step emits.
         reverse: Begin at the last step. What is emitted stands where its inputs stood.
+        unrolled: Have no loop operation in a graph of TensorFlow; the number of steps has to be known then.
 
     Returns:
         The states after all steps, and what was emitted, each (steps, batch, width).
@@ -41,7 +44,9 @@ def scan(
     >>> float(sums[0][0, 0]), [float(value) for value in ops.reshape(before[0], (-1,))]
     (3.0, [2.0, 1.0, 0.0])
     """
-    run: Any = {"jax": _on_jax, "torch": _on_torch, "tensorflow": _on_tensorflow}[keras.backend.backend()]
+    run: Any = {"jax": _on_jax, "torch": _unrolled, "tensorflow": _on_tensorflow}[keras.backend.backend()]
+    if unrolled:
+        run = _unrolled
     found: tuple[Tensors, Tensors] = run(step, states, dict(inputs), emitted, reverse)
     return found
 
@@ -53,17 +58,15 @@ def _on_jax(step: Step, states: Tensors, inputs: dict[str, Tensor], _: Any, reve
     return found
 
 
-def _on_torch(step: Step, states: Tensors, inputs: dict[str, Tensor], _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
-    import torch
-
-    slices = list(zip(*(tensor.unbind() for tensor in inputs.values()), strict=True))
+def _unrolled(step: Step, states: Tensors, inputs: dict[str, Tensor], _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
+    slices = list(zip(*(ops.unstack(tensor) for tensor in inputs.values()), strict=True))
     found = []
     for each in reversed(slices) if reverse else slices:
         states, rows = step(states, dict(zip(inputs, each, strict=True)))
         found.append(rows)
     if reverse:
         found.reverse()
-    return states, tuple(torch.stack(rows) for rows in zip(*found, strict=True))
+    return states, tuple(ops.stack(rows) for rows in zip(*found, strict=True))
 
 
 def _on_tensorflow(
@@ -71,6 +74,8 @@ def _on_tensorflow(
 ) -> tuple[Tensors, Tensors]:
     import tensorflow as tf
 
+    if tf.executing_eagerly():  # a loop in Python in any case, and there is no forward mode through lists
+        return _unrolled(step, states, inputs, emitted, reverse)
     # Lists by their raw operations: the rows of a `tf.TensorArray` want a batch that is known when it is traced.
     first = next(iter(inputs.values()))
     steps, batch = tf.shape(first)[0], tf.shape(states[0])[0]

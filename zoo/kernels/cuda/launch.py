@@ -167,7 +167,7 @@ def _on_jax(
     shapes = tuple(jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype)) for shape, dtype in outputs)
     numbers = {"grid": launch.grid, "block": launch.block, "shared": launch.shared, "steps": steps, "batch": batch}
     attributes = {name: np.int32(number) for name, number in numbers.items()}
-    called = jax.ffi.ffi_call(_target(), shapes)
+    called = jax.ffi.ffi_call(_target(), shapes, vmap_method="sequential")
     return tuple(called(*inputs, module=launch.module, name=launch.name, clip=np.float32(clip), **attributes))
 
 

@@ -1,12 +1,15 @@
-"""The native engine inside TensorFlow: two operations and the gradient that joins them."""
+"""The native engine inside TensorFlow: two operations, the gradient that joins them, and the gradient of that."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from zoo.activations import Activation
+from zoo.activations import ACTIVATIONS, Activation
 from zoo.kernels import native
 from zoo.kernels.call import Operands, Options, Tensor
+from zoo.kernels.loop import plain_lstm
 
 
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,6 +58,8 @@ def _parameter(activation: Activation, slope: Tensor | None, units: int, dtype: 
 
 
 _INPUTS = ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "mask", "dropout", "parameters", "cell_clip")
+_KEPT = ("gates", "cells", "hidden")
+_UPSTREAM = ("d_outputs", "d_h_n", "d_c_n")
 _SHARED = ("activations", "learned", "threads", "go_backwards", "return_sequences", "zero_output_for_mask")
 
 
@@ -107,5 +112,83 @@ def _gradient_of_x(x: Tensor, kernel: Tensor, d_gates: Tensor, dropout: Tensor) 
     return d_x
 
 
+def _second_gradient(op: Any, d_gates: Tensor, *upstream: Tensor) -> list[Tensor | None]:
+    """Gradients of the sixteen inputs of ZooLstmGrad, through the recurrence in plain operations.
+
+    What ZooLstm kept is a function of the other inputs and gets no gradient of its own.
+    """
+    inputs = dict(zip((*_INPUTS, *_KEPT, *_UPSTREAM), op.inputs, strict=True))
+    present = [name for name in _INPUTS if name not in ("mask", "cell_clip") and _given(inputs[name]) is not None]
+    wanted = {name: inputs[name] for name in present}
+    given = [inputs[name] for name in _UPSTREAM]
+    z_offset = tf.zeros(tf.concat([tf.shape(inputs["x"])[:2], tf.shape(inputs["kernel"])[1:]], 0), inputs["x"].dtype)
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        outer.watch([*wanted.values(), *given])
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch([*wanted.values(), z_offset])
+            outputs = plain_lstm(*_call(op, inputs), z_offset)
+        sources = {"gates": z_offset, **{name: wanted[name] for name in present if name not in ("x", "dropout")}}
+        found = inner.gradient(outputs, sources, given, tf.UnconnectedGradients.ZERO)
+    d_bias, d_h0, d_c0, d_parameters, d_kernels = upstream
+    d_kernel, d_recurrent = tf.split(d_kernels, [inputs["kernel"].shape[0], inputs["recurrent_kernel"].shape[0]])
+    weights = {
+        "gates": tf.reshape(d_gates, tf.shape(z_offset)),
+        "kernel": d_kernel,
+        "recurrent_kernel": d_recurrent,
+        "bias": d_bias,
+        "h0": d_h0,
+        "c0": d_c0,
+        "parameters": d_parameters,
+    }
+    names = list(found)
+    gradients = outer.gradient(
+        [found[name] for name in names],
+        {**wanted, **dict(zip(_UPSTREAM, given, strict=True))},
+        [weights[name] for name in names],
+        tf.UnconnectedGradients.ZERO,
+    )
+    return [gradients.get(name) for name in (*_INPUTS, *_KEPT, *_UPSTREAM)]
+
+
+def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
+    """What ZooLstm was called with, from the inputs and attributes of ZooLstmGrad."""
+    names = {code: name for name, code in native.codes().items()}
+    learned = op.get_attr("learned")
+    rows = [
+        row if learned >> gate & 1 else tf.stop_gradient(row)
+        for gate, row in enumerate(tf.unstack(inputs["parameters"], 5))
+    ]
+    operands = Operands(
+        x=inputs["x"],
+        kernel=inputs["kernel"],
+        recurrent_kernel=inputs["recurrent_kernel"],
+        bias=_given(inputs["bias"]),
+        h=inputs["h0"],
+        c=inputs["c0"],
+        mask=_given(inputs["mask"]),
+        dropout=_given(inputs["dropout"]),
+        slopes=[None] * 5,
+    )
+    options = Options(
+        activations=tuple(
+            _function(names[code], row) for code, row in zip(op.get_attr("activations"), rows, strict=True)
+        ),
+        cell_clip=tf.cast(inputs["cell_clip"], inputs["x"].dtype),
+        **{name: op.get_attr(name) for name in ("go_backwards", "return_sequences", "zero_output_for_mask")},
+    )
+    return operands, options
+
+
+def _given(tensor: Tensor) -> Tensor | None:
+    """`tensor`, but `None` where its shape (0,) says that there is none."""
+    return None if tensor.shape.rank == 1 and tensor.shape[0] == 0 else tensor
+
+
+def _function(name: str, row: Tensor) -> Callable[[Tensor], Tensor]:
+    """The activation called `name` with its parameter, where it has one, from `row`, (n,)."""
+    definition = ACTIVATIONS[name]
+    return functools.partial(definition.function, **dict.fromkeys(definition.parameters, row))
+
+
 tf.RegisterGradient("ZooLstm")(_gradient)
-tf.no_gradient("ZooLstmGrad")
+tf.RegisterGradient("ZooLstmGrad")(_second_gradient)
