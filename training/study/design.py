@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 DEFAULT_SEEDS = 5
 
-_DATASET_KEYS = ("dataset.name", "dataset.path")
+DATASET_KEYS = ("dataset.name", "dataset.path")
 # What these name is the study's to say, not a condition's.
-_OWN_KEYS = {"seed": "the study's `seeds`", "study": "the study's `name`", "condition": "the condition's label"}
+_OWN_KEYS = {
+    "seed": "the study's `seeds` (--seeds)",
+    "study": "the study's `name` (--name)",
+    "condition": "the condition's label",
+}
 
 
 class PlanError(ValueError):
@@ -128,7 +132,8 @@ class Study:
             labelled["dataset"] = self.datasets
         for kind, group in labelled.items():
             for label, overrides in group.items():
-                problems += _wrong_overrides(kind, label, overrides)
+                problems += _wrong_overrides(f"{kind} {label!r} sets", overrides, DATASET_KEYS * (kind == "condition"))
+        problems += _wrong_overrides("`overrides` set", self.overrides)
         return problems + _shared_names("condition", self.conditions) + _shared_names("dataset", self.datasets)
 
     def _cells(self) -> "tuple[dict[tuple[str, str], Config], list[str]]":
@@ -179,16 +184,17 @@ def slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")
 
 
-def _wrong_overrides(kind: str, label: str, overrides: object) -> list[str]:
+def _wrong_overrides(subject: str, overrides: object, foreign: Sequence[str] = ()) -> list[str]:
+    """What is wrong with overrides, of which `foreign` are keys that `datasets` should have."""
     if isinstance(overrides, str) or not isinstance(overrides, Sequence):
-        return [f"{kind} {label!r}: expected a list such as ['model.units=8'], received {overrides!r}"]
+        return [f"{subject} {overrides!r}: expected a list such as ['model.units=8']"]
     problems = []
     for override in overrides:
         key = str(override).partition("=")[0].strip()
         if key in _OWN_KEYS:
-            problems.append(f"{kind} {label!r} sets {key!r}, which is {_OWN_KEYS[key]}")
-        if kind == "condition" and key in _DATASET_KEYS:
-            problems.append(f"condition {label!r} sets {key!r}: put it into `datasets`, over which runs are paired")
+            problems.append(f"{subject} {key!r}, which is {_OWN_KEYS[key]}")
+        if key in foreign:
+            problems.append(f"{subject} {key!r}: put it into `datasets`, over which runs are paired")
     return problems
 
 
