@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,12 @@ def describe(
     path = name if not known and is_path(name) else None
     if path is None and (task, horizon, window) != (None, None, None):
         raise click.UsageError(f"--task, --horizon and --window are for data of your own; there is no file {name!r}")
-    dataset = find(name, path, task=task, horizon=horizon, window=window)
+    try:
+        dataset = find(name, path, task=task, horizon=horizon, window=window)
+    except ValueError as error:
+        if path is None or not hasattr(error, "exit_code"):
+            raise
+        raise type(error)(_as_options(str(error))) from error
     if as_json or as_json_before:
         click.echo(json.dumps(_facts(dataset), indent=2))
         return
@@ -91,6 +97,16 @@ def describe(
         if not dataset.spec.references:
             more["references"] = "none known for this split"
         console.print(spec_table(dataset.spec, more))
+
+
+def _as_options(message: str) -> str:
+    """A message with the keys of a configuration as the options that this verb has.
+
+    Example:
+    >>> _as_options("give dataset.task=forecasting and a shorter dataset.window")
+    'give --task=forecasting and a shorter --window'
+    """
+    return re.sub(r"\bdataset\.(task|horizon|window)\b", r"--\1", message)
 
 
 @datasets.command()

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from training import commands, environment, exporting, pictures, tracking, ui
+from training import commands, comparing, environment, exporting, pictures, tracking, ui
 from training.config import load
 from training.loop import load_data
 from training.tracking import diagnosis, local
@@ -167,12 +167,12 @@ def test_runs_are_found_by_a_unique_beginning(inside):
 
 
 def test_compare_orders_by_validation_and_draws(inside):
-    answer = invoke(commands.compare, "--study", "test", "--json")
+    answer = invoke(comparing.compare, "--study", "test", "--json")
     rows = json.loads(answer.stdout)
     losses = [row["validation_loss"] for row in rows]
     assert losses[:2] == sorted(losses[:2])
     assert rows[2]["outcome"] == "diverged"
-    shown = invoke(commands.compare, inside.kept[:8], inside.diverged[:8])
+    shown = invoke(comparing.compare, inside.kept[:8], inside.diverged[:8])
     assert "diverged" in shown.output
     assert f"zoo ui {inside.kept[:8]} {inside.diverged[:8]}" in shown.output
     assert (inside.folder / "mlruns/compare.png").stat().st_size > 10_000
@@ -180,7 +180,7 @@ def test_compare_orders_by_validation_and_draws(inside):
 
 def test_compare_with_nothing_to_compare(inside):
     with pytest.raises(tracking.RunNotFound, match="no run to compare"):
-        invoke(commands.compare, "--dataset", "none_such")
+        invoke(comparing.compare, "--dataset", "none_such")
 
 
 def test_export_writes_versions_with_a_card(inside):

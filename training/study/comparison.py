@@ -123,7 +123,7 @@ def board(rows: Sequence[Row], dataset: str, part: Part) -> Board:
 
 
 def _main_metric(rows: Sequence[Row]) -> str:
-    """As `training.tasks.main_metric`, from what the rows measured."""
+    """As `training.datasets.base.main_metric`, from what the rows measured."""
     error = "mean_absolute_error"
     numbers = any(name.endswith(error) for row in rows for each in (row.metrics, *row.history[:1]) for name in each)
     return error if numbers else "accuracy"

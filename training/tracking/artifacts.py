@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from training import pictures
+from training.datasets.base import main_metric
 from training.loop import Data, Result
 from training.sampling import sample
-from training.tasks import Scores, main_metric
+from training.tasks import Scores
 from training.tracking.model_folder import MODEL_FOLDER, write_model
 from zoo.devices import computing
 from zoo.diagnostics import Health
