@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, carried, find, get
 from training.datasets.prepared import data_directory
+from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -118,8 +119,8 @@ def prepare(as_json_before: bool, name: str, as_json: bool) -> None:
     dataset = get(name)
     started = time.perf_counter()
     if not dataset.is_prepared():
-        click.echo(f"preparing {name} in {data_directory()}", err=True)
         with carried.where_prepared(name):
+            import_tensorflow()
             dataset.prepare()
     seconds = time.perf_counter() - started
     if as_json or as_json_before:
@@ -139,6 +140,8 @@ def carry(names: tuple[str, ...], to: Path) -> None:
     for name in names:
         dataset = get(name)
         with carried.where_prepared(name):
+            if not dataset.is_prepared():
+                import_tensorflow()
             folder = carried.carry(dataset, to)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         click.echo(f"{folder}: {size / 1e6:.1f} MB")
