@@ -141,7 +141,6 @@ def test_a_mistake_is_answered_with_the_options_of_this_verb(tmp_path: Path, opt
     assert "dataset." not in str(error)
 
 
-
 # === Data of your own ===
 
 

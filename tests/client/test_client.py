@@ -43,7 +43,8 @@ def test_status_metadata_and_version(server: Server) -> None:
         assert client.predict([np.zeros((1, 3))])[0].class_id == 0
     with RestClient(server.url, "digits", version=9) as client, pytest.raises(ServerError) as caught:
         client.predict([np.zeros((1, 3))])
-    assert (caught.value.status, caught.value.message) == (404, "Servable not found for request: Specific(digits, 9)")
+    message = "Servable not found for request: Specific(digits, 9); versions of digits here: 1"
+    assert (caught.value.status, caught.value.message) == (404, message)
 
 
 def test_non_finite_only_where_allowed(server: Server) -> None:
@@ -107,11 +108,12 @@ def test_input_is_checked_before_anything_is_sent(sequences: list[object], messa
     assert requests == []
 
 
-def test_a_wrong_number_of_channels_is_the_servers_answer(server: Server) -> None:
+def test_sequences_that_the_model_does_not_take_are_told_from_those_it_does(server: Server) -> None:
     with RestClient(server.url, "digits") as client:
-        with pytest.raises(ServerError) as caught:
+        with pytest.raises(InputError, match="digits: step 0 of sequence 0 has 5 values; the model takes 3"):
             client.predict([np.zeros((2, 5))])
-        assert caught.value.status == 400
+        with pytest.raises(InputError, match="these are texts; the model takes sequences of numbers"):
+            client.predict(["a text"])
         assert client.predict([np.zeros((1, 3))])
 
 
