@@ -199,30 +199,47 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _print_all() -> None:
+    from zoo import terminal
+
+    table = _listed(whole=True)
+    width = terminal.width()
+    if width is not None and width < terminal.natural_width(table):
+        table = _listed(whole=False)
+    terminal.show(table)
+    click.echo("Further variants as FAMILY/VARIANT, of:")
+    click.echo(click.wrap_text(", ".join(FAMILIES), width or 1000, initial_indent="  ", subsequent_indent="  "))
+    click.echo("zoo datasets NAME says all that is known of one: classes, split, licence, references")
+
+
+def _listed(whole: bool) -> "Table":
+    """All datasets, a row each; without what makes it wider than a terminal where it is not to be whole."""
     from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
 
-    headings = ("name", "task", "channels", "steps", "classes", "train / test", "licence", "prepared", "reference")
-    table = Table(*headings, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1) if whole else 0, show_edge=whole)
+    table.add_column("name", no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    table.add_column("channels" if whole else "chan-\nnels", justify="right", no_wrap=True)
+    table.add_column("steps", overflow="fold")
+    table.add_column("classes" if whole else "clas-\nses", justify="right", no_wrap=True)
+    table.add_column("train", justify="right", no_wrap=True)
+    table.add_column("test", justify="right", no_wrap=True)
+    for column in ("licence", "prepared", "reference") if whole else ("pre-\npared",):
+        table.add_column(column, no_wrap=True)
     for dataset in map(get, DATASETS):
         spec = dataset.spec
+        prepared = f"yes, {_size(dataset)}" if dataset.is_prepared() else "no"
+        reference = f"{spec.references[0].value:g}" if spec.references else "none"
         table.add_row(
             spec.name,
             spec.task,
             "tokens" if spec.text else str(spec.channels),
             _steps(spec.lengths),
             str(len(spec.classes) or "none"),
-            " / ".join(str(spec.counts[split]) for split in ("train", "test")),
-            spec.licence,
-            f"yes, {_size(dataset)}" if dataset.is_prepared() else "no",
-            f"{spec.references[0].value:g}" if spec.references else "none",
+            *(str(spec.counts[split]) for split in ("train", "test")),
+            *((spec.licence, prepared, reference) if whole else (prepared[:3],)),
         )
-    # A row stays a row, also in a pipe or a narrow window: cut columns would say nothing.
-    unbounded = Console(width=1000)
-    Console(width=Measurement.get(unbounded, unbounded.options, table).maximum).print(table)
-    click.echo(f"Further variants as FAMILY/VARIANT, of: {', '.join(FAMILIES)}")
+    return table
 
 
 def _size(dataset: Dataset) -> str:

@@ -32,9 +32,20 @@ def test_the_table_has_a_whole_row_for_every_dataset() -> None:
         (row,) = [line for line in result.stdout.splitlines() if line.split()[:1] == [name]]
         assert dataset.spec.licence in row
         assert dataset.spec.task in row
-        assert f"{dataset.spec.counts['train']} / {dataset.spec.counts['test']}" in row
+        assert {str(dataset.spec.counts[split]) for split in ("train", "test")} <= set(row.split())
     for family in FAMILIES:
-        assert family in result.stdout.splitlines()[-1]
+        assert family in result.stdout.splitlines()[-2]
+
+
+def test_in_a_terminal_of_80_columns_names_and_counts_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = call().stdout.splitlines()
+    for name, dataset in DATASETS.items():
+        (row,) = [line for line in lines if line.split()[:1] == [name]]
+        assert len(row) <= 80
+        assert {dataset.spec.task, *(str(dataset.spec.counts[split]) for split in ("train", "test"))} <= set(
+            row.split()
+        )
 
 
 def test_json_holds_the_whole_spec() -> None:

@@ -1,6 +1,9 @@
 """The configuration: one meaning, refused as soon as it has none."""
 
+import ast
 import inspect
+import re
+from pathlib import Path
 
 import keras
 import pytest
@@ -120,3 +123,23 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not TOML"):
         load(tmp_path / "binary.toml")
+
+
+def hints():
+    """Every `key=` in the messages of errors that the verbs of training raise, with where it stands."""
+    for path in sorted(Path(config_module.__file__).parent.rglob("*.py")):
+        raised = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
+        texts = [each for node in raised for each in ast.walk(node) if isinstance(each, ast.Constant)]
+        for text in texts:
+            for key in re.findall(r"(?<![\w.-])([a-z_]+(?:\.[a-z_]+)*)=(?!=)", str(text.value)):
+                yield f"{path.name}:{text.lineno}", key
+
+
+def test_messages_name_keys_that_there_are():
+    keys = {key for name in MODELS for key in Config(model=config_module.model_section(name)()).flat()}
+    short = {key.rpartition(".")[2] for key in keys if "." in key}
+    found = list(hints())
+    assert "train.device" in {key for _, key in found}
+    assert [(where, key) for where, key in found if "." in key and key not in keys] == []
+    # A key without its section, which the command line would refuse.
+    assert [(where, key) for where, key in found if key in short] == []

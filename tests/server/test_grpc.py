@@ -58,6 +58,9 @@ def asked(signature: str, **inputs: Any) -> Any:
     return request
 
 
+VERSIONS = "versions of kinds here: 1"
+
+
 def refused(call: Any, request: Any, timeout: float = 20) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=timeout)
@@ -137,9 +140,10 @@ def two(*inputs: str, wanted: tuple[str, ...] = (), **spec: Any) -> Any:
                                                            "Outputs expected to be in the set {b,sum}."),
         (two("a", "b", wanted=("b", "b")), "INVALID_ARGUMENT", "duplicate output tensor alias: b"),
         (two(name="none"), "NOT_FOUND", "Servable not found for request: Latest(none); models here: kinds"),
-        (two(version=7), "NOT_FOUND", "Servable not found for request: Specific(kinds, 7); versions of kinds here: 1"),
-        (two(version=-1), "NOT_FOUND", "Servable not found for request: Specific(kinds, -1); versions of kinds here: 1"),
-        (two(version_label="best"), "INVALID_ARGUMENT", "Unrecognized servable version label: best; labels of kinds: none"),
+        (two(version=7), "NOT_FOUND", f"Servable not found for request: Specific(kinds, 7); {VERSIONS}"),
+        (two(version=-1), "NOT_FOUND", f"Servable not found for request: Specific(kinds, -1); {VERSIONS}"),
+        (two(version_label="best"), "INVALID_ARGUMENT", "Unrecognized servable version label: best; "
+                                                        "labels of kinds: none"),
         (two(name=""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
         (apis("predict_pb2").PredictRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
     ],
@@ -207,7 +211,7 @@ def test_status_and_reload(channel: grpc.Channel) -> None:
     request.model_spec.version.value = 8
     assert refused(stub.GetModelStatus, request) == (
         "NOT_FOUND",
-        "Could not find version 8 of model kinds; versions of kinds here: 1",
+        f"Could not find version 8 of model kinds; {VERSIONS}",
     )
     request.model_spec.name = "none"
     request.model_spec.version_label = "any"

@@ -114,8 +114,9 @@ def test_status_and_metadata(server: Server) -> None:
 
 
 BIG = "9" * 30
-NOT_SERVED = "Servable not found for request: Specific(digits, 7); versions of digits here: 1"
-UNKNOWN = "Servable not found for request: Latest(none); models here: digits"
+MODELS, VERSIONS = "models here: digits", "versions of digits here: 1"
+NOT_SERVED = f"Servable not found for request: Specific(digits, 7); {VERSIONS}"
+UNKNOWN = f"Servable not found for request: Latest(none); {MODELS}"
 UNKNOWN_LABEL = "Unrecognized servable version label: stable; labels of digits: none"
 
 
@@ -131,9 +132,9 @@ UNKNOWN_LABEL = "Unrecognized servable version label: stable; labels of digits: 
         ("POST", "/v1/models/digits:explain", "{}", 400, "Malformed request: POST /v1/models/digits:explain"),
         ("GET", "/index.html", None, 404, None),
         ("GET", "/v2/models/digits", None, 404, None),
-        ("GET", "/v1/models/none", None, 404, "Could not find any versions of model none; models here: digits"),
-        ("GET", "/v1/models/..%2F..%2Fetc", None, 404, "Could not find any versions of model ../../etc; models here: digits"),
-        ("GET", "/v1/models/digits/versions/7", None, 404, "Could not find version 7 of model digits; versions of digits here: 1"),
+        ("GET", "/v1/models/none", None, 404, f"Could not find any versions of model none; {MODELS}"),
+        ("GET", "/v1/models/..%2F..%2Fetc", None, 404, f"Could not find any versions of model ../../etc; {MODELS}"),
+        ("GET", "/v1/models/digits/versions/7", None, 404, f"Could not find version 7 of model digits; {VERSIONS}"),
         ("GET", f"/v1/models/digits/versions/{BIG}", None, 400, f"Failed to convert version: {BIG} to numeric."),
         ("GET", "/v1/models/none/metadata", None, 404, UNKNOWN),
         ("GET", "/v1/models/digits/versions/7/metadata", None, 404, NOT_SERVED),

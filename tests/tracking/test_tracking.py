@@ -329,4 +329,5 @@ def test_pictures_of_short_and_broken_runs():
     assert pictures.confusion_matrix(np.zeros((2, 2), int), ["a", "b"], "none").axes
     assert pictures.per_class(np.zeros((2, 2), int), ["a", "b"], "none").axes
     assert pictures.gradient_history([0], ["lstm"], np.full((1, 1, 3), nan)).axes
-    assert pictures.comparison(["a", "b"], [0.5, nan], [nan, nan]).axes
+    scored = pictures.Scored("digits", "accuracy", ["a", "b"], [0.5, nan], [nan, nan], ["finished", "failed"])
+    assert pictures.comparison([scored]).axes

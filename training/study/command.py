@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.quiet import import_keras
-
 if TYPE_CHECKING:
     from training.study.design import Study
     from training.study.folder import StudyFolder
@@ -122,7 +120,6 @@ def _asked(
 def _run(
     asked: "Study", folder: "StudyFolder", workers: int | None, executor: str, address: str | None, command: str
 ) -> "Summary":
-    import_keras()
     from rich.console import Console
 
     from training.study.running import local, on_ray, run_study

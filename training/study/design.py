@@ -12,14 +12,16 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo.suggest import unknown
 
 if TYPE_CHECKING:
     from training.config import Config
+
+_Given = TypeVar("_Given")
 
 DEFAULT_SEEDS = 5
 
@@ -138,23 +140,37 @@ class Study:
 
     def _cells(self) -> "tuple[dict[tuple[str, str], Config], list[str]]":
         """The configuration of each condition on each dataset, and what is wrong with them."""
-        from training.config import load
+        from training.config import check, read
 
-        cells: dict[tuple[str, str], Config] = {}
-        wrong: dict[str, list[tuple[str, str]]] = {}
         datasets = self._datasets()
-        for (dataset, where), (condition, what) in itertools.product(datasets.items(), self.conditions.items()):
+        overrides = {
+            (condition, dataset): [*self.overrides, *where, *what]
+            for (dataset, where), (condition, what) in itertools.product(datasets.items(), self.conditions.items())
+        }
+        # All keys before any model is built: a wrong one is said at once, without Keras.
+        configs, problems = self._each(overrides, lambda texts: read(self.config, texts))
+        if not problems:
+            configs, problems = self._each(configs, check)
+        cells: dict[tuple[str, str], Config] = {}
+        for (condition, dataset), config in configs.items():
+            label = dataset or config.dataset.path or config.dataset.name
+            cells[condition, label] = config.model_copy(update={"study": self.name, "condition": condition})
+        return cells, problems
+
+    def _each(
+        self, cells: "Mapping[tuple[str, str], _Given]", step: "Callable[[_Given], Config]"
+    ) -> "tuple[dict[tuple[str, str], Config], list[str]]":
+        """What a step makes of each condition on each dataset, and what is wrong with those that it refuses."""
+        made, wrong = {}, dict[str, list[tuple[str, str]]]()
+        for cell, given in cells.items():
             try:
-                config = load(self.config, [*self.overrides, *where, *what])
+                made[cell] = step(given)
             except Exception as error:
                 if not hasattr(error, "exit_code"):
                     raise
-                wrong.setdefault(str(error), []).append((condition, dataset))
-                continue
-            label = dataset or config.dataset.path or config.dataset.name
-            update = {"study": self.name, "condition": condition}
-            cells[condition, label] = config.model_copy(update=update)
-        return cells, [self._where(places, len(datasets)) + message for message, places in wrong.items()]
+                wrong.setdefault(str(error), []).append(cell)
+        datasets = len(self._datasets())
+        return made, [self._where(places, datasets) + message for message, places in wrong.items()]
 
     def _datasets(self) -> dict[str, Sequence[str]]:
         if isinstance(self.datasets, Mapping):
