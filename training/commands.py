@@ -46,20 +46,20 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     # What is wrong with the call is said before Keras is imported, which takes seconds.
     if resume is not None and (path or data or overrides):
         raise click.UsageError("--resume goes on with the run's own configuration: give it alone")
-    asked = _asked(path, data, overrides) if resume is None else None
+    if resume is not None:
+        resume, config = _stopped_run(resume)
+    else:
+        config = _asked(path, data, overrides)
     import_keras(find_devices=False)
     from training import distribution
 
     distribution.join()
-    console = Console(stderr=True)
-    if asked is not None:
-        config = check(asked)
-        if config.dataset.path:
-            _show_own_data(config, console)
-    elif distribution.several_hosts():
+    if resume is not None and distribution.several_hosts():
         raise click.UsageError("--resume goes on with a run of one host: checkpoints lie on the first one only")
-    else:
-        resume, config = _stopped_run(str(resume))
+    check(config)
+    console = Console(stderr=True)
+    if resume is None and config.dataset.path:
+        _show_own_data(config, console)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as with Ctrl-C
     with _saying_how_to_go_on() as started:
         run_id, result = train_one(config, console, resume, started)
@@ -124,10 +124,10 @@ def _show_own_data(config: "Config", console: "Console") -> None:
 def _stopped_run(beginning: str) -> "tuple[str, Config]":
     """The id and the configuration of the run whose id begins with `beginning`."""
     from training import checkpoints, tracking
-    from training.config import validate
+    from training.config import parse
 
     run_id = tracking.find(beginning).run_id if tracking.has_mlflow() else checkpoints.find(beginning)
-    return run_id, validate(checkpoints.read_description(run_id)["config"])
+    return run_id, parse(checkpoints.read_description(run_id)["config"])
 
 
 def train_one(
@@ -211,10 +211,13 @@ def sample(run_id: str, prompt: str | None, characters: int, temperature: float,
 
     RUN is a run id or a unique beginning of one.
     """
-    import_keras()
-    from training import sampling, tracking
+    from training import tracking
 
-    model, task = tracking.load(tracking.find(run_id))
+    run = tracking.find(run_id)  # before Keras is imported, which takes seconds
+    import_keras()
+    from training import sampling
+
+    model, task = tracking.load(run)
     if task.get("kind") != "language_model":
         raise click.UsageError(f"run {run_id} is a {task.get('kind')} of {task['dataset']}, not a language model")
     text = sampling.sample(model, task["vocabulary"], prompt, characters, temperature, seed)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,8 @@ from rich.console import Console
 from training import commands, comparing, environment, exporting, pictures, tracking, ui
 from training.config import load
 from training.loop import load_data
-from training.tracking import diagnosis, local
+from training.tracking import diagnosis, local, quick_reading, reading
+from training.tracking.journal import Journal
 from training.tracking.recording import _name
 
 SILENT = Console(quiet=True)
@@ -331,3 +333,33 @@ def test_pictures_of_short_and_broken_runs():
     assert pictures.gradient_history([0], ["lstm"], np.full((1, 1, 3), nan)).axes
     scored = pictures.Scored("digits", "accuracy", ["a", "b"], [0.5, nan], [nan, nan], ["finished", "failed"])
     assert pictures.comparison([scored]).axes
+
+
+def test_runs_are_read_without_mlflow_as_mlflow_has_them(inside):
+    assert tracking.runs()  # whatever was to be delivered or marked is now
+    quick = quick_reading.read_runs(None)
+    assert quick == reading._asked(None)
+    assert {run.run_id for run in quick} >= {inside.kept, inside.other, inside.diverged}
+    assert quick_reading.read_runs("no such experiment") == []
+
+
+@pytest.mark.parametrize("change", ["server", "waiting", "gone", "damaged", "none"])
+def test_where_only_mlflow_can_tell_it_is_asked(inside, monkeypatch, tmp_path, change):
+    if change == "server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    if change == "waiting":
+        Journal(inside.folder / "mlruns/runs/left", "sqlite:///elsewhere.db").close()
+    if change == "gone":
+        client = MlflowClient(tracking.tracking_uri())
+        client.create_run("0", tags={"host": socket.gethostname(), "pid": "1", "process_started": "0"})
+    if change in ("damaged", "none"):
+        monkeypatch.chdir(tmp_path)
+    if change == "damaged":
+        (tmp_path / "mlruns").mkdir()
+        (tmp_path / "mlruns/mlflow.db").write_bytes(b"no database" * 100)
+    assert quick_reading.read_runs(None) is None
+    if change == "waiting":
+        shutil.rmtree(inside.folder / "mlruns/runs/left")
+    if change == "gone":
+        assert tracking.runs()[0].status == "KILLED"
+        assert quick_reading.read_runs(None) is not None
