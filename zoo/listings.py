@@ -49,6 +49,7 @@ def activations(as_json: bool, plot: Path | None) -> None:
         draw(plot)
         click.echo(plot)
         return
+    from rich import box
     from rich.table import Table
 
     from zoo.activations import ACTIVATIONS, bind
@@ -58,9 +59,11 @@ def activations(as_json: bool, plot: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table("name", "range", "mono-\ntonic", "zero-\ncentred", "satu-\nrates", "formula")
+    headings = ("name", "range", "mono-\ntonic", "zero-\ncentred", "satu-\nrates", "formula")
+    table = Table(*headings, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for column in table.columns[:-1]:
         column.no_wrap = True
+    table.columns[-1].overflow = "fold"
     for name, row in rows.items():
         parameters = ", ".join(f"{value:.3g}" for value in row["parameters"].values())
         flags = ["yes" if row[key] else "no" for key in ("monotonic", "zero_centred")]
