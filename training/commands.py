@@ -73,7 +73,9 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
             for part, scores in (("validation", result.validation), ("test", result.test))
             for name, value in scores.figures.items()
         ]
-        click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {len(result.history)} epochs in {result.seconds:.1f} s")
+        count = len(result.history)
+        epochs = "1 epoch" if count == 1 else f"{count} epochs"
+        click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {epochs} in {result.seconds:.1f} s")
     if result.outcome == "diverged":
         raise Diverged(f"run {run_id[:8]} {result.reason}")
 

@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scripted_http import BUSY, LOADING, READY, scripted
 
 from serving.client import RestClient, ServerError, TargetError, Unreachable, VersionState, base, retries
-from serving.sequences import InputError
+from serving.sequences import InputError, check_sequences, read_sequences
 from serving.server import Server
 
 
@@ -193,3 +195,30 @@ def test_the_client_needs_no_tensorflow() -> None:
     program = "import sys, serving.client; print([m for m in sys.modules if m in ('tensorflow', 'keras', 'mlflow')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "said"),
+    [
+        (
+            "a.npz",
+            {"x": np.zeros((4, 5, 3)), "y": np.zeros(4)},
+            "x, y, which is data for training, as zoo train",
+        ),
+        ("a.npz", {"train_x": np.zeros((4, 5, 3)), "test_x": np.zeros((4, 5, 3))}, "which is data for training"),
+        ("a.csv", None, r"\.csv files are for zoo train --data; give a \.npy"),
+        ("a_TRAIN.ts", None, r"\.ts files are for zoo train --data"),
+    ],
+)
+def test_data_for_training_is_told_from_sequences(tmp_path: Path, name: str, arrays: Any, said: str) -> None:
+    path = tmp_path / name
+    path.write_text("") if arrays is None else np.savez(path, **arrays)
+    with pytest.raises(InputError, match=said):
+        read_sequences(str(path))
+
+
+def test_arrays_that_may_be_sequences_are_read_as_such(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 3)), y=np.zeros((4, 3)))
+    assert [part.shape for part in read_sequences(str(tmp_path / "a.npz"))] == [(5, 3), (4, 3)]
+    with pytest.raises(InputError, match=r"sequence 0 has shape \(4, 5, 3\).*go under the name features"):
+        check_sequences([np.zeros((4, 5, 3))])

@@ -11,7 +11,7 @@ ZOO = str(Path(sys.executable).parent / "zoo")
 # Lines of a table, a rule, or of nothing.
 TABLE = r"|[\s─━┃┏┓┡┩└┘│├┤┼]*|[ │┃].*"
 PROGRESS = r"[\w./()-]+: epoch \d+ of at most \d+, validation loss \S+"
-RESULT = r"run [0-9a-f]{8}: validation loss .* epochs in \d+\.\d s"
+RESULT = r"run [0-9a-f]{8}: validation loss .* epochs? in \d+\.\d s"
 COMPARED = r"[\w./]+, model .*|picture: mlruns/\w+\.png|MLflow's page: zoo ui [0-9a-f ]+|[0-9a-f]{8} .*"
 LOG = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO (loading|played|serving|unloaded|stopped|saved|serve) .*"
 READY = r"ready: http\S+/v1/models/\w+.* \(version 1, \d+\.\d s\); page: http\S+/"

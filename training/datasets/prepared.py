@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from zoo.quiet import import_tensorflow
+
 
 class PreparationFailed(RuntimeError):
     """The data could not be brought into the form that is read."""
@@ -99,6 +101,7 @@ def read(
     Raises:
         PreparationFailed: Preparing failed, or the prepared files are damaged.
     """
+    import_tensorflow()
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
