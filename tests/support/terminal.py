@@ -9,7 +9,7 @@ from pathlib import Path
 ZOO = str(Path(sys.executable).parent / "zoo")
 
 # Lines of a table, a rule, or of nothing.
-TABLE = r"|[\s─━┃┏┓┡┩└┘│├┤┼]*|[ │┃].*"
+TABLE = r"|[\s─━┃┏┓┳┡╇┩└┴┘│├┤┼]*|[ │┃].*"
 PROGRESS = r"[\w./()-]+: epoch \d+ of at most \d+, validation loss \S+"
 RESULT = r"run [0-9a-f]{8}: validation loss .* epochs? in \d+\.\d s"
 COMPARED = r"[\w./]+, model .*|picture: mlruns/\w+\.png|MLflow's page: zoo ui [0-9a-f ]+|[0-9a-f]{8} .*"

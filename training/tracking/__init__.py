@@ -59,6 +59,12 @@ _OF_MLFLOW = {
 }
 
 
+def warm_up() -> None:
+    """Import all that recording a run takes, so that a process which does many runs spends that time once."""
+    for module in ("recording", "artifacts", *(("sending", "store") if has_mlflow() else ())):
+        importlib.import_module(f"{__name__}.{module}")
+
+
 def __getattr__(name: str) -> Any:
     module = _LATER.get(name) or _OF_MLFLOW.get(name)
     if module is None:
