@@ -50,7 +50,7 @@ def builders() -> Mapping[str, Builder]:
     >>> builders()["lstm"].arguments["units"]
     Argument(annotation=<class 'int'>, default=100)
     >>> builders()["gru"].summary
-    'Stacked GRU layers and a dense head.'
+    'Stacked `keras.layers.GRU` and a dense head.'
     """
     package = ast.parse((_MODELS / "__init__.py").read_text())
     modules = {
