@@ -53,13 +53,14 @@ def main() -> None:
     rounds = next((int(argument) for argument in arguments if argument.isdecimal()), ROUNDS)
     before = load()
     seconds: dict[str, list[float]] = {name: [] for name in (*COMMANDS, IMPORT, FIRST_BATCH)}
-    with tempfile.TemporaryDirectory() as folder:
+    # What is cut off as training begins leaves a run that the next command would have to mark as killed.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cut_off:
         for command in (TRAIN, ("compare",)):  # the run that is compared, delivered; and all files are read once
             spent(folder, [zoo(), *command])
         for number in range(rounds):
             for name, (command, _) in COMMANDS.items():
                 seconds[name].append(spent(folder, [zoo(), *command]))
-            imported, rest = json.loads(run(folder, [sys.executable, "-c", CHILD, *TRAIN]).stdout.splitlines()[-1])
+            imported, rest = json.loads(run(cut_off, [sys.executable, "-c", CHILD, *TRAIN]).stdout.splitlines()[-1])
             seconds[IMPORT].append(imported)
             seconds[FIRST_BATCH].append(rest)
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
