@@ -10,6 +10,7 @@ until Keras's `fit` is given the batches. CPU time is of all threads, user and s
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -53,14 +54,16 @@ def main() -> None:
     rounds = next((int(argument) for argument in arguments if argument.isdecimal()), ROUNDS)
     before = load()
     seconds: dict[str, list[float]] = {name: [] for name in (*COMMANDS, IMPORT, FIRST_BATCH)}
-    # What is cut off as training begins leaves a run that the next command would have to mark as killed.
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cut_off:
+    with tempfile.TemporaryDirectory() as folder:
         for command in (TRAIN, ("compare",)):  # the run that is compared, delivered; and all files are read once
             spent(folder, [zoo(), *command])
         for number in range(rounds):
             for name, (command, _) in COMMANDS.items():
                 seconds[name].append(spent(folder, [zoo(), *command]))
-            imported, rest = json.loads(run(cut_off, [sys.executable, "-c", CHILD, *TRAIN]).stdout.splitlines()[-1])
+            # In a copy: cut off as it begins, it leaves a run that the next command would have to mark as killed.
+            with tempfile.TemporaryDirectory() as copy:
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
+                imported, rest = json.loads(run(copy, [sys.executable, "-c", CHILD, *TRAIN]).stdout.splitlines()[-1])
             seconds[IMPORT].append(imported)
             seconds[FIRST_BATCH].append(rest)
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
