@@ -37,17 +37,19 @@ def main() -> int:
     with console.status("importing Keras and TensorFlow"):
         import_keras()
         from training import tracking
-        from training.commands import by_validation, plot, table
+        from training.comparing import grouped, heading, plot, table
         from training.exporting import export_run
 
     run_ids = [train(activation) for activation in ACTIVATIONS]
 
     console.rule("2. compare them")
-    stored = by_validation([tracking.find(run_id) for run_id in run_ids])
+    (compared,) = grouped([tracking.find(run_id) for run_id in run_ids])
+    stored = compared.runs
     command(f"compare {' '.join(run.run_id[:8] for run in stored)}")
-    console.print(table(stored))
+    console.print(heading(compared), style="bold", highlight=False)
+    console.print(table(compared))
     picture = Path("mlruns/demo.png")
-    plot(stored, picture)
+    plot([compared], picture)
     console.print(f"picture: {picture}")
     best = stored[0]
     if "best_validation/loss" not in best.metrics:

@@ -13,6 +13,7 @@ from typing import Any
 
 from serving.errors import ServingError, code_of
 from serving.protos import tensorflow_directory
+from serving.quiet import hold_back_stderr
 
 Pointer = ctypes.c_void_p
 LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
@@ -147,7 +148,8 @@ def library() -> Library:
     """
     path = _path()
     try:
-        return Library(path)
+        with hold_back_stderr():
+            return Library(path)
     except (OSError, AttributeError) as error:
         raise LibraryUnavailable(f"{Path(path).name} cannot be used: {error}") from error
 

@@ -10,7 +10,16 @@ from serving.capi import Library, Output, Pointer
 from serving.capi_tensors import to_array, to_tensor
 from serving.errors import Code, ServingError, invalid
 from serving.protos import config_proto, meta_graph_def, run_options
-from serving.runtime import Array, Options, Signature, TensorSpec, read_signatures, resolve, signature_defs
+from serving.runtime import (
+    Array,
+    Options,
+    Signature,
+    TensorSpec,
+    naming_wrong_shapes,
+    read_signatures,
+    resolve,
+    signature_defs,
+)
 
 
 class CapiModel:
@@ -74,7 +83,8 @@ class CapiModel:
         try:
             for array, spec in zip(feeds.values(), specs, strict=True):
                 fed.append(to_tensor(self._library, array, spec.dtype))
-            self._run_session(specs, fed, list(wanted.values()), fetched, timeout_in_ms)
+            with naming_wrong_shapes(self._signatures[signature_name].inputs, feeds):
+                self._run_session(specs, fed, list(wanted.values()), fetched, timeout_in_ms)
             return {alias: to_array(self._library, tensor) for alias, tensor in zip(wanted, fetched, strict=True)}
         finally:
             for tensor in (*fed, *fetched):

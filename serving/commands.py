@@ -157,7 +157,9 @@ def _serve(options: "ServerOptions", *, allow_xla: bool) -> None:
         server.start()
     except ServingError as error:
         raise ServingError(error.code, f"Failed to start server. Error: {error.described}") from error
-    click.echo(f"ready: {_described(server)}, {time.perf_counter() - started:.1f} s)")
+    page = options.page and options.rest_api_port is not None
+    shown = f"; page: {server.url}/" if page else ""
+    click.echo(f"ready: {_described(server)}, {time.perf_counter() - started:.1f} s){shown}")
     try:
         stop.wait()
     finally:

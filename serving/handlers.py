@@ -10,7 +10,7 @@ from serving.message_calls import classify, multi_inference, predict, regress
 from serving.metrics import Metrics
 from serving.protos import apis
 from serving.runtime import Array, Model, Wrapped
-from serving.versions import VersionStatus
+from serving.versions import VersionStatus, listed
 
 _PREFIX = ":tensorflow:serving:"
 # What a request for a model that is not served is counted under, so that invented names cannot fill the memory.
@@ -159,12 +159,14 @@ class Handlers:
             ServingError: NOT_FOUND.
         """
         statuses = self.manager.statuses(name)
+        known = [status.version for status in statuses]
+        there = listed(f"versions of {name} here", known) if known else listed("models here", self.manager.names())
         if version is not None:
             statuses = [status for status in statuses if status.version == version]
             if not statuses:
-                raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}")
+                raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {name}; {there}")
         if not statuses:
-            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}; {there}")
         return statuses
 
     def reload(self, request: Any, timeout_in_ms: int = 0) -> Any:

@@ -13,7 +13,7 @@ from serving.errors import Code, ServingError, invalid
 from serving.model_config import ModelConfig, model_configs
 from serving.runtime import Model
 from serving.version_folders import find_versions
-from serving.versions import Retries, ServedModel, State, VersionStatus, not_found
+from serving.versions import Retries, ServedModel, State, VersionStatus, listed, not_found
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +68,11 @@ class ModelManager:
         if label is not None:
             version = self._labels.get(name, {}).get(label)
             if version is None:
-                raise invalid(f"Unrecognized servable version label: {label}")
+                known = listed(f"labels of {name}", sorted(self._labels.get(name, {})))
+                raise invalid(f"Unrecognized servable version label: {label}; {known}")
         model = self._models.get(name)
         if model is None:
-            raise not_found(name, version)
+            raise not_found(name, version, listed("models here", self.names()))
         with model.handle(version) as held:
             yield held
 

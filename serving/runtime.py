@@ -1,7 +1,8 @@
 """Load one version of a SavedModel and run its signatures, by whichever way TensorFlow can be reached here."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -196,6 +197,47 @@ def resolve(
         raise invalid(f"duplicate output tensor alias in {wanted}; name each output once")
     checked = {alias: _feed(alias, value, signature.inputs[alias]) for alias, value in feeds.items()}
     return checked, {alias: signature.outputs[alias] for alias in wanted}
+
+
+@contextmanager
+def naming_wrong_shapes(inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Array]) -> Iterator[None]:
+    """Say which feeds do not have the shapes that the signature declares, where the block refuses them.
+
+    TensorFlow names the operation that failed, which means nothing to who sent the request. A graph may take more than
+    its signature says, so nothing is refused that TensorFlow takes.
+
+    Raises:
+        ServingError: The block raised it.
+    """
+    try:
+        yield
+    except ServingError as error:
+        wrong = [
+            f"input {alias!r} has shape {_shown(array.shape)}, the signature takes {_shown(inputs[alias].shape)}"
+            for alias, array in feeds.items()
+            if error.code is Code.INVALID_ARGUMENT and not _fits(array.shape, inputs[alias].shape)
+        ]
+        if not wrong:
+            raise
+        raise ServingError(error.code, f"{'; '.join(wrong)} ({error.message})") from error
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...] | None) -> bool:
+    if declared is None:
+        return True
+    return len(shape) == len(declared) and all(
+        size in (None, given) for given, size in zip(shape, declared, strict=True)
+    )
+
+
+def _shown(shape: Sequence[int | None] | None) -> str:
+    """A shape for a person.
+
+    Example:
+    >>> _shown((None, None, 12))
+    '(any, any, 12)'
+    """
+    return "any" if shape is None else f"({', '.join('any' if size is None else str(size) for size in shape)})"
 
 
 def _join(names: set[str]) -> str:

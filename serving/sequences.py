@@ -2,13 +2,18 @@
 
 import io
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# Forms of data to train on, by which a mistake is told.
+_TRAINING_FILES = (".csv", ".ts")
+_TRAINING_ARRAY = re.compile(r"(x|y|lengths|groups)(_(train|test))?|(train|test)_(x|y|lengths|groups)")
 
 Features = npt.NDArray[np.float32]
 
@@ -39,8 +44,9 @@ def check_sequences(sequences: Sequence[Any], *, allow_non_finite: bool = False)
     for index, sequence in enumerate(sequences):
         array = _numeric(index, sequence)
         if array.ndim != 2 or 0 in array.shape:
+            several = " (several sequences in one array of a .npz go under the name features)" * (array.ndim == 3)
             raise InputError(
-                f"sequence {index} has shape {array.shape}; give (steps, channels) with at least one of each"
+                f"sequence {index} has shape {array.shape}; give (steps, channels) with at least one of each{several}"
             )
         if checked and array.shape[1] != checked[0].shape[1]:
             raise InputError(
@@ -77,9 +83,8 @@ def check_texts(texts: Sequence[Any]) -> list[str]:
     """
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise InputError(
-                f"sequence {index} is {text!r}; where the first is a text, give texts of at least one character"
-            )
+            shown = f"is {text!r}" if isinstance(text, str | int | float | None) else "is numbers"
+            raise InputError(f"sequence {index} {shown}; among texts give only texts, of at least one character")
     return list(texts)
 
 
@@ -139,7 +144,8 @@ def read_sequences(source: str) -> list[Any]:
         ".txt": lambda data: [line for line in data.decode().splitlines() if line],
     }
     if path.suffix.lower() not in readers:
-        raise InputError(f"cannot read {source!r}; give a .npy, .npz, .json or .txt file, or - for JSON")
+        training = f"{path.suffix} files are for zoo train --data; " * (path.suffix.lower() in _TRAINING_FILES)
+        raise InputError(f"cannot read {source!r}; {training}give a .npy, .npz, .json or .txt file, or - for JSON")
     try:
         return readers[path.suffix.lower()](path.read_bytes())
     except OSError as error:
@@ -162,6 +168,7 @@ def _from_npz(data: bytes) -> list[Any]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             if "features" not in arrays:
+                _refuse_training_data(arrays)
                 return [arrays[name] for name in arrays.files]
             sequences = _rows(arrays["features"])
             if "lengths" not in arrays:
@@ -175,6 +182,17 @@ def _from_npz(data: bytes) -> list[Any]:
         if not 1 <= length <= len(sequence):
             raise InputError(f"sequence {index} has length {length}, expected 1 to {len(sequence)}")
     return [sequence[:length] for sequence, length in zip(sequences, lengths, strict=True)]
+
+
+def _refuse_training_data(arrays: Mapping[str, Any]) -> None:
+    """Refuse what `zoo train --data` takes, where it cannot be meant as sequences."""
+    names = [name for name in arrays if _TRAINING_ARRAY.fullmatch(name)]
+    if len(names) == len(arrays) and any(arrays[name].ndim != 2 for name in names):
+        raise InputError(
+            f"the file holds {', '.join(sorted(names))}, which is data for training, as zoo train --data takes it; to "
+            "ask a model, write the sequences alone: np.savez(path, features=x), with lengths=... where they are "
+            "padded, or np.savez(path, *sequences)"
+        )
 
 
 def _from_json(data: str | bytes, name: str) -> list[Any]:

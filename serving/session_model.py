@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from serving.errors import Code, ServingError, code_of, invalid
-from serving.runtime import Array, Options, Signature, read_signatures, resolve, signature_defs
+from serving.quiet import hold_back_stderr
+from serving.runtime import Array, Options, Signature, naming_wrong_shapes, read_signatures, resolve, signature_defs
 
 
 class SessionModel:
@@ -17,7 +18,8 @@ class SessionModel:
 
     def __init__(self, path: Path, options: Options) -> None:
         # By name: the type checker would follow an import into all of TensorFlow.
-        self._tensorflow: Any = importlib.import_module("tensorflow")
+        with hold_back_stderr():
+            self._tensorflow: Any = importlib.import_module("tensorflow")
         version1 = self._tensorflow.compat.v1
         config = version1.ConfigProto(
             intra_op_parallelism_threads=options.intra_op_threads,
@@ -66,7 +68,8 @@ class SessionModel:
         except self._tensorflow.errors.OpError as error:
             # The prefix is Python's own; without it the message is the one that every other runtime gives.
             message = error.message.removeprefix("Graph execution error:\n\n")
-            raise ServingError(code_of(error.error_code), message) from error
+            with naming_wrong_shapes(self._signatures[signature_name].inputs, feeds):
+                raise ServingError(code_of(error.error_code), message) from error
         return {
             alias: np.asarray(value, spec.dtype.numpy)
             for (alias, spec), value in zip(wanted.items(), values, strict=True)

@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -275,7 +275,8 @@ class ServedModel:
         with self._lock:
             copy = self._latest if version is None else self._copies.get(version)
             if copy is None or copy.state is not State.AVAILABLE or copy.model is None:
-                raise not_found(self.name, version)
+                served = sorted(key for key, each in self._copies.items() if each.state is State.AVAILABLE)
+                raise not_found(self.name, version, listed(f"versions of {self.name} here", served))
             copy.users += 1
             model = copy.model
         try:
@@ -301,7 +302,23 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def not_found(name: str, version: int | None) -> ServingError:
-    """The error for a model, or a version of it, that is not served."""
+def not_found(name: str, version: int | None, there: str) -> ServingError:
+    """The error for a model, or a version of it, that is not served: TensorFlow Serving's message, and what is there.
+
+    Args:
+        name: The model that was wanted.
+        version: The version that was wanted; None for the newest.
+        there: What is served, such as "models here: digits, speakers".
+    """
     wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-    return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+    return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}; {there}")
+
+
+def listed(kind: str, names: Iterable[object]) -> str:
+    """What there is of a kind.
+
+    Example:
+    >>> listed("models", ["digits", "speakers"]), listed("versions of digits", [])
+    ('models: digits, speakers', 'versions of digits: none')
+    """
+    return f"{kind}: {', '.join(map(str, names)) or 'none'}"

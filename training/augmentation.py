@@ -74,11 +74,11 @@ def get(text: str) -> tuple[Callable[[float, Features, Features], Augment], floa
     ValueError: unknown augmentation 'jiter'; did you mean 'jitter'? ...
     """
     found = re.fullmatch(r"(\w+)\((\d*\.?\d+)\)", text.strip())
-    name = found[1] if found else text
+    name = found[1] if found else text.partition("(")[0].strip()
     if name not in AUGMENTATIONS:
         raise ValueError(unknown("augmentation", name, AUGMENTATIONS))
     if not found:
-        raise ValueError(f"augmentation {text!r} has no share; write it as {text}(0.1)")
+        raise ValueError(f"augmentation {text!r} has no share, a number from 0 on; write it as {name}(0.1)")
     return AUGMENTATIONS[name], float(found[2])
 
 

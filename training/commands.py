@@ -1,10 +1,9 @@
-"""The verbs of training: `train`, `compare`, `sample`. Heavy imports wait until a verb runs."""
+"""The verbs of training: `train` and `sample`. Heavy imports wait until a verb runs."""
 
 import json
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,11 +12,9 @@ from zoo.quiet import import_keras
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from training.config import Config
     from training.loop import Result
-    from training.tracking import StoredRun
 
 
 class Diverged(RuntimeError):
@@ -42,27 +39,30 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     zoo train --data measurements.csv model.units=32
     zoo train --resume 3f2a                               a run by the beginning of its id
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
-    import_keras(find_devices=False)
     from rich.console import Console
 
-    from training import distribution
-    from training.config import load
+    from training.config import check
 
-    distribution.join()
-
-    console = Console(stderr=True)
+    # What is wrong with the call is said before Keras is imported, which takes seconds.
+    if resume is not None and (path or data or overrides):
+        raise click.UsageError("--resume goes on with the run's own configuration: give it alone")
     if resume is not None:
-        if path or data or overrides:
-            raise click.UsageError("--resume goes on with the run's own configuration: give it alone")
-        if distribution.several_hosts():
-            raise click.UsageError("--resume goes on with a run of one host: checkpoints lie on the first one only")
         resume, config = _stopped_run(resume)
     else:
-        config = load(path, [*overrides, *([f"dataset.path={json.dumps(data)}"] if data else [])])
-        if config.dataset.path:
-            _show_own_data(config, console)
+        config = _asked(path, data, overrides)
+    import_keras(find_devices=False)
+    from training import distribution
+
+    distribution.join()
+    if resume is not None and distribution.several_hosts():
+        raise click.UsageError("--resume goes on with a run of one host: checkpoints lie on the first one only")
+    check(config)
+    console = Console(stderr=True)
+    if resume is None and config.dataset.path:
+        _show_own_data(config, console)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as with Ctrl-C
-    run_id, result = train_one(config, console, resume)
+    with _saying_how_to_go_on() as started:
+        run_id, result = train_one(config, console, resume, started)
     if not distribution.is_first():
         return  # the first host says what came of it
     if as_json:
@@ -73,9 +73,45 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
             for part, scores in (("validation", result.validation), ("test", result.test))
             for name, value in scores.figures.items()
         ]
-        click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {len(result.history)} epochs in {result.seconds:.1f} s")
+        count = len(result.history)
+        epochs = "1 epoch" if count == 1 else f"{count} epochs"
+        click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {epochs} in {result.seconds:.1f} s")
     if result.outcome == "diverged":
         raise Diverged(f"run {run_id[:8]} {result.reason}")
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop, and can go on."""
+
+    exit_code = 1
+
+
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[Callable[[str], None]]:
+    """Say how a run goes on that the block leaves unfinished; yields what is to be called with the run's id."""
+    ids: list[str] = []
+    try:
+        yield ids.append
+    except (KeyboardInterrupt, Exception) as error:
+        if not ids:
+            raise
+        command = f"zoo train --resume {ids[0][:8]}"
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"interrupted: run {ids[0]} is kept, and goes on with {command}") from None
+        click.echo(f"run {ids[0]} is kept, and goes on with {command}, once what stopped it is mended", err=True)
+        raise
+
+
+def _asked(path: str | None, data: str | None, overrides: tuple[str, ...]) -> "Config":
+    """The configuration that a call describes, every key and value checked by itself."""
+    from training.config import read
+
+    if data is None:
+        return read(path, overrides)
+    for override in overrides:
+        if override.partition("=")[0].strip() in ("dataset.name", "dataset.path"):
+            raise click.UsageError(f"--data {data} and {override} both say which data: give one of them")
+    return read(path, [*overrides, f"dataset.path={json.dumps(data)}"])
 
 
 def _show_own_data(config: "Config", console: "Console") -> None:
@@ -90,10 +126,10 @@ def _show_own_data(config: "Config", console: "Console") -> None:
 def _stopped_run(beginning: str) -> "tuple[str, Config]":
     """The id and the configuration of the run whose id begins with `beginning`."""
     from training import checkpoints, tracking
-    from training.config import validate
+    from training.config import parse
 
     run_id = tracking.find(beginning).run_id if tracking.has_mlflow() else checkpoints.find(beginning)
-    return run_id, validate(checkpoints.read_description(run_id)["config"])
+    return run_id, parse(checkpoints.read_description(run_id)["config"])
 
 
 def train_one(
@@ -143,7 +179,7 @@ def train_one(
             checkpoints.write_description(folder, description)
         started(recorder.run_id)
         kept = checkpoints.Checkpoints(checkpoints.folder_of(recorder.run_id))
-        bar = ProgressBar(recorder.name, config.train.epochs, console)
+        bar = stack.enter_context(ProgressBar(recorder.name, config.train.epochs, console))
         result = run(config, [recorder, bar, *callbacks], data, kept)
         result = recorder.result(result, data)
     if result.cropped_share:
@@ -167,122 +203,6 @@ def _summary(run_id: str, result: "Result") -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("run_ids", nargs=-1, metavar="[RUN]...")
-@click.option("--experiment", default="sequence-zoo", show_default=True, help="Where to look when no RUN is given.")
-@click.option("--study", help="Only runs with this study tag.")
-@click.option("--dataset", help="Only runs on this dataset.")
-@click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, newest.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), default=Path("mlruns/compare.png"))
-@click.option("--json", "as_json", is_flag=True, help="Print the runs as a JSON list.")
-def compare(
-    run_ids: tuple[str, ...],
-    experiment: str,
-    study: str | None,
-    dataset: str | None,
-    last: int,
-    picture: Path,
-    as_json: bool,
-) -> None:
-    """Compare runs: a table, a picture and the page of the MLflow UI.
-
-    RUN is a run id or a unique beginning of one. The best by validation comes first; test figures are shown, never
-    used to order.
-    """
-    import_keras()
-    from rich.console import Console
-
-    from training import tracking
-
-    stored = tracking.runs() if run_ids else tracking.runs(experiment)
-    if run_ids:
-        chosen = [tracking.find(run_id, stored) for run_id in run_ids]
-    else:
-        chosen = [r for r in stored if study in (None, r.tags.get("study"))]
-        chosen = [r for r in chosen if dataset in (None, r.tags.get("dataset"))][:last]
-    if not chosen:
-        raise tracking.RunNotFound(f"no run to compare in {tracking.tracking_uri()}; zoo train makes one")
-    chosen = by_validation(chosen)
-    if as_json:
-        click.echo(json.dumps([_row(run) for run in chosen]))
-        return
-    console = Console()
-    console.print(table(chosen))
-    plot(chosen, picture)
-    console.print(f"picture: {picture}")
-    shown = f"--study {study}" if study and not run_ids else " ".join(run.run_id[:8] for run in chosen)
-    console.print(f"MLflow's page: zoo ui {shown}", soft_wrap=True)
-
-
-def by_validation(stored: "Sequence[StoredRun]") -> "list[StoredRun]":
-    """The runs, best validation loss first; those without one, which died or diverged, last."""
-    return sorted(stored, key=lambda run: run.metrics.get("best_validation/loss", float("inf")))
-
-
-def _row(run: "StoredRun") -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        "name": run.name,
-        "outcome": run.tags.get("outcome", run.status.lower()),
-        "dataset": run.tags.get("dataset"),
-        "model": run.tags.get("family"),
-        "activation": run.tags.get("activation"),
-        "seed": run.tags.get("seed"),
-        "validation_loss": run.metrics.get("best_validation/loss"),
-        "validation_accuracy": run.metrics.get("best_validation/accuracy"),
-        "test_accuracy": run.metrics.get("test/accuracy"),
-        "seconds": run.metrics.get("seconds"),
-    }
-
-
-def table(stored: "Sequence[StoredRun]") -> "Table":
-    """The comparison as a table for the terminal; what all runs share is said once, below it."""
-    from rich.table import Table
-
-    rows = [_row(run) for run in stored]
-    words = ("model", "activation", "dataset", "seed", "outcome")
-    shared = [key for key in words if len({row[key] for row in rows}) == 1]
-    if len(rows) == 1:
-        shared = []
-    caption = ", ".join(f"{key} {rows[0][key]}" for key in shared)
-    made = Table(
-        title="runs, best validation loss first", caption=caption, title_justify="left", caption_justify="left"
-    )
-    varying = [key for key in words if key not in shared]
-    for key in ("run", *varying):
-        made.add_column(key)
-    for column in ("val. loss", "val. acc.", "test acc.", "seconds"):
-        made.add_column(column, justify="right")
-    for row in rows:
-        figures = (
-            _figure(row["validation_loss"], 4),
-            _figure(row["validation_accuracy"], 4),
-            _figure(row["test_accuracy"], 4),
-            _figure(row["seconds"], 1),
-        )
-        made.add_row(row["run_id"][:8], *(str(row[key] or "-") for key in varying), *figures)
-    return made
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def plot(stored: "Sequence[StoredRun]", path: Path) -> None:
-    """Draw validation and test accuracy of the runs to the PNG file `path`."""
-    from training.pictures import comparison, save
-
-    missing = float("nan")
-    labels = [f"{run.run_id[:8]}  {run.name}" for run in stored]
-    figure = comparison(
-        labels,
-        [run.metrics.get("best_validation/accuracy", missing) for run in stored],
-        [run.metrics.get("test/accuracy", missing) for run in stored],
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path)
-
-
-@click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--prompt", help="What the text goes on from.  [default: a new line]")
 @click.option("--characters", type=click.IntRange(min=1), default=500, show_default=True)
@@ -293,10 +213,13 @@ def sample(run_id: str, prompt: str | None, characters: int, temperature: float,
 
     RUN is a run id or a unique beginning of one.
     """
-    import_keras()
-    from training import sampling, tracking
+    from training import tracking
 
-    model, task = tracking.load(tracking.find(run_id))
+    run = tracking.find(run_id)  # before Keras is imported, which takes seconds
+    import_keras()
+    from training import sampling
+
+    model, task = tracking.load(run)
     if task.get("kind") != "language_model":
         raise click.UsageError(f"run {run_id} is a {task.get('kind')} of {task['dataset']}, not a language model")
     text = sampling.sample(model, task["vocabulary"], prompt, characters, temperature, seed)

@@ -12,6 +12,7 @@ Traceback (most recent call last):
 training.config.ConfigError: unknown config key 'model.unit'; did you mean 'model.units'? ...
 """
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,14 +22,11 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from training import datasets
+from training.datasets.base import NUMBERS
 from training.datasets.carried import where_prepared
-from training.device import DeviceFixed, DeviceNotFound, use_device
-from training.optimization import precision
 from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
-from training.tasks import NUMBERS, model_task
-from training.threads import ThreadsFixed, use_threads
-from zoo.models import MODELS, build
 from zoo.quiet import import_keras
+from zoo.signatures import builders
 from zoo.suggest import unknown
 
 NAMED_CONFIGS = Path(__file__).parent / "configs"
@@ -68,8 +66,8 @@ class Config(Section):
     def _of_builder(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             name = value.get("name", "lstm")
-            if name not in MODELS:
-                raise ValueError(unknown("model", name, MODELS))
+            if not _is_model(name):
+                raise ValueError(unknown("model", name, builders()))
             return model_section(name)(**value)
         if not isinstance(value, Section):
             raise ValueError("write a section: model.name=..., model.units=...")
@@ -91,12 +89,25 @@ class Config(Section):
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration.
+    """Read a configuration and check all of it, which `read` and `check` do one after the other.
 
     Args:
         path: A TOML file, or the name of one in `training/configs/`; `None` starts from the defaults.
         overrides: `key=value` pairs with dotted keys; a value is TOML (`8`, `0.5`, `true`, `"text"`), a bare word
             is text, and `none` is nothing.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is not valid.
+    """
+    return check(read(path, overrides))
+
+
+def read(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration and check all but what only the model knows, without Keras where no value needs it.
+
+    Args:
+        path: As for `load`.
+        overrides: As for `load`.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is not valid.
@@ -107,19 +118,22 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         if not equals or not key:
             raise ConfigError(f"{override!r} is not understood; write key=value, such as model.units=64")
         _set(values, key.strip(), _value(text.strip()))
-    return validate(values)
+    return parse(values)
 
 
-def validate(values: Mapping[str, Any]) -> Config:
-    """Make a `Config` of nested plain values.
+def parse(values: Mapping[str, Any]) -> Config:
+    """Make a `Config` of nested plain values, all checked but what only the model knows.
 
     Raises:
         ConfigError: One sentence for everything that is wrong.
+        ValueError: Data of your own cannot be used; the error has an `exit_code`.
     """
+    if problems := _unknown_keys(values):
+        raise ConfigError("; ".join(problems))
     try:
         config = Config(**_without_none(values))
     except ValidationError as error:
-        raise ConfigError("; ".join(_sentence(problem, values) for problem in error.errors())) from None
+        raise ConfigError("; ".join(_sentence(problem) for problem in error.errors())) from None
     _check_training(config.optimizer, config.train)
     section = config.dataset
     with where_prepared(section.name):
@@ -130,6 +144,31 @@ def validate(values: Mapping[str, Any]) -> Config:
             f"config key 'train.label_smoothing' spreads labels over classes; a {spec.task} has none: leave it at 0; "
             f"received {config.train.label_smoothing!r} for {spec.name}"
         )
+    return config
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Make a `Config` of nested plain values and check all of it.
+
+    Raises:
+        ConfigError: One sentence for everything that is wrong.
+    """
+    return check(parse(values))
+
+
+def check(config: Config) -> Config:
+    """Check what only the model knows, by building it; gives the configuration.
+
+    Raises:
+        ConfigError: A layer refuses its arguments.
+    """
+    import_keras(find_devices=False)
+    from training.device import DeviceFixed, DeviceNotFound, use_device
+    from training.optimization import precision
+    from training.tasks import model_task
+    from training.threads import ThreadsFixed, use_threads
+    from zoo.models import build
+
     # Before anything is computed, as the trial build does; who trains asks again, and is told.
     with suppress(ThreadsFixed):
         use_threads(config.train.threads)
@@ -139,7 +178,8 @@ def validate(values: Mapping[str, Any]) -> Config:
     try:
         # A trial build: what a layer would refuse is refused here, before any data is read.
         with precision(config.train.precision):
-            build(config.model.name, model_task(spec, embedding=config.model.embedding), **config.model_arguments())
+            task = model_task(find_dataset(config.dataset).spec, embedding=config.model.embedding)
+            build(config.model.name, task, **config.model_arguments())
     except ValueError as error:
         raise ConfigError(f"model {config.model.name!r} refuses its arguments: {error}") from None
     return config
@@ -240,17 +280,60 @@ def _without_none(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
-def _unknown_key(key: str, values: Mapping[str, Any]) -> str:
-    name = values["model"].get("name") if isinstance(values.get("model"), Mapping) else None
-    keys = list((Config(model=model_section(name)()) if name in MODELS else Config()).flat())
+# === Keys that nobody knows ===
+
+
+def _unknown_keys(values: Mapping[str, Any]) -> list[str]:
+    """A sentence for each key that no configuration has; of a model that is unknown, its keys are not judged."""
+    model = values.get("model")
+    name = model.get("name", "lstm") if isinstance(model, Mapping) else "lstm"
+    keys = _keys(name)
+    sections = {key.partition(".")[0] for key in keys if "." in key}
+    problems = []
+    for key, value in values.items():
+        if key in sections and not isinstance(value, Mapping | Section):
+            problems.append(f"config key {key!r} is a section: write {_first(keys, key)}=...; received {value!r}")
+            continue
+        inner = [f"{key}.{part}" for part in value] if isinstance(value, Mapping) else [key]
+        judged = key != "model" or _is_model(name)
+        problems += [_unknown_key(each, keys) for each in inner if judged and each not in keys and key not in keys]
+        if isinstance(value, Mapping) and key in keys:
+            problems.append(f"config key {key!r} is a value, not a section; received {dict(value)!r}")
+    return problems
+
+
+def _is_model(name: Any) -> bool:
+    return isinstance(name, str) and name in builders()
+
+
+def _first(keys: Sequence[str], section: str) -> str:
+    return next(key for key in keys if key.startswith(f"{section}."))
+
+
+def _keys(model: Any) -> list[str]:
+    """Every key of a configuration for the model of that name, with its section."""
+    section = model_section(model if _is_model(model) else "lstm")
+    fields: dict[str, Any] = dict(Config.model_fields)
+    keys = []
+    for key, field in fields.items():
+        made = section if key == "model" else field.annotation
+        inner = made.model_fields if isinstance(made, type) and issubclass(made, Section) else None
+        keys += [key] if inner is None else [f"{key}.{part}" for part in inner]
+    return keys
+
+
+def _unknown_key(key: str, keys: Sequence[str]) -> str:
+    """Say which keys are meant: those of another section by the same name first."""
+    _, _, last = key.rpartition(".")
+    likely = [valid for valid in keys if valid.rpartition(".")[2] == last]
+    spelt_alike = difflib.get_close_matches(last, [valid.rpartition(".")[2] for valid in keys], n=2, cutoff=0.75)
+    likely += [valid for valid in keys if valid.rpartition(".")[2] in spelt_alike and not likely]
     section = [valid for valid in keys if valid.partition(".")[0] == key.partition(".")[0]]
-    return unknown("config key", key, section or keys)
+    return unknown("config key", key, section or keys, likely)
 
 
-def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
+def _sentence(problem: Any) -> str:
     key, received = ".".join(str(part) for part in problem["loc"]), problem["input"]
-    if problem["type"] == "extra_forbidden":
-        return _unknown_key(key, values)
     if key == "model" and isinstance(received, Mapping):
         key, received = "model.name", received.get("name")
     message = problem["msg"].removeprefix("Value error, ")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, carried, find, get
 from training.datasets.prepared import data_directory
+from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +76,12 @@ def describe(
     path = name if not known and is_path(name) else None
     if path is None and (task, horizon, window) != (None, None, None):
         raise click.UsageError(f"--task, --horizon and --window are for data of your own; there is no file {name!r}")
-    dataset = find(name, path, task=task, horizon=horizon, window=window)
+    try:
+        dataset = find(name, path, task=task, horizon=horizon, window=window)
+    except ValueError as error:
+        if path is None or not hasattr(error, "exit_code"):
+            raise
+        raise type(error)(_as_options(str(error))) from error
     if as_json or as_json_before:
         click.echo(json.dumps(_facts(dataset), indent=2))
         return
@@ -93,6 +100,16 @@ def describe(
         console.print(spec_table(dataset.spec, more))
 
 
+def _as_options(message: str) -> str:
+    """A message with the keys of a configuration as the options that this verb has.
+
+    Example:
+    >>> _as_options("give dataset.task=forecasting and a shorter dataset.window")
+    'give --task=forecasting and a shorter --window'
+    """
+    return re.sub(r"\bdataset\.(task|horizon|window)\b", r"--\1", message)
+
+
 @datasets.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
@@ -102,8 +119,8 @@ def prepare(as_json_before: bool, name: str, as_json: bool) -> None:
     dataset = get(name)
     started = time.perf_counter()
     if not dataset.is_prepared():
-        click.echo(f"preparing {name} in {data_directory()}", err=True)
         with carried.where_prepared(name):
+            import_tensorflow()
             dataset.prepare()
     seconds = time.perf_counter() - started
     if as_json or as_json_before:
@@ -123,6 +140,8 @@ def carry(names: tuple[str, ...], to: Path) -> None:
     for name in names:
         dataset = get(name)
         with carried.where_prepared(name):
+            if not dataset.is_prepared():
+                import_tensorflow()
             folder = carried.carry(dataset, to)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         click.echo(f"{folder}: {size / 1e6:.1f} MB")
@@ -180,30 +199,47 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _print_all() -> None:
+    from zoo import terminal
+
+    table = _listed(whole=True)
+    width = terminal.width()
+    if width is not None and width < terminal.natural_width(table):
+        table = _listed(whole=False)
+    terminal.show(table)
+    click.echo("Further variants as FAMILY/VARIANT, of:")
+    click.echo(click.wrap_text(", ".join(FAMILIES), width or 1000, initial_indent="  ", subsequent_indent="  "))
+    click.echo("zoo datasets NAME says all that is known of one: classes, split, licence, references")
+
+
+def _listed(whole: bool) -> "Table":
+    """All datasets, a row each; without what makes it wider than a terminal where it is not to be whole."""
     from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
 
-    headings = ("name", "task", "channels", "steps", "classes", "train / test", "licence", "prepared", "reference")
-    table = Table(*headings, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1) if whole else 0, show_edge=whole)
+    table.add_column("name", no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    table.add_column("channels" if whole else "chan-\nnels", justify="right", no_wrap=True)
+    table.add_column("steps", overflow="fold")
+    table.add_column("classes" if whole else "clas-\nses", justify="right", no_wrap=True)
+    table.add_column("train", justify="right", no_wrap=True)
+    table.add_column("test", justify="right", no_wrap=True)
+    for column in ("licence", "prepared", "reference") if whole else ("pre-\npared",):
+        table.add_column(column, no_wrap=True)
     for dataset in map(get, DATASETS):
         spec = dataset.spec
+        prepared = f"yes, {_size(dataset)}" if dataset.is_prepared() else "no"
+        reference = f"{spec.references[0].value:g}" if spec.references else "none"
         table.add_row(
             spec.name,
             spec.task,
             "tokens" if spec.text else str(spec.channels),
             _steps(spec.lengths),
             str(len(spec.classes) or "none"),
-            " / ".join(str(spec.counts[split]) for split in ("train", "test")),
-            spec.licence,
-            f"yes, {_size(dataset)}" if dataset.is_prepared() else "no",
-            f"{spec.references[0].value:g}" if spec.references else "none",
+            *(str(spec.counts[split]) for split in ("train", "test")),
+            *((spec.licence, prepared, reference) if whole else (prepared[:3],)),
         )
-    # A row stays a row, also in a pipe or a narrow window: cut columns would say nothing.
-    unbounded = Console(width=1000)
-    Console(width=Measurement.get(unbounded, unbounded.options, table).maximum).print(table)
-    click.echo(f"Further variants as FAMILY/VARIANT, of: {', '.join(FAMILIES)}")
+    return table
 
 
 def _size(dataset: Dataset) -> str:

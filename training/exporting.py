@@ -69,6 +69,9 @@ def export(run_id: str, name: str, root: Path, xla: bool, register: bool, as_jso
     RUN is a run id or a unique beginning of one. MLflow gets the folder as an artifact of the run, what was measured
     on it, and a new version of the registered model NAME.
     """
+    from training import tracking
+
+    tracking.find(run_id)  # a wrong id is refused before Keras is imported, which takes seconds
     import_keras()
     made = export_run(run_id, name, root, xla=xla, register=register)
     if as_json:
@@ -240,7 +243,6 @@ def _wait_for(url: str) -> None:
 
 def _set_alias(name: str, label: str, folder: Path) -> None:
     """Tell MLflow. What is served does not wait for it."""
-    import_keras(find_devices=False)
     from training import tracking
 
     try:

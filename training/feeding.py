@@ -84,7 +84,7 @@ def _one_by_one(batches: Batches | Windows) -> Any:
         tensors = tf.numpy_function(one, [step], [dtype for _, dtype in kinds])
         return _item(batches, [tf.ensure_shape(t, shape) for t, (shape, _) in zip(tensors, kinds, strict=True)])
 
-    return tf.data.Dataset.counter().map(item)
+    return tf.data.Dataset.counter().map(_as_it_is(item))
 
 
 def _some_at_once(batches: Batches | Windows) -> Any:
@@ -120,9 +120,16 @@ def _some_at_once(batches: Batches | Windows) -> Any:
                 tensors[-1].set_shape(kind)
             return _item(batches, tensors)
 
-        return tf.data.Dataset.from_tensor_slices(tuple(places)).map(item)
+        return tf.data.Dataset.from_tensor_slices(tuple(places)).map(_as_it_is(item))
 
-    return tf.data.Dataset.counter().flat_map(those)
+    return tf.data.Dataset.counter().flat_map(_as_it_is(those))
+
+
+def _as_it_is(function: Any) -> Any:
+    """The function, which TensorFlow is not to rewrite: that takes time, and warns of what it cannot rewrite."""
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _kinds(batches: Batches | Windows) -> list[tuple[tuple[int | None, ...], str]]:

@@ -1,6 +1,7 @@
 """Pictures of runs. Figures are made without pyplot, so that nothing depends on a screen or on global state."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -193,25 +194,50 @@ def forecasts(truth: NDArray[np.float32], said: NDArray[np.float32], outputs: Se
     return figure
 
 
-def comparison(labels: Sequence[str], validation: Sequence[float], test: Sequence[float]) -> Figure:
-    """Accuracy of several runs side by side, best validation on top.
+@dataclass(frozen=True)
+class Scored:
+    """Runs on one dataset, in the order to show from the top.
 
-    Args:
-        labels: One a run, in the order to show from the top.
-        validation: Validation accuracy; NaN where the run diverged.
-        test: Test accuracy; NaN where there is none.
+    Attributes:
+        title: The dataset.
+        metric: What the scores are.
+        labels: One a run.
+        validation: Validation scores; NaN where there is none.
+        test: The same on the test split.
+        outcomes: What came of each run, such as "finished" or "diverged": shown where it has no score.
     """
-    figure = Figure(figsize=(9, 1.2 + 0.38 * len(labels)), layout="constrained", dpi=130)
-    axes: Any = figure.subplots()
-    places = np.arange(len(labels))[::-1]
-    axes.scatter(validation, places, s=60, color=GOOD, label="validation", zorder=3)
-    axes.scatter(test, places, s=60, facecolors="none", edgecolors="black", label="test", zorder=3)
-    for place, value in zip(places, validation, strict=True):
-        if not np.isfinite(value):
-            axes.text(0.5, place, "diverged", color=BAD, va="center", ha="center", transform=axes.get_yaxis_transform())
-    axes.set_yticks(places, labels)
-    axes.set(xlabel="accuracy", ylim=(-0.6, len(labels) - 0.4))
+
+    title: str
+    metric: str
+    labels: Sequence[str]
+    validation: Sequence[float]
+    test: Sequence[float]
+    outcomes: Sequence[str]
+
+
+def comparison(panels: Sequence[Scored]) -> Figure:
+    """Scores of several runs side by side, best validation on top, a panel for each dataset."""
+    rows = [len(panel.labels) for panel in panels]
+    figure = Figure(figsize=(9, 1.2 * len(panels) + 0.38 * sum(rows)), layout="constrained", dpi=130)
+    heights = [count + 1.5 for count in rows]
+    grid: Any = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(grid, panels, strict=True):
+        _scored(axes, panel)
+    grid[0].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _scored(axes: Any, panel: Scored) -> None:
+    places = np.arange(len(panel.labels))[::-1]
+    axes.scatter(panel.validation, places, s=60, color=GOOD, label="validation", zorder=3)
+    axes.scatter(panel.test, places, s=60, facecolors="none", edgecolors="black", label="test", zorder=3)
+    for place, score, outcome in zip(places, panel.validation, panel.outcomes, strict=True):
+        if not np.isfinite(score):
+            style = {"color": BAD if outcome in ("diverged", "failed") else TRAIN, "va": "center", "ha": "center"}
+            shown = "no score" if outcome == "finished" else outcome
+            axes.text(0.5, place, shown, transform=axes.get_yaxis_transform(), **style)
+    axes.set_yticks(places, panel.labels)
+    axes.set(xlabel=panel.metric, ylim=(-0.6, len(panel.labels) - 0.4))
+    axes.set_title(panel.title, fontsize=10, loc="left")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure

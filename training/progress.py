@@ -1,6 +1,6 @@
 """Progress of a run on the terminal: epoch, figures, time left."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from rich.console import Console
@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 class ProgressBar(keras.callbacks.Callback):
     """A bar on standard error, which vanishes when training ends; plain lines where there is no terminal.
+
+    As a context it also vanishes where training is broken off, and gives the terminal its cursor back.
 
     Args:
         title: What is being trained.
@@ -46,5 +48,14 @@ class ProgressBar(keras.callbacks.Callback):
             self._console.print(line, soft_wrap=True, highlight=False)
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._console.is_terminal:
+        self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._console.is_terminal:  # elsewhere it would print an empty line
             self._bar.stop()

@@ -1,15 +1,17 @@
-"""The sections of a configuration: keys, defaults, and which values each key takes by itself."""
+"""The sections of a configuration: keys, defaults, and which values each key takes by itself.
 
-import inspect
+Nothing here imports Keras until a value is to be checked that only Keras knows, so that a wrong key is refused at once.
+"""
+
 from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
-from training import augmentation, datasets
+from training import datasets
 from training.datasets.base import Task
-from zoo import activations
-from zoo.models import builder
+from zoo.quiet import import_keras
+from zoo.signatures import builders
 
 
 class Section(BaseModel):
@@ -63,6 +65,8 @@ class DatasetSection(Section):
     @field_validator("augment")
     @classmethod
     def _augmentations(cls, names: list[str]) -> list[str]:
+        from training import augmentation
+
         for name in names:
             augmentation.get(name)
         return names
@@ -121,6 +125,9 @@ class TrainSection(Section):
 
 def _check_activation(value: str | None) -> str | None:
     if value is not None:
+        import_keras(find_devices=False)  # in silence; the first to import it here may be this check
+        from zoo import activations
+
         activations.get(value)
     return value
 
@@ -131,9 +138,8 @@ def model_section(name: str) -> type[Section]:
     # Text begins with an embedding, whatever the model.
     fields: dict[str, Any] = {"name": (Literal[name], name), "embedding": (Annotated[int, Field(ge=1)], 64)}
     checked = []
-    for key, parameter in inspect.signature(builder(name)).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            fields[key] = (parameter.annotation, parameter.default)
-            checked += [key] if key.endswith("activation") else []
+    for key, argument in builders()[name].arguments.items():
+        fields[key] = (argument.annotation, argument.default)
+        checked += [key] if key.endswith("activation") else []
     validators: dict[str, Any] = {"_activations": field_validator(*checked)(_check_activation)} if checked else {}
     return create_model(f"{name}_section", __base__=Section, __validators__=validators, **fields)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets import Examples, Spec
+from training.datasets.base import NUMBERS
 from training.pipeline import channel_statistics, target_statistics
 from zoo.losses import SmoothedCrossentropy, StandardizedMeanSquaredError
 from zoo.models import SequenceTask
 
-NUMBERS = ("regression", "forecasting")
 _KEPT = 512  # predictions kept for a picture
 
 
@@ -46,11 +46,6 @@ class Scores:
     def figures(self) -> dict[str, float]:
         """The loss and all metrics, by name."""
         return {"loss": self.loss, **self.metrics}
-
-
-def main_metric(kind: str) -> str:
-    """The metric that a person looks at first."""
-    return "mean_absolute_error" if kind in NUMBERS else "accuracy"
 
 
 def model_task(spec: Spec, train: Examples | None = None, embedding: int = 64) -> SequenceTask:

@@ -15,8 +15,6 @@ from multiprocessing import get_context
 
 import click
 
-from zoo.quiet import import_keras
-
 HOST = "127.0.0.1"
 
 # Runs from which on the page that compares runs one by one cannot be read, and charts are shown.
@@ -70,7 +68,6 @@ def ui(run_ids: tuple[str, ...], study: str | None, port: int) -> None:
 
 def look_up(run_ids: Sequence[str], study: str | None, base: str) -> tuple[str, str]:
     """The address of the page that shows what was asked for, and the store that it is in."""
-    import_keras()
     from training import tracking
 
     return _page(run_ids, study, base), tracking.tracking_uri()

@@ -189,18 +189,25 @@ def bind(name: str, *values: float, **named: float) -> Activation:
 
 
 def _parse(text: str) -> Activation:
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return bind(node.id)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
-            values = [ast.literal_eval(argument) for argument in node.args]
-            return bind(node.func.id, *values, **{str(k.arg): ast.literal_eval(k.value) for k in node.keywords})
-    except SyntaxError:
-        pass
-    raise ValueError(
+    wrong = ValueError(
         f"activation {text!r} is not understood; write a name or a name with numbers: 'relu', 'leaky_relu(0.33)'"
     )
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise wrong from None
+    if isinstance(node, ast.Name):
+        return bind(node.id)
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords)):
+        raise wrong
+    if node.func.id not in ACTIVATIONS and node.func.id not in ALIASES:
+        return bind(node.func.id)  # which says what names there are
+    try:
+        values = [ast.literal_eval(argument) for argument in node.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise wrong from None
+    return bind(node.func.id, *values, **named)
 
 
 def _by_name(text: str) -> Any:

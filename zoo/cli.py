@@ -22,7 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("training.commands:train", "Train one model and record the run in MLflow."),
     "study": ("training.study.command:study", "Run conditions x datasets x seeds, and report on them."),
     "sample": ("training.commands:sample", "Draw text from a language model."),
-    "compare": ("training.commands:compare", "Compare runs: a table, a picture, the MLflow page."),
+    "compare": ("training.comparing:compare", "Compare runs: tables, a picture, the MLflow page."),
     "ui": ("training.ui:ui", "Show runs in MLflow's pages."),
     "export": ("training.exporting:export", "Export a run as a SavedModel for TensorFlow Serving."),
     "promote": ("training.exporting:promote", "Put a label on a version: servers and MLflow get to know."),

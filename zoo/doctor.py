@@ -132,16 +132,20 @@ def _print(report: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    table = Table("package", "version", "for", "how to get it", title=f"Python {report['python']}")
-    table.columns[-1].no_wrap = True  # a command that is cut in two cannot be copied
+    from zoo import terminal
+
+    table = Table("package", "version", "for", title=f"Python {report['python']}")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    table.columns[2].overflow = "fold"
     for package, entry in report["packages"].items():
-        extra = entry["extra"]
-        remedy = (
-            "" if entry["version"] else f"pip install 'sequence-zoo[{extra}]'" if extra else "pip install sequence-zoo"
-        )
-        table.add_row(package, entry["version"] or "missing", entry["purpose"], escape(remedy))
-    console.print(table)
+        table.add_row(package, entry["version"] or "missing", entry["purpose"])
+    terminal.show(table)
+    console = Console()
+    for package, entry in report["packages"].items():
+        if not entry["version"]:
+            extra = f"'sequence-zoo[{entry['extra']}]'" if entry["extra"] else "sequence-zoo"
+            # In a line of its own: a command that is cut in two cannot be copied.
+            console.print(escape(f"{package} is missing: pip install {extra}"), soft_wrap=True, highlight=False)
     for package, instead in report["elsewhere"].items():
         console.print(f"without {package}: {instead}")
     if report["backend"] is not None:

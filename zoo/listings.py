@@ -1,6 +1,5 @@
 """The verbs that list what the zoo has: `models` and `activations`."""
 
-import inspect
 import json
 import math
 from pathlib import Path
@@ -9,32 +8,27 @@ from typing import Any
 import click
 
 from zoo.quiet import import_keras
+from zoo.signatures import builders
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def models(as_json: bool) -> None:
     """List the models, with the arguments that `zoo train model.KEY=VALUE` takes."""
-    import_keras()
-    from rich.console import Console
+    made = builders()
+    if as_json:
+        click.echo(json.dumps({name: {key: a.default for key, a in b.arguments.items()} for name, b in made.items()}))
+        return
     from rich.table import Table
 
-    from zoo.models import MODELS
+    from zoo.terminal import show
 
-    rows = {name: _arguments(build) for name, build in MODELS.items()}
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    table = Table("model", "what it is", "arguments and defaults", show_lines=True)
-    for name, build in MODELS.items():
-        arguments = ", ".join(f"{key}={value}" for key, value in rows[name].items())
-        table.add_row(name, (inspect.getdoc(build) or "").partition("\n")[0], arguments)
-    Console().print(table)
-
-
-def _arguments(build: Any) -> dict[str, Any]:
-    parameters = inspect.signature(build).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    table = Table("model", "what it is; its arguments and their defaults", show_lines=True)
+    table.columns[0].no_wrap = True
+    for name, built in made.items():
+        arguments = ", ".join(f"{key}={argument.default}" for key, argument in built.arguments.items())
+        table.add_row(name, f"{built.summary}\n{arguments}")
+    show(table)
 
 
 @click.command()
@@ -55,24 +49,27 @@ def activations(as_json: bool, plot: Path | None) -> None:
         draw(plot)
         click.echo(plot)
         return
-    from rich.console import Console
+    from rich import box
     from rich.table import Table
 
     from zoo.activations import ACTIVATIONS, bind
+    from zoo.terminal import show
 
     rows = {name: _properties(bind(name)) for name in ACTIVATIONS}
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table("name", "range", "mono-\ntonic", "zero-\ncentred", "satu-\nrates", "formula")
+    headings = ("name", "range", "mono-\ntonic", "zero-\ncentred", "satu-\nrates", "formula")
+    table = Table(*headings, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for column in table.columns[:-1]:
         column.no_wrap = True
+    table.columns[-1].overflow = "fold"
     for name, row in rows.items():
         parameters = ", ".join(f"{value:.3g}" for value in row["parameters"].values())
         flags = ["yes" if row[key] else "no" for key in ("monotonic", "zero_centred")]
         limits = f"{_limit(row['lower'], '-inf')} .. {_limit(row['upper'], 'inf')}"
         table.add_row(f"{name}({parameters})" if parameters else name, limits, *flags, row["saturates"], row["formula"])
-    Console().print(table)
+    show(table)
 
 
 def _limit(value: float | None, none: str) -> str:

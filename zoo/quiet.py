@@ -40,6 +40,18 @@ def hold_back_stderr() -> Iterator[None]:
             os.close(saved)
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow and let it find its devices, in silence; for commands that need no Keras.
+
+    Raises:
+        ModuleNotFoundError: TensorFlow is not installed.
+    """
+    with hold_back_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
 def import_keras(find_devices: bool = True) -> None:
     """Import Keras and its backend, and let the backend find its devices, in silence.
 

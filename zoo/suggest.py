@@ -4,13 +4,14 @@ import difflib
 from collections.abc import Iterable
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> str:
+def unknown(kind: str, name: object, choices: Iterable[str], likely: Iterable[str] = ()) -> str:
     """Say that `name` is no `kind`, and which valid names are nearest.
 
     Args:
         kind: What was asked for, in the singular: "dataset", "activation".
         name: What was received.
         choices: Every valid name.
+        likely: Names that are offered instead of those that are spelt alike, where the caller knows better.
 
     Returns:
         One sentence for an error message.
@@ -22,6 +23,6 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> str:
     "unknown dataset 'x'. Valid: digits_rows"
     """
     valid = sorted(choices)
-    near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.55)
+    near = list(likely)[:3] or difflib.get_close_matches(str(name), valid, n=3, cutoff=0.55)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"unknown {kind} {name!r}{hint} Valid: {', '.join(valid)}"

@@ -13,10 +13,11 @@ from serving.client.examples import Features, features_of
 from serving.client.messages import Metadata, Request, VersionState, as_array
 from serving.client.retries import FIRST_PAUSE, Deadline, call
 from serving.client.targets import Target
-from serving.runtime import DEFAULT_SIGNATURE, Array
+from serving.runtime import DEFAULT_SIGNATURE, Array, Signature
 from serving.sequences import InputError, check_sequences, check_texts, pad, plan
 
 PADDED_SIGNATURE = "serving_padded"
+_BAD_REQUEST = 400
 
 
 class Client(ABC):
@@ -97,10 +98,29 @@ class Client(ABC):
             outputs = self._ask(self.prepare(inputs, signature_name), deadline)
             return predictions(outputs, [None if texts else len(sequence) for sequence in batch])
 
+        try:
+            replies = list(self._in_parallel(ask, requests))
+        except ServerError as error:
+            if error.status == _BAD_REQUEST:
+                self._explain(checked, deadline, error)
+            raise
         answers: dict[int, Prediction] = {}
-        for rows, found in zip(requests, self._in_parallel(ask, requests), strict=True):
+        for rows, found in zip(requests, replies, strict=True):
             answers.update(zip(rows, found, strict=True))
         return [answers[row] for row in range(len(checked))]
+
+    def _explain(self, sequences: Sequence[Any], deadline: Deadline, refusal: ServerError) -> None:
+        """Raise where the sequences are not what the model takes: the server only says which operation failed.
+
+        Raises:
+            InputError: They are not; the message says what they are, and what the model takes.
+        """
+        try:
+            signature = self.metadata(timeout=max(deadline.left(), 0.1)).signatures[DEFAULT_SIGNATURE]
+        except (ServerError, Unreachable, KeyError):
+            return
+        if problem := mismatch(sequences, signature):
+            raise InputError(f"{self.model_name}: {problem}") from refusal
 
     def _in_parallel(self, ask: Any, requests: list[list[int]]) -> Iterable[list[Prediction]]:
         if len(requests) == 1:
@@ -254,6 +274,24 @@ class Client(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def mismatch(sequences: Sequence[Any], signature: Signature) -> str | None:
+    """What is wrong with checked sequences or texts for a model with this signature, or `None`."""
+    texts = isinstance(sequences[0], str)
+    if "features" in signature.inputs and texts:
+        return "these are texts; the model takes sequences of numbers, (steps, channels)"
+    if "text" in signature.inputs and not texts:
+        return "these are numbers; the model takes texts"
+    shape = signature.inputs["features"].shape if "features" in signature.inputs else None
+    channels = shape[-1] if shape else None
+    if texts or channels is None:
+        return None
+    wrong = (index for index, sequence in enumerate(sequences) if sequence.shape[1] != channels)
+    index = next(wrong, None)
+    if index is None:
+        return None
+    return f"step 0 of sequence {index} has {sequences[index].shape[1]} values; the model takes {channels}"
 
 
 def _features(examples: Sequence[Any]) -> list[Features]:

@@ -1,10 +1,12 @@
 """What can go wrong between a client and a server."""
 
+from http import HTTPStatus
+
 from serving.errors import Code
 
 
 class ServerError(RuntimeError):
-    """The server refused.
+    """The server refused, or its answer cannot be used.
 
     Attributes:
         status: The HTTP status; for an answer by gRPC, the one that its code becomes over REST.
@@ -18,7 +20,8 @@ class ServerError(RuntimeError):
         self.status = status
         self.message = message
         self.name = str(status) if code is None else code.name
-        super().__init__(f"the server answered {self.name}: {message}")
+        # An answer that came and cannot be used is no refusal: the message says by itself what is wrong with it.
+        super().__init__(message if status == HTTPStatus.OK else f"the server answered {self.name}: {message}")
 
 
 class Unreachable(RuntimeError):

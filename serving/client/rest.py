@@ -195,12 +195,12 @@ def _document(text: bytes, status: int = http.client.OK) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ServerError(status, f"an answer that is no JSON object ({text[:60]!r}); is this a TensorFlow Serving?")
+        raise ServerError(status, f"the answer is no JSON object ({text[:60]!r}); is this a TensorFlow Serving?")
     return document
 
 
 def _unexpected(what: str, document: dict[str, Any]) -> ServerError:
-    return ServerError(http.client.OK, f"{what} ({str(document)[:100]}); is this a TensorFlow Serving?")
+    return ServerError(http.client.OK, f"the answer has {what} ({str(document)[:100]}); is this a TensorFlow Serving?")
 
 
 def _to_json(array: Array) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serving.client.answers import Prediction, predictions
-from serving.client.base import Client
+from serving.client.base import Client, mismatch
 from serving.client.errors import ServerError, VersionGone
 from serving.client.messages import Metadata, as_array
 from serving.runtime import Array, Signature, TensorSpec
@@ -64,6 +64,7 @@ class StreamingSession:
         self.version = -1
         self._state: dict[str, Array] = {}
         self._data = ""
+        self._asked = Signature()
         self.reset()
 
     def reset(self) -> None:
@@ -77,6 +78,7 @@ class StreamingSession:
         signature = self._signature(metadata)
         self._state = {name: np.zeros(*self._zeros(name, spec)) for name, spec in self._specs(signature).items()}
         self._data = next(name for name in signature.inputs if name in _DATA)
+        self._asked = signature
         self.version = metadata.version
 
     def step(self, chunk: Any, *, timeout: float | None = None) -> Prediction:
@@ -171,6 +173,7 @@ class StreamingSession:
             )
         self._state = {name: given[name].astype(dtype) for name, (_, dtype) in expected.items()}
         self._data = next(name for name in signature.inputs if name in _DATA)
+        self._asked = signature
         self.version = version
 
     def save(self, path: str | Path) -> None:
@@ -223,6 +226,8 @@ class StreamingSession:
         if self.takes_text:
             return as_array(check_texts(chunks)), [None] * len(chunks)
         checked = check_sequences(chunks)
+        if problem := mismatch(checked, self._asked):
+            raise InputError(f"{self._client.model_name}: {problem}")
         if len({len(chunk) for chunk in checked}) != 1:
             raise InputError(
                 f"chunks have {[len(chunk) for chunk in checked]} steps; streams that go in step have as many"

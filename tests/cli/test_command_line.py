@@ -1,6 +1,7 @@
 """The `zoo` command: exit codes, one message an error, listings that scripts can read."""
 
 import json
+import re
 
 import pytest
 
@@ -80,6 +81,18 @@ def test_listings(capfd):
     assert (table["relu"]["upper"], table["sigmoid"]["upper"]) == (None, 1.0)
     for verb in ("models", "activations"):
         assert run(capfd, verb)[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["models", "activations", "doctor"])
+def test_tables_are_whole_at_80_columns(verb, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setitem(doctor.PACKAGES, "no-such-optional", ("nothing", "torch"))
+    out = run(capfd, verb)[1]
+    assert "…" not in out
+    lines = [line for line in out.splitlines() if line.startswith(("│", " ")) or "─" in line]
+    assert max(map(len, lines)) <= 80
+    names = {"models": MODELS, "activations": ACTIVATIONS, "doctor": doctor.PACKAGES}[verb]
+    assert {re.split(r"\(", word)[0] for word in out.replace("│", " ").split()} >= set(names)
 
 
 def test_doctor_says_what_is_missing(capfd, monkeypatch):

@@ -32,9 +32,20 @@ def test_the_table_has_a_whole_row_for_every_dataset() -> None:
         (row,) = [line for line in result.stdout.splitlines() if line.split()[:1] == [name]]
         assert dataset.spec.licence in row
         assert dataset.spec.task in row
-        assert f"{dataset.spec.counts['train']} / {dataset.spec.counts['test']}" in row
+        assert {str(dataset.spec.counts[split]) for split in ("train", "test")} <= set(row.split())
     for family in FAMILIES:
-        assert family in result.stdout.splitlines()[-1]
+        assert family in result.stdout.splitlines()[-2]
+
+
+def test_in_a_terminal_of_80_columns_names_and_counts_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = call().stdout.splitlines()
+    for name, dataset in DATASETS.items():
+        (row,) = [line for line in lines if line.split()[:1] == [name]]
+        assert len(row) <= 80
+        assert {dataset.spec.task, *(str(dataset.spec.counts[split]) for split in ("train", "test"))} <= set(
+            row.split()
+        )
 
 
 def test_json_holds_the_whole_spec() -> None:
@@ -75,7 +86,8 @@ def test_prepare(empty_data_directory: Path) -> None:
     assert "prepared no (zoo datasets prepare japanese_vowels)" in words("japanese_vowels")
     made = call("prepare", "japanese_vowels")
     assert made.stdout.startswith("japanese_vowels is prepared, 0.")
-    assert made.stderr.startswith(f"preparing japanese_vowels in {empty_data_directory}\n")
+    # One line of ours, and none of TensorFlow Datasets.
+    assert made.stderr == f"preparing japanese_vowels in {empty_data_directory / 'japanese_vowels/1.0.0'}\n"
     again = call("prepare", "japanese_vowels", "--json")
     facts = json.loads(again.stdout)
     on_disk = sum(path.stat().st_size for path in empty_data_directory.rglob("*") if path.is_file())
@@ -121,6 +133,23 @@ def test_wrong_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert about_tasks.exit_code == 2
     assert "are for data of your own" in about_tasks.stderr
     assert call("describe", "digits_rows", "--task", "guessing").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "give --task=forecasting and --horizon=STEPS"),
+        (["--task", "forecasting"], "--horizon=1 or more"),
+        (["--task", "forecasting", "--horizon", "2", "--window", "0"], "--window=1 or more"),
+        (["--task", "forecasting", "--horizon", "90"], "give a shorter --window or --horizon"),
+    ],
+)
+def test_a_mistake_is_answered_with_the_options_of_this_verb(tmp_path: Path, options: list[str], said: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("time,x\n" + "".join(f"{step},{step}\n" for step in range(40)))
+    error = call("describe", str(path), *options).exception
+    assert said in str(error)
+    assert "dataset." not in str(error)
 
 
 # === Data of your own ===

@@ -54,7 +54,8 @@ def test_serve_as_a_process(saved_models: Path, tmp_path: Path, number: signal.S
         assert running.stdout is not None
         ready = running.stdout.readline()
         expected = (
-            rf"ready: http://127\.0\.0\.1:{port}/v1/models/digits, gRPC 127\.0\.0\.1:{grpc} \(version 3, \d+\.\d s\)\n"
+            rf"ready: http://127\.0\.0\.1:{port}/v1/models/digits, gRPC 127\.0\.0\.1:{grpc} \(version 3, \d+\.\d s\); "
+            rf"page: http://127\.0\.0\.1:{port}/\n"
         )
         assert re.fullmatch(expected, ready)
         with RestClient(f"http://127.0.0.1:{port}", "digits") as client:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from scripted_http import BUSY, LOADING, READY, scripted
 from waiting import PATIENCE
 
 from serving.client import RestClient, ServerError, TargetError, Unreachable, VersionState, base, retries
-from serving.sequences import InputError
+from serving.sequences import InputError, check_sequences, read_sequences
 from serving.server import Server
 
 
@@ -44,7 +46,8 @@ def test_status_metadata_and_version(server: Server) -> None:
         assert client.predict([np.zeros((1, 3))])[0].class_id == 0
     with RestClient(server.url, "digits", version=9) as client, pytest.raises(ServerError) as caught:
         client.predict([np.zeros((1, 3))])
-    assert (caught.value.status, caught.value.message) == (404, "Servable not found for request: Specific(digits, 9)")
+    message = "Servable not found for request: Specific(digits, 9); versions of digits here: 1"
+    assert (caught.value.status, caught.value.message) == (404, message)
 
 
 def test_non_finite_only_where_allowed(server: Server) -> None:
@@ -108,11 +111,12 @@ def test_input_is_checked_before_anything_is_sent(sequences: list[object], messa
     assert requests == []
 
 
-def test_a_wrong_number_of_channels_is_the_servers_answer(server: Server) -> None:
+def test_sequences_that_the_model_does_not_take_are_told_from_those_it_does(server: Server) -> None:
     with RestClient(server.url, "digits") as client:
-        with pytest.raises(ServerError) as caught:
+        with pytest.raises(InputError, match="digits: step 0 of sequence 0 has 5 values; the model takes 3"):
             client.predict([np.zeros((2, 5))])
-        assert caught.value.status == 400
+        with pytest.raises(InputError, match="these are texts; the model takes sequences of numbers"):
+            client.predict(["a text"])
         assert client.predict([np.zeros((1, 3))])
 
 
@@ -192,3 +196,30 @@ def test_the_client_needs_no_tensorflow() -> None:
     program = "import sys, serving.client; print([m for m in sys.modules if m in ('tensorflow', 'keras', 'mlflow')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "said"),
+    [
+        (
+            "a.npz",
+            {"x": np.zeros((4, 5, 3)), "y": np.zeros(4)},
+            "x, y, which is data for training, as zoo train",
+        ),
+        ("a.npz", {"train_x": np.zeros((4, 5, 3)), "test_x": np.zeros((4, 5, 3))}, "which is data for training"),
+        ("a.csv", None, r"\.csv files are for zoo train --data; give a \.npy"),
+        ("a_TRAIN.ts", None, r"\.ts files are for zoo train --data"),
+    ],
+)
+def test_data_for_training_is_told_from_sequences(tmp_path: Path, name: str, arrays: Any, said: str) -> None:
+    path = tmp_path / name
+    path.write_text("") if arrays is None else np.savez(path, **arrays)
+    with pytest.raises(InputError, match=said):
+        read_sequences(str(path))
+
+
+def test_arrays_that_may_be_sequences_are_read_as_such(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((5, 3)), y=np.zeros((4, 3)))
+    assert [part.shape for part in read_sequences(str(tmp_path / "a.npz"))] == [(5, 3), (4, 3)]
+    with pytest.raises(InputError, match=r"sequence 0 has shape \(4, 5, 3\).*go under the name features"):
+        check_sequences([np.zeros((4, 5, 3))])

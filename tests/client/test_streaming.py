@@ -119,8 +119,17 @@ def test_streams_that_go_in_step(manager: NumpyManager, client: Client) -> None:
         session.step([[1, 0, 0]])
 
 
+def test_a_chunk_with_other_channels_is_told_from_what_the_model_takes(manager: NumpyManager, client: Client) -> None:
+    session = StreamingSession(client)
+    with pytest.raises(InputError, match="stream: step 0 of sequence 0 has 5 values; the model takes 3"):
+        session.step(np.zeros((2, 5)))
+    assert session.step(SEQUENCE[:1])
+
+
 def test_models_that_cannot(numpy_served: SimpleNamespace) -> None:
-    with connect(numpy_served.grpc, "numbers") as client, pytest.raises(ServerError, match="no signature stream_step"):
+    # The server refused nothing: what it has is what does not do.
+    cannot = r"^version 1 of numbers has no signature stream_step .*\(it has: "
+    with connect(numpy_served.grpc, "numbers") as client, pytest.raises(ServerError, match=cannot):
         StreamingSession(client)
     with connect("127.0.0.1:9", "numbers", retries=0) as client, pytest.raises(Unreachable):
         StreamingSession(client)

@@ -158,7 +158,7 @@ def test_a_server_that_refuses(api: str, models: Path, numpy_served: SimpleNames
     assert [found[0].startswith("the server answered") for found in problems[1:]] == [True, False, True, True, True]
     missing = verify(*arguments, "--model_name=none")
     assert isinstance(missing.exception, ServerError)
-    assert missing.exception.message == "Servable not found for request: Specific(none, 1)"
+    assert missing.exception.message.startswith("Servable not found for request: Specific(none, 1); models here: ")
 
 
 def test_in_this_process(saved_models: Path, tmp_path: Path) -> None:

@@ -61,9 +61,10 @@ def test_a_time_mask_hides_one_run_within_the_sequence():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("jitter", r"has no share; write it as jitter\(0.1\)"),
+        ("jitter", r"has no share, a number from 0 on; write it as jitter\(0.1\)"),
+        ("jitter(x)", r"'jitter\(x\)' has no share, a number from 0 on; write it as jitter\(0.1\)"),
         ("warp(0.1)", "unknown augmentation 'warp'"),
-        ("scale(-1)", "unknown"),
+        ("scale(-1)", "a number from 0 on"),
     ],
 )
 def test_what_is_not_understood_is_refused(text, message):

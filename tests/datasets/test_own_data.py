@@ -563,7 +563,7 @@ def test_forecasting_with_a_split_of_the_data(tmp_path: Path) -> None:
 
 def test_wrong_requests_to_forecast(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "time,x", *(f"{step},{step}" for step in range(10)))
-    with pytest.raises(InvalidRequest, match=r"the data has no labels.*give task=forecasting and a horizon"):
+    with pytest.raises(InvalidRequest, match=r"no labels.*give dataset.task=forecasting and dataset.horizon=STEPS"):
         dataset(path)
     with pytest.raises(InvalidRequest, match="received horizon None"):
         dataset(path, task="forecasting")
@@ -573,7 +573,7 @@ def test_wrong_requests_to_forecast(tmp_path: Path) -> None:
         InvalidData, match=r"series 0 of 1 has 10 steps, of which 3 are test: too few for a window of 12"
     ):
         dataset(path, task="forecasting", horizon=3)
-    with pytest.raises(InvalidRequest, match="expected them with task=forecasting only"):
+    with pytest.raises(InvalidRequest, match=r"expected them with dataset\.task=forecasting only"):
         dataset(long_file(tmp_path), horizon=3)
 
 

@@ -153,6 +153,12 @@ def test_keras_only_names_and_layers_pass_through():
     [
         ("reul", "did you mean 'relu'"),
         ("leaky_relu(", "not understood"),
+        ("leaky_relu(x)", r"activation 'leaky_relu\(x\)' is not understood; write a name or a name with numbers"),
+        ("leaky_relu(1 + x)", "not understood"),
+        ("leaky_relu(negative_slope=x)", "not understood"),
+        ("leaky_relu({[]: 1})", "not understood"),
+        ("leaky_relu(*[x])", "not understood"),
+        ("leaky_rel(x)", "unknown activation 'leaky_rel'; did you mean 'leaky_relu'"),
         ("leaky_relu(1, 2)", r"expected leaky_relu\(negative_slope=0.2\)"),
         ("leaky_relu(alpha=1)", "expected leaky_relu"),
         ("leaky_relu('x')", "finite number"),

@@ -1,6 +1,9 @@
 """The configuration: one meaning, refused as soon as it has none."""
 
+import ast
 import inspect
+import re
+from pathlib import Path
 
 import keras
 import pytest
@@ -43,7 +46,18 @@ def test_flat_is_everything_and_comes_back():
     ("overrides", "message"),
     [
         (["model.unit=8"], "unknown config key 'model.unit'; did you mean 'model.units'"),
-        (["modell.units=8"], "unknown config key 'modell'"),
+        (["modell.units=8"], "unknown config key 'modell.units'; did you mean 'model.units'"),
+        # A key of another section, or of none, is offered by the name of its last part.
+        (["training.epochs=8"], "unknown config key 'training.epochs'; did you mean 'train.epochs'"),
+        (["epochs=8"], "unknown config key 'epochs'; did you mean 'train.epochs'"),
+        (["model.learning_rate=1"], "unknown config key 'model.learning_rate'; did you mean 'optimizer.learning_rate'"),
+        (["dataset.path=x.csv", "task=forecasting"], "unknown config key 'task'; did you mean 'dataset.task'"),
+        (["epoch=8"], "did you mean 'train.epochs'"),
+        (["model.unit=8", "trian.epochs=3"], "'model.unit'; did you mean 'model.units'.*'trian.epochs'; did you mean"),
+        (["train=8"], "config key 'train' is a section: write train.epochs=...; received 8"),
+        (["seed.first=8"], "config key 'seed' is a value, not a section"),
+        (["model.name=[1]"], r"'model.name': unknown model \[1\]"),
+        (["model.activation=leaky_relu(x)"], r"activation 'leaky_relu\(x\)' is not understood; write a name"),
         (["optimizer.clip=1"], "did you mean 'optimizer.clipnorm'"),
         (["model.name=cnn_lstm", "model.layers=2"], "unknown config key 'model.layers'"),
         (["model.units=a"], "'model.units': input should be a valid integer; received 'a'"),
@@ -72,7 +86,7 @@ def test_flat_is_everything_and_comes_back():
         (["train.threads=0"], "'train.threads': input should be greater than or equal to 1"),
         (["model.cell=projection", "model.identity_recurrent=1"], "not made of squares.*received identity_recurrent=1"),
         (["seed=-1"], "greater than or equal to 0"),
-        (["model=3"], "write a section"),
+        (["model=3"], "is a section: write model.name="),
         (["seed.x=3", "seed"], "write key=value"),
         (["seed=3", "seed.x=3"], "is a value, not a section"),
     ],
@@ -109,3 +123,23 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not TOML"):
         load(tmp_path / "binary.toml")
+
+
+def hints():
+    """Every `key=` in the messages of errors that the verbs of training raise, with where it stands."""
+    for path in sorted(Path(config_module.__file__).parent.rglob("*.py")):
+        raised = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
+        texts = [each for node in raised for each in ast.walk(node) if isinstance(each, ast.Constant)]
+        for text in texts:
+            for key in re.findall(r"(?<![\w.-])([a-z_]+(?:\.[a-z_]+)*)=(?!=)", str(text.value)):
+                yield f"{path.name}:{text.lineno}", key
+
+
+def test_messages_name_keys_that_there_are():
+    keys = {key for name in MODELS for key in Config(model=config_module.model_section(name)()).flat()}
+    short = {key.rpartition(".")[2] for key in keys if "." in key}
+    found = list(hints())
+    assert "train.device" in {key for _, key in found}
+    assert [(where, key) for where, key in found if "." in key and key not in keys] == []
+    # A key without its section, which the command line would refuse.
+    assert [(where, key) for where, key in found if key in short] == []

@@ -58,6 +58,9 @@ def asked(signature: str, **inputs: Any) -> Any:
     return request
 
 
+VERSIONS = "versions of kinds here: 1"
+
+
 def refused(call: Any, request: Any, timeout: float = PATIENCE) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=timeout)
@@ -136,10 +139,11 @@ def two(*inputs: str, wanted: tuple[str, ...] = (), **spec: Any) -> Any:
         (two("a", "b", wanted=("x",)), "INVALID_ARGUMENT", "output tensor alias not found in signature: x "
                                                            "Outputs expected to be in the set {b,sum}."),
         (two("a", "b", wanted=("b", "b")), "INVALID_ARGUMENT", "duplicate output tensor alias: b"),
-        (two(name="none"), "NOT_FOUND", "Servable not found for request: Latest(none)"),
-        (two(version=7), "NOT_FOUND", "Servable not found for request: Specific(kinds, 7)"),
-        (two(version=-1), "NOT_FOUND", "Servable not found for request: Specific(kinds, -1)"),
-        (two(version_label="best"), "INVALID_ARGUMENT", "Unrecognized servable version label: best"),
+        (two(name="none"), "NOT_FOUND", "Servable not found for request: Latest(none); models here: kinds"),
+        (two(version=7), "NOT_FOUND", f"Servable not found for request: Specific(kinds, 7); {VERSIONS}"),
+        (two(version=-1), "NOT_FOUND", f"Servable not found for request: Specific(kinds, -1); {VERSIONS}"),
+        (two(version_label="best"), "INVALID_ARGUMENT", "Unrecognized servable version label: best; "
+                                                        "labels of kinds: none"),
         (two(name=""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
         (apis("predict_pb2").PredictRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
     ],
@@ -205,10 +209,14 @@ def test_status_and_reload(channel: grpc.Channel) -> None:
     (status,) = stub.GetModelStatus(request).model_version_status
     assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
     request.model_spec.version.value = 8
-    assert refused(stub.GetModelStatus, request) == ("NOT_FOUND", "Could not find version 8 of model kinds")
+    assert refused(stub.GetModelStatus, request) == (
+        "NOT_FOUND",
+        f"Could not find version 8 of model kinds; {VERSIONS}",
+    )
     request.model_spec.name = "none"
     request.model_spec.version_label = "any"
-    assert refused(stub.GetModelStatus, request) == ("NOT_FOUND", "Could not find any versions of model none")
+    unknown = "Could not find any versions of model none; models here: kinds"
+    assert refused(stub.GetModelStatus, request) == ("NOT_FOUND", unknown)
     code, message = refused(stub.HandleReloadConfigRequest, apis("model_management_pb2").ReloadConfigRequest())
     assert (code, "Only ModelConfigList is currently supported" in message) == ("INVALID_ARGUMENT", True)
 

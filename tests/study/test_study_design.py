@@ -3,7 +3,7 @@
 import pytest
 
 from training.study import Study
-from training.study.asking import NAMED_STUDIES, grid, read_study
+from training.study.asking import NAMED_STUDIES, grid, overridden, read_study
 from training.study.design import PlanError
 
 SMALL = ["model.units=4", "dataset.name=digits_rows"]
@@ -109,3 +109,36 @@ def test_the_studies_here_are_valid(file):
     study = read_study(file.stem)
     assert study.name == file.stem
     assert study.runs()
+
+
+@pytest.mark.parametrize("form", ["overrides", "datasets", "conditions"])
+def test_an_override_of_a_study_in_a_file_acts_or_is_refused_by_name(form):
+    said = ["train.epochs=300", "train.patience=7"]
+    kept = {"overrides": said} if form == "overrides" else {}
+    conditions = {"a": said if form == "conditions" else [], "b": ["model.units=4"]}
+    datasets = {"digits": ["dataset.name=digits_rows", *(said if form == "datasets" else [])]}
+    study = Study("s", conditions, datasets, seeds=1, **kept)
+    if form == "conditions":
+        with pytest.raises(PlanError, match=r"train.epochs=2: study 's' varies train.epochs"):
+            overridden(study, ["train.epochs=2"])
+    else:
+        for run in overridden(study, ["train.epochs=2"]).runs():
+            assert (run.config.train.epochs, run.config.train.patience) == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("dataset.name=japanese_vowels", "on which datasets"),
+        ("model={units = 3}", "varies model between its conditions"),
+        ("seed=3", "--seeds"),
+        ("study=other", "--name"),
+        ("condition=other", "the condition's label"),
+    ],
+)
+def test_an_override_that_cannot_act_is_refused(override, said):
+    study = Study("s", {"a": [], "b": ["model.units=4"]}, {"digits": ["dataset.name=digits_rows"]}, seeds=1)
+    with pytest.raises(PlanError) as refused:
+        overridden(study, [override]).runs()
+    assert said in str(refused.value)
+    assert override.partition("=")[0] in str(refused.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from study_rows import DIVERGED, dead, row
 
-from training.study import comparison, statistics
+from training.study import comparison, report_tables, statistics
 
 # Demšar (2006), table 6: ranks of four ways to build a tree by the area under the curve, on 14 datasets
 TREES = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
@@ -187,3 +187,42 @@ def test_causes_are_grouped_without_their_numbers():
     found = comparison.causes(rows)
     assert [(cause.outcome, len(cause.rows)) for cause in found] == [("diverged", 2), ("failed", 1)]
     assert found[0].example == reasons[0]
+
+
+def boards(scores):
+    """Validation boards of {dataset: {condition: score of every seed}}."""
+    rows = [
+        row(condition, dataset, seed, score)
+        for dataset, conditions in scores.items()
+        for condition, values in conditions.items()
+        for seed, score in enumerate(values)
+    ]
+    return rows, [comparison.board(rows, dataset, "validation") for dataset in scores]
+
+
+def test_equal_scores_share_their_place_and_the_alphabet_decides_nothing():
+    # 0.1 + 0.2 is not 0.3 to the last bit, and the mean of both is equal all the same.
+    tie = {"tanh": [0.1 + 0.2, 0.5], "relu": [0.3, 0.5]}
+    _, made = boards({"vowels": tie, "digits": {"tanh": [0.9, 0.9], "relu": [0.8, 0.8]}})
+    assert made[0].places() == {"relu": 1.5, "tanh": 1.5}
+    assert comparison.mean_places(made) == {"relu": 1.75, "tanh": 1.25}
+    assert comparison.in_order(made) == ["tanh", "relu"]
+    assert comparison.best(made) == ["tanh"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"a": [0.5], "b": [0.9], "c": [0.9]}, "Best by validation over all datasets: **b** and **c**, which tie."),
+        ({"a": [0.9], "b": [0.9]}, "By validation over all datasets, all 2 conditions tie."),
+        ({"a": [0.9], "b": [0.5]}, "Best by validation over all datasets: **a**."),
+    ],
+)
+def test_the_summary_names_every_condition_that_is_best(scores, said):
+    rows, made = boards({"vowels": scores})
+    assert said in report_tables.summary(rows, made, made, "a", None)
+
+
+def test_where_no_run_converged_all_conditions_tie():
+    dead_board = comparison.board([dead("a", "sums"), dead("b", "sums")], "sums", "validation")
+    assert dead_board.places() == {"a": 1.5, "b": 1.5}

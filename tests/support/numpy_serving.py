@@ -18,7 +18,7 @@ from serving.options import ServerOptions
 from serving.protos import proto_module
 from serving.rest import RestApi
 from serving.runtime import Array, Signature, TensorSpec, resolve
-from serving.versions import State, VersionStatus, not_found
+from serving.versions import State, VersionStatus, listed, not_found
 
 FLOAT, INT32, STRING, INT64 = (data_type(number) for number in (1, 3, 7, 9))
 Outputs = dict[str, Array]
@@ -215,7 +215,8 @@ class NumpyManager:
             version = self.label[label]
         versions = self.models.get(name, {})
         if not versions or (version is not None and version not in versions):
-            raise not_found(name, version)
+            there = listed(f"versions of {name} here", sorted(versions)) if versions else None
+            raise not_found(name, version, there or listed("models here", self.names()))
         served = max(versions) if version is None else version
         yield served, versions[served]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +20,11 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 from waiting import PATIENCE
 
-from training import commands, environment, exporting, pictures, tracking, ui
+from training import commands, comparing, environment, exporting, pictures, tracking, ui
 from training.config import load
 from training.loop import load_data
-from training.tracking import diagnosis, local
+from training.tracking import diagnosis, local, quick_reading, reading, store as tracking_store
+from training.tracking.journal import Journal
 from training.tracking.recording import _name
 
 SILENT = Console(quiet=True)
@@ -168,12 +170,12 @@ def test_runs_are_found_by_a_unique_beginning(inside):
 
 
 def test_compare_orders_by_validation_and_draws(inside):
-    answer = invoke(commands.compare, "--study", "test", "--json")
+    answer = invoke(comparing.compare, "--study", "test", "--json")
     rows = json.loads(answer.stdout)
     losses = [row["validation_loss"] for row in rows]
     assert losses[:2] == sorted(losses[:2])
     assert rows[2]["outcome"] == "diverged"
-    shown = invoke(commands.compare, inside.kept[:8], inside.diverged[:8])
+    shown = invoke(comparing.compare, inside.kept[:8], inside.diverged[:8])
     assert "diverged" in shown.output
     assert f"zoo ui {inside.kept[:8]} {inside.diverged[:8]}" in shown.output
     assert (inside.folder / "mlruns/compare.png").stat().st_size > 10_000
@@ -181,7 +183,7 @@ def test_compare_orders_by_validation_and_draws(inside):
 
 def test_compare_with_nothing_to_compare(inside):
     with pytest.raises(tracking.RunNotFound, match="no run to compare"):
-        invoke(commands.compare, "--dataset", "none_such")
+        invoke(comparing.compare, "--dataset", "none_such")
 
 
 def test_export_writes_versions_with_a_card(inside):
@@ -331,4 +333,36 @@ def test_pictures_of_short_and_broken_runs():
     assert pictures.confusion_matrix(np.zeros((2, 2), int), ["a", "b"], "none").axes
     assert pictures.per_class(np.zeros((2, 2), int), ["a", "b"], "none").axes
     assert pictures.gradient_history([0], ["lstm"], np.full((1, 1, 3), nan)).axes
-    assert pictures.comparison(["a", "b"], [0.5, nan], [nan, nan]).axes
+    scored = pictures.Scored("digits", "accuracy", ["a", "b"], [0.5, nan], [nan, nan], ["finished", "failed"])
+    assert pictures.comparison([scored]).axes
+
+
+def test_runs_are_read_without_mlflow_as_mlflow_has_them(inside):
+    assert tracking.runs()  # whatever was to be delivered or marked is now
+    quick = quick_reading.read_runs(None)
+    assert quick == reading._asked(None)
+    assert {run.run_id for run in quick} >= {inside.kept, inside.other, inside.diverged}
+    assert quick_reading.read_runs("no such experiment") == []
+
+
+@pytest.mark.parametrize("change", ["server", "waiting", "gone", "damaged", "none"])
+def test_where_only_mlflow_can_tell_it_is_asked(inside, monkeypatch, tmp_path, change):
+    if change == "server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    if change == "waiting":
+        Journal(inside.folder / "mlruns/runs/left", "sqlite:///elsewhere.db").close()
+    if change == "gone":
+        client = MlflowClient(tracking.tracking_uri())
+        client.create_run("0", tags={"host": socket.gethostname(), "pid": "1", "process_started": "0"})
+    if change in ("damaged", "none"):
+        monkeypatch.chdir(tmp_path)
+    if change == "damaged":
+        (tmp_path / "mlruns").mkdir()
+        (tmp_path / "mlruns/mlflow.db").write_bytes(b"no database" * 100)
+    assert quick_reading.read_runs(None) is None
+    if change == "waiting":
+        shutil.rmtree(inside.folder / "mlruns/runs/left")
+    if change == "gone":
+        monkeypatch.setattr(tracking_store, "_reaped", set())  # as in a process that has not looked yet
+        assert tracking.runs()[0].status == "KILLED"
+        assert quick_reading.read_runs(None) is not None

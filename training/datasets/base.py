@@ -15,6 +15,9 @@ from zoo.suggest import unknown
 Split = Literal["train", "test"]
 Task = Literal["classification", "labelling", "regression", "forecasting", "language_model"]
 
+NUMBERS: tuple[Task, ...] = ("regression", "forecasting")
+"""The tasks whose answer is a number, not a class."""
+
 PADDING, UNKNOWN = "", "[UNK]"
 """The first two entries of every vocabulary, as Keras's `TextVectorization` has them."""
 
@@ -426,3 +429,13 @@ def _check_targets_against_spec(examples: Examples, spec: Spec, where: str, reme
             f"{where}label of example {beyond[0]} is {highest[beyond[0]]}, "
             f"expected 0 to {len(spec.classes) - 1}: {remedy}"
         )
+
+
+def main_metric(kind: str) -> str:
+    """The metric of a task that a person looks at first.
+
+    Example:
+    >>> main_metric("regression"), main_metric("language_model")
+    ('mean_absolute_error', 'accuracy')
+    """
+    return "mean_absolute_error" if kind in NUMBERS else "accuracy"

@@ -6,12 +6,15 @@ process reads the winner's data.
 """
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from zoo.quiet import import_tensorflow
 
 
 class PreparationFailed(RuntimeError):
@@ -98,6 +101,7 @@ def read(
     Raises:
         PreparationFailed: Preparing failed, or the prepared files are damaged.
     """
+    import_tensorflow()
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -116,22 +120,26 @@ def read(
 def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None, config: str | None) -> None:
     import tensorflow_datasets as tfds
 
+    name = full_name(builder_class, config)
+    print(f"preparing {name} in {directory}", file=sys.stderr)
     if not sys.stderr.isatty():  # in a log file, bars are noise
         tfds.disable_progress_bar()
+    said = io.StringIO()  # what TFDS prints of every dataset, which tells nothing new where all goes well
     failures = (OSError, tfds.download.DownloadError, tfds.download.download_manager.NonMatchingChecksumError)
     try:
         data_directory().mkdir(parents=True, exist_ok=True)
         # An extraction folder of this process's own: TFDS's shared one is deleted and made anew by every
-        # process that extracts, under the hands of those that read it. TFDS reports on stdout, which is not its.
+        # process that extracts, under the hands of those that read it.
         with (
             tempfile.TemporaryDirectory(prefix="extracted-", dir=data_directory()) as extracted,
-            contextlib.redirect_stdout(sys.stderr),
+            contextlib.redirect_stdout(said),
         ):
             download = tfds.download.DownloadConfig(extract_dir=extracted, manual_dir=manual_dir)
             _builder(builder_class, config).download_and_prepare(download_config=download)
     except failures as error:
         # Where another process finished first, its folder stands where ours was to go, and all is well.
-        if not is_prepared(full_name(builder_class, config), full_version(builder_class, config)):
+        if not is_prepared(name, full_version(builder_class, config)):
+            print(said.getvalue(), end="", file=sys.stderr)
             raise PreparationFailed(
                 f"cannot prepare {builder_class.name} in {directory} ({type(error).__name__}: {error}): "
                 "see that the folder can be written and has space (TFDS_DATA_DIR names another), "

@@ -3,9 +3,10 @@
 import itertools
 import runpy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from training.study.design import DEFAULT_SEEDS, PlanError, Study
+from training.study.design import DATASET_KEYS, DEFAULT_SEEDS, PlanError, Study
 from zoo.suggest import unknown
 
 NAMED_STUDIES = Path(__file__).parents[1] / "studies"
@@ -32,6 +33,52 @@ def read_study(path: str) -> Study:
     if not isinstance(found, Study):
         raise PlanError(f"{file} has {found!r} as STUDY: write `STUDY = training.study.Study(name, conditions, ...)`")
     return found
+
+
+def overridden(study: Study, overrides: Sequence[str]) -> Study:
+    """The study with `key=value` pairs of a command line, which win over what it says for all runs or for a dataset.
+
+    Args:
+        study: From a file.
+        overrides: As `zoo train` takes them.
+
+    Raises:
+        PlanError: A pair sets what tells the conditions or the datasets of the study apart; the message names it.
+
+    Example:
+    >>> study = Study("s", {"tanh": [], "relu": ["model.activation=relu"]}, {"a": ["train.epochs=300"]})
+    >>> overridden(study, ["train.epochs=2"]).datasets
+    {'a': ['train.epochs=300', 'train.epochs=2']}
+    >>> overridden(study, ["model.activation=elu"])
+    Traceback (most recent call last):
+    training.study.design.PlanError: model.activation=elu: study 's' varies model.activation between its conditions...
+    """
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if any(_touch(key, theirs) for theirs in _keys(study.conditions)):
+            raise PlanError(
+                f"{override}: study {study.name!r} varies {key} between its conditions, so it cannot be the same for "
+                "all of them. Leave it out, or copy the study's file and change it there"
+            )
+        if study.datasets and any(_touch(key, theirs) for theirs in DATASET_KEYS):
+            raise PlanError(
+                f"{override}: study {study.name!r} says itself on which datasets it runs. Leave it out, or copy the "
+                "study's file and change it there"
+            )
+    datasets = study.datasets
+    if isinstance(datasets, Mapping):
+        # After those of the dataset, of which the last one wins.
+        datasets = {label: [*theirs, *overrides] for label, theirs in datasets.items()}
+    return replace(study, overrides=[*study.overrides, *overrides], datasets=datasets)
+
+
+def _keys(groups: Mapping[str, Sequence[str]]) -> set[str]:
+    return {text.partition("=")[0].strip() for group in groups.values() for text in group}
+
+
+def _touch(key: str, other: str) -> bool:
+    """Whether setting the one changes the other: they are equal, or one is the other's section."""
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
 
 
 def alternatives(text: str) -> list[str]:
@@ -92,6 +139,8 @@ def grid(
             raise PlanError(f"{key} is given twice: write {key}=" + ",".join([*values[key], *alternatives(choices)]))
         if key == "seed":
             raise PlanError(f"{text!r}: seeds are given as --seeds 5, or --seeds 0,3,7")
+        if key == "study":
+            raise PlanError(f"{text!r}: the name of a study is given as --name")
         values[key] = alternatives(choices)
     datasets = values.pop("dataset.name", [])
     axes = {key: choices for key, choices in values.items() if len(choices) > 1}

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.quiet import import_keras
-
 if TYPE_CHECKING:
     from training.study.design import Study
     from training.study.folder import StudyFolder
@@ -96,7 +94,7 @@ def _asked(
     axes: list[str], seeds: int | list[int] | None, path: str | None, name: str | None, baseline: str | None
 ) -> "Study":
     """The study that was asked for."""
-    from training.study.asking import alternatives, grid, read_study
+    from training.study.asking import alternatives, grid, overridden, read_study
     from training.study.design import DEFAULT_SEEDS, PlanError
 
     files = [text for text in axes if "=" not in text]
@@ -112,8 +110,7 @@ def _asked(
         raise PlanError(f"{files[0]} says what varies, and --config is its `config`: write it there, or give one value")
     found = read_study(files[0])
     return replace(
-        found,
-        overrides=[*found.overrides, *overrides],
+        overridden(found, overrides),
         seeds=found.seeds if seeds is None else seeds,
         name=name or found.name,
         baseline=baseline or found.baseline,
@@ -123,7 +120,6 @@ def _asked(
 def _run(
     asked: "Study", folder: "StudyFolder", workers: int | None, executor: str, address: str | None, command: str
 ) -> "Summary":
-    import_keras()
     from rich.console import Console
 
     from training.study.running import local, on_ray, run_study

@@ -21,6 +21,9 @@ Part = Literal["validation", "test"]
 # The level that "time to level" asks for, as a share of the baseline's mean validation score
 LEVEL = 0.95
 
+# Decimals by which scores are compared: equal scores must tie, whatever their last bits.
+_DIGITS = 12
+
 _PREFIX = {"validation": "best_validation", "test": "test"}
 
 
@@ -76,10 +79,23 @@ class Board:
         """Seeds that both have, of which at least one run is dead."""
         return sum(None in pair for pair in self._pairs(condition, baseline))
 
+    def places(self) -> dict[str, float]:
+        """The place of each condition by its mean score, 1 the best; equal scores share the mean of their places.
+
+        Where no run converged, all are equal.
+        """
+        from scipy import stats
+
+        names = self.conditions
+        if not math.isfinite(self.worst):
+            return dict.fromkeys(names, (len(names) + 1) / 2)
+        means = np.round([float(np.mean(self.counted(name))) for name in names], _DIGITS)
+        return dict(zip(names, stats.rankdata(-self.sign * means).tolist(), strict=True))
+
     def by_score(self) -> list[str]:
-        """The conditions, best mean score first; where nothing converged, in order of their names."""
-        means = {condition: float(np.mean(self.counted(condition))) for condition in self.conditions}
-        return sorted(means, key=lambda name: (-self.sign * means[name] if math.isfinite(self.worst) else 0.0, name))
+        """The conditions, best mean score first; equal ones in order of their names."""
+        places = self.places()
+        return sorted(places, key=lambda name: (places[name], name))
 
     def _count(self, score: float | None) -> float:
         return self.worst if score is None else score
@@ -107,7 +123,7 @@ def board(rows: Sequence[Row], dataset: str, part: Part) -> Board:
 
 
 def _main_metric(rows: Sequence[Row]) -> str:
-    """As `training.tasks.main_metric`, from what the rows measured."""
+    """As `training.datasets.base.main_metric`, from what the rows measured."""
     error = "mean_absolute_error"
     numbers = any(name.endswith(error) for row in rows for each in (row.metrics, *row.history[:1]) for name in each)
     return error if numbers else "accuracy"
@@ -208,13 +224,28 @@ def ranking(boards: Sequence[Board]) -> Ranking | None:
     return rank(conditions, np.array(blocks)) if blocks and len(conditions) > 1 else None
 
 
-def in_order(boards: Sequence[Board]) -> list[str]:
-    """All conditions, by the mean of their places among the datasets, best first."""
-    places: dict[str, list[int]] = {}
+def mean_places(boards: Sequence[Board]) -> dict[str, float]:
+    """The mean of the places of each condition among the datasets, by which `in_order` and `best` judge."""
+    places: dict[str, list[float]] = {}
     for each in boards:
-        for place, condition in enumerate(each.by_score()):
+        for condition, place in each.places().items():
             places.setdefault(condition, []).append(place)
-    return sorted(places, key=lambda name: (float(np.mean(places[name])), name))
+    return {condition: round(float(np.mean(values)), _DIGITS) for condition, values in places.items()}
+
+
+def in_order(boards: Sequence[Board]) -> list[str]:
+    """All conditions, by the mean of their places among the datasets, best first; equal ones in order of their names.
+
+    The first is not the only best one where others have the same mean: see `best`.
+    """
+    means = mean_places(boards)
+    return sorted(means, key=lambda name: (means[name], name))
+
+
+def best(boards: Sequence[Board]) -> list[str]:
+    """Every condition whose mean of places is the best there is: more than one where they tie."""
+    means = mean_places(boards)
+    return [name for name in in_order(boards) if means[name] == min(means.values())]
 
 
 @dataclass(frozen=True)

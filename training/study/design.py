@@ -12,20 +12,26 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo.suggest import unknown
 
 if TYPE_CHECKING:
     from training.config import Config
 
+_Given = TypeVar("_Given")
+
 DEFAULT_SEEDS = 5
 
-_DATASET_KEYS = ("dataset.name", "dataset.path")
+DATASET_KEYS = ("dataset.name", "dataset.path")
 # What these name is the study's to say, not a condition's.
-_OWN_KEYS = {"seed": "the study's `seeds`", "study": "the study's `name`", "condition": "the condition's label"}
+_OWN_KEYS = {
+    "seed": "the study's `seeds` (--seeds)",
+    "study": "the study's `name` (--name)",
+    "condition": "the condition's label",
+}
 
 
 class PlanError(ValueError):
@@ -128,28 +134,43 @@ class Study:
             labelled["dataset"] = self.datasets
         for kind, group in labelled.items():
             for label, overrides in group.items():
-                problems += _wrong_overrides(kind, label, overrides)
+                problems += _wrong_overrides(f"{kind} {label!r} sets", overrides, DATASET_KEYS * (kind == "condition"))
+        problems += _wrong_overrides("`overrides` set", self.overrides)
         return problems + _shared_names("condition", self.conditions) + _shared_names("dataset", self.datasets)
 
     def _cells(self) -> "tuple[dict[tuple[str, str], Config], list[str]]":
         """The configuration of each condition on each dataset, and what is wrong with them."""
-        from training.config import load
+        from training.config import check, read
 
-        cells: dict[tuple[str, str], Config] = {}
-        wrong: dict[str, list[tuple[str, str]]] = {}
         datasets = self._datasets()
-        for (dataset, where), (condition, what) in itertools.product(datasets.items(), self.conditions.items()):
+        overrides = {
+            (condition, dataset): [*self.overrides, *where, *what]
+            for (dataset, where), (condition, what) in itertools.product(datasets.items(), self.conditions.items())
+        }
+        # All keys before any model is built: a wrong one is said at once, without Keras.
+        configs, problems = self._each(overrides, lambda texts: read(self.config, texts))
+        if not problems:
+            configs, problems = self._each(configs, check)
+        cells: dict[tuple[str, str], Config] = {}
+        for (condition, dataset), config in configs.items():
+            label = dataset or config.dataset.path or config.dataset.name
+            cells[condition, label] = config.model_copy(update={"study": self.name, "condition": condition})
+        return cells, problems
+
+    def _each(
+        self, cells: "Mapping[tuple[str, str], _Given]", step: "Callable[[_Given], Config]"
+    ) -> "tuple[dict[tuple[str, str], Config], list[str]]":
+        """What a step makes of each condition on each dataset, and what is wrong with those that it refuses."""
+        made, wrong = {}, dict[str, list[tuple[str, str]]]()
+        for cell, given in cells.items():
             try:
-                config = load(self.config, [*self.overrides, *where, *what])
+                made[cell] = step(given)
             except Exception as error:
                 if not hasattr(error, "exit_code"):
                     raise
-                wrong.setdefault(str(error), []).append((condition, dataset))
-                continue
-            label = dataset or config.dataset.path or config.dataset.name
-            update = {"study": self.name, "condition": condition}
-            cells[condition, label] = config.model_copy(update=update)
-        return cells, [self._where(places, len(datasets)) + message for message, places in wrong.items()]
+                wrong.setdefault(str(error), []).append(cell)
+        datasets = len(self._datasets())
+        return made, [self._where(places, datasets) + message for message, places in wrong.items()]
 
     def _datasets(self) -> dict[str, Sequence[str]]:
         if isinstance(self.datasets, Mapping):
@@ -179,16 +200,17 @@ def slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")
 
 
-def _wrong_overrides(kind: str, label: str, overrides: object) -> list[str]:
+def _wrong_overrides(subject: str, overrides: object, foreign: Sequence[str] = ()) -> list[str]:
+    """What is wrong with overrides, of which `foreign` are keys that `datasets` should have."""
     if isinstance(overrides, str) or not isinstance(overrides, Sequence):
-        return [f"{kind} {label!r}: expected a list such as ['model.units=8'], received {overrides!r}"]
+        return [f"{subject} {overrides!r}: expected a list such as ['model.units=8']"]
     problems = []
     for override in overrides:
         key = str(override).partition("=")[0].strip()
         if key in _OWN_KEYS:
-            problems.append(f"{kind} {label!r} sets {key!r}, which is {_OWN_KEYS[key]}")
-        if kind == "condition" and key in _DATASET_KEYS:
-            problems.append(f"condition {label!r} sets {key!r}: put it into `datasets`, over which runs are paired")
+            problems.append(f"{subject} {key!r}, which is {_OWN_KEYS[key]}")
+        if key in foreign:
+            problems.append(f"{subject} {key!r}: put it into `datasets`, over which runs are paired")
     return problems
 
 

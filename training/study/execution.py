@@ -29,7 +29,10 @@ def prepare(threads: int) -> None:
     if keras.backend.backend() != "jax":  # which has no such number
         use_threads(threads)
     import_keras(find_devices=False)  # a run may choose its device
-    from training import tracking  # noqa: F401  (imported now, once, and not in the time of the first run)
+    # Imported now, once, and not in the time of the first run.
+    from training import tracking
+
+    tracking.warm_up()
 
 
 def execute(job: Job, notify: Callable[[Event], None]) -> Row:

@@ -84,7 +84,7 @@ class Overview:
         note = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.items() if count) + self._left()
         self._progress.update(self._whole, completed=done, note=note)
         if not self._console.is_terminal or row.outcome == "failed":
-            took = f"{row.epochs} epochs in {row.seconds:.1f} s"
+            took = f"{row.epochs} {'epoch' if row.epochs == 1 else 'epochs'} in {row.seconds:.1f} s"
             line = f"{done} of {len(self._datasets)}: {event.key} {row.outcome}, {took}"
             why = f": {row.reason}" if row.outcome == "failed" else self._left()
             self._console.print(line + why, soft_wrap=True, highlight=False, markup=False)

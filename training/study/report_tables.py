@@ -100,7 +100,7 @@ def summary(
     )
     lines = [state + (" **The study is not complete**: all below is of the runs so far." if of else "")]
     if any(score is not None for each in validation for score in each.scores.values()):
-        lines.append(f"Best by validation over all datasets: **{escape(comparison.in_order(validation)[0])}**.")
+        lines.append(_best(comparison.best(validation), len(comparison.in_order(validation))))
     compared = comparison.overall(test, baseline)
     apart = {name: each for name, each in compared.items() if each.corrected < _TOLD_APART}
     if compared:
@@ -114,6 +114,15 @@ def summary(
     if len({row.seed for row in rows}) < 2:
         lines.append("There is one seed: no interval can be given, and a difference may be chance.")
     return lines
+
+
+def _best(names: Sequence[str], of: int) -> str:
+    """Say which conditions are best by validation, as many as tie."""
+    if 1 < len(names) == of:
+        return f"By validation over all datasets, all {of} conditions tie."
+    bold = [f"**{escape(name)}**" for name in names]
+    shown = " and ".join([", ".join(bold[:-1]), bold[-1]] if len(bold) > 1 else bold)
+    return f"Best by validation over all datasets: {shown}{', which tie' if len(bold) > 1 else ''}."
 
 
 def varied(rows: Sequence[Row], conditions: Sequence[str], baseline: str) -> Table:

@@ -6,9 +6,10 @@ to the store, in the background: see `journal.py` and `delivery.py`. Where MLflo
 alone, and the journal waits: see `local.py`.
 """
 
+import importlib
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read when mlflow is imported, or at each request.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -18,45 +19,59 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # where
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from training.tracking.artifacts import MODEL_FILE as MODEL_FILE, SAMPLE_FILE as SAMPLE_FILE, TASK_FILE as TASK_FILE
+from training.tracking.files import MODEL_FILE as MODEL_FILE, SAMPLE_FILE as SAMPLE_FILE, TASK_FILE as TASK_FILE
 from training.tracking.journal import JournalInUse as JournalInUse
 from training.tracking.local import (
     MlflowMissing as MlflowMissing,
     RunNotFound as RunNotFound,
     StoreUnavailable as StoreUnavailable,
     has_mlflow as has_mlflow,
+    missing as missing,
     shown_uri as shown_uri,
     tracking_uri as tracking_uri,
 )
-from training.tracking.recorder import Recorder as Recorder
-from training.tracking.recording import record as record
+from training.tracking.reading import (
+    charts_url as charts_url,
+    compare_url as compare_url,
+    find as find,
+    load as load,
+    load_golden as load_golden,
+    runs as runs,
+)
+from training.tracking.stored_run import StoredRun as StoredRun
 
-if has_mlflow():
+if TYPE_CHECKING:
     from training.tracking.exports import (
         NotRegistered as NotRegistered,
         datasets_of as datasets_of,
         record_export as record_export,
         set_alias as set_alias,
     )
-    from training.tracking.reading import (
-        StoredRun as StoredRun,
-        charts_url as charts_url,
-        compare_url as compare_url,
-        find as find,
-        load as load,
-        load_golden as load_golden,
-        runs as runs,
-    )
+    from training.tracking.recorder import Recorder as Recorder
+    from training.tracking.recording import record as record
     from training.tracking.store import reap as reap
-else:
 
-    def __getattr__(name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise MlflowMissing(
-            f"MLflow is not installed here, and what was asked for takes it (tracking.{name}). Runs are recorded in "
-            "mlruns/runs meanwhile: bring their folders to mlruns/runs where MLflow is installed"
-        )
+# What imports Keras or MLflow is imported when it is asked for, so that runs can be listed without either.
+_LATER = {"Recorder": "recorder", "record": "recording"}
+_OF_MLFLOW = {
+    **dict.fromkeys(("NotRegistered", "datasets_of", "record_export", "set_alias"), "exports"),
+    "reap": "store",
+}
+
+
+def warm_up() -> None:
+    """Import all that recording a run takes, so that a process which does many runs spends that time once."""
+    for module in ("recording", "artifacts", *(("sending", "store") if has_mlflow() else ())):
+        importlib.import_module(f"{__name__}.{module}")
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name) or _OF_MLFLOW.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _OF_MLFLOW and not has_mlflow():
+        raise missing(name)
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
 # The store's set-up logs every migration of an empty database, and every error with a traceback beside the exception

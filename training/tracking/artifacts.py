@@ -9,18 +9,15 @@ from typing import Any
 import numpy as np
 
 from training import pictures
+from training.datasets.base import main_metric
 from training.loop import Data, Result
 from training.sampling import sample
-from training.tasks import Scores, main_metric
-from training.tracking.model_folder import MODEL_FOLDER, write_model
+from training.tasks import Scores
+from training.tracking.files import GOLDEN_FILE, MODEL_FOLDER, SAMPLE_FILE, TASK_FILE
+from training.tracking.model_folder import write_model
 from zoo.devices import computing
 from zoo.diagnostics import Health
 from zoo.export import ExportError, golden
-
-MODEL_FILE = f"{MODEL_FOLDER}/model.keras"
-TASK_FILE = "task.json"
-SAMPLE_FILE = "sample.txt"
-GOLDEN_FILE = "golden.npz"
 
 # Classes from which on a confusion matrix has too many cells to be read.
 _MANY = 30

@@ -11,10 +11,10 @@ from training.checkpoints import folder_of
 from training.tracking.delivery import deliver
 from training.tracking.journal import Journal
 from training.tracking.local import root, settle, shown_uri, tell
-from training.tracking.reading import StoredRun
 from training.tracking.registry import version_with
 from training.tracking.sending import sender
 from training.tracking.store import answering, open_store
+from training.tracking.stored_run import StoredRun
 
 
 class NotRegistered(LookupError):

@@ -36,6 +36,14 @@ class MlflowMissing(StoreUnavailable):
     """MLflow is not installed, and what was asked for needs it."""
 
 
+def missing(name: str) -> MlflowMissing:
+    """The error for a function of `training.tracking` that takes MLflow, where that is not installed."""
+    return MlflowMissing(
+        f"MLflow is not installed here, and what was asked for takes it (tracking.{name}). Runs are recorded in "
+        "mlruns/runs meanwhile: bring their folders to mlruns/runs where MLflow is installed"
+    )
+
+
 def has_mlflow() -> bool:
     """Whether MLflow is installed; does not import it, which takes seconds."""
     return importlib.util.find_spec("mlflow") is not None

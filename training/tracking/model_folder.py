@@ -15,8 +15,7 @@ from typing import Any
 import keras
 
 from training import environment
-
-MODEL_FOLDER = "model"
+from training.tracking.files import MODEL_FOLDER
 
 # What running a model takes; the tracker and the other backends are not needed.
 _NEEDED = ("sequence-zoo", "keras", "tensorflow", "numpy")

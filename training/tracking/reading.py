@@ -1,49 +1,22 @@
-"""How the verbs find runs again."""
+"""How the verbs find runs again. Keras and MLflow wait until a model is loaded, or only MLflow can tell."""
 
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import keras
-import mlflow
+from training.tracking.files import GOLDEN_FILE, MODEL_FILE, TASK_FILE
+from training.tracking.local import RunNotFound, has_mlflow, missing, shown_uri
+from training.tracking.quick_reading import read_runs
+from training.tracking.stored_run import StoredRun
 
-from training.tracking.artifacts import GOLDEN_FILE, MODEL_FILE, TASK_FILE
-from training.tracking.local import RunNotFound, shown_uri
-from training.tracking.store import answering, open_store
-from zoo.export import golden
-from zoo.export.golden import Golden
+if TYPE_CHECKING:
+    import keras
 
-
-@dataclass(frozen=True)
-class StoredRun:
-    """One run as the store has it.
-
-    Attributes:
-        run_id: MLflow's id.
-        name: MLflow's name for it.
-        status: "RUNNING", "FINISHED", "FAILED" or "KILLED".
-        started: When it began, seconds since 1970.
-        params: The configuration, flat, as text.
-        metrics: The last value of every metric.
-        tags: Tags, MLflow's own included.
-        artifacts: Where its files are.
-        experiment_id: MLflow's id of the experiment that it belongs to.
-    """
-
-    run_id: str
-    name: str
-    status: str
-    started: float
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    artifacts: str
-    experiment_id: str
+    from zoo.export.golden import Golden
 
 
 def _stored(run: Any) -> StoredRun:
@@ -67,6 +40,16 @@ def runs(experiment: str | None = None) -> list[StoredRun]:
     Raises:
         StoreUnavailable: The store does not answer.
     """
+    quick = read_runs(experiment)
+    return _asked(experiment) if quick is None else quick
+
+
+def _asked(experiment: str | None) -> list[StoredRun]:
+    """The same from MLflow, which delivers what is left over and marks runs whose process is gone."""
+    if not has_mlflow():
+        raise missing("runs")
+    from training.tracking.store import answering, open_store
+
     client = open_store()
     found: list[StoredRun] = []
     with answering():
@@ -97,12 +80,20 @@ def find(beginning: str, among: Sequence[StoredRun] | None = None) -> StoredRun:
     raise RunNotFound(f"no run begins with {beginning!r} in {shown_uri()}; the latest are {latest}")
 
 
-def load(run: StoredRun) -> tuple[keras.Model, dict[str, Any]]:
+def load(run: StoredRun) -> "tuple[keras.Model, dict[str, Any]]":
     """The trained model of `run` and its task: dataset, kind, classes, channels, outputs, horizon, vocabulary.
 
     Raises:
         RunNotFound: The run has no model, because it was killed or its artifacts were moved.
     """
+    if not has_mlflow():
+        raise missing("load")
+    import keras
+    import mlflow
+
+    import zoo.models  # noqa: F401  (registers the layers, losses and schedules of a model that is loaded)
+    from training.tracking.store import open_store
+
     client = open_store()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -118,8 +109,11 @@ def load(run: StoredRun) -> tuple[keras.Model, dict[str, Any]]:
             return keras.models.load_model(model), json.loads(Path(task).read_text())
 
 
-def load_golden(run: StoredRun) -> Golden | None:
+def load_golden(run: StoredRun) -> "Golden | None":
     """What the model of `run` answered where it was trained; `None` of a run from before this was kept."""
+    from training.tracking.store import answering, open_store
+    from zoo.export import golden
+
     client = open_store()
     with answering(), tempfile.TemporaryDirectory() as folder:
         if GOLDEN_FILE not in [file.path for file in client.list_artifacts(run.run_id)]:

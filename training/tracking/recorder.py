@@ -18,7 +18,6 @@ from training.datasets import Examples
 from training.distribution import several_hosts
 from training.loop import Data, Result
 from training.optimization import take_gradient_norm
-from training.tracking.artifacts import write_artifacts
 from training.tracking.delivery import Courier
 from training.tracking.diagnosis import cause, engines, figures, watch
 from training.tracking.journal import OUTBOX, Journal
@@ -126,6 +125,8 @@ class Recorder(keras.callbacks.Callback):
             The result; where it diverged its reason now ends with what the diagnostics saw go wrong, if they saw
             anything, and with the norm of the gradient.
         """
+        from training.tracking.artifacts import write_artifacts  # it draws, which no first batch need wait for
+
         if result.outcome == "diverged":
             died_of = cause(self.health) if self.health else None
             parts = (result.reason, died_of, self._largest_norm)

@@ -7,8 +7,8 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from training.tracking.files import MODEL_FOLDER
 from training.tracking.journal import Event
-from training.tracking.model_folder import MODEL_FOLDER
 
 
 def version_with(client: MlflowClient, name: str, tags: Mapping[str, str]) -> ModelVersion | None:

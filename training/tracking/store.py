@@ -7,19 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import mlflow
-import psutil
 from filelock import FileLock
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
 from training.files import UNFINISHED
 from training.tracking.delivery import deliver
+from training.tracking.files import MODEL_FOLDER
 from training.tracking.journal import NAME, Journal, JournalInUse
 from training.tracking.local import StoreUnavailable, process_tags, root, settle, shown_uri, tell, tracking_uri
-from training.tracking.model_folder import MODEL_FOLDER
+from training.tracking.quick_reading import is_alive
 from training.tracking.sending import FINAL, sender
 
 # Seconds that another process may keep a local store locked before it counts as dead.
@@ -137,20 +136,11 @@ def reap(client: MlflowClient) -> list[str]:
     dead = [
         run.info.run_id
         for run in client.search_runs(experiments, running, max_results=1000)
-        if not _is_alive(run.data.tags)
+        if not is_alive(run.data.tags)
     ]
     for run_id in dead:
         client.set_terminated(run_id, "KILLED")
     return dead
-
-
-def _is_alive(tags: Any) -> bool:
-    try:
-        process = psutil.Process(int(tags["pid"]))
-        # Another process may have got the number. The clock by which the start is told may be set meanwhile.
-        return abs(float(process.create_time()) - float(tags["process_started"])) < 2
-    except (psutil.NoSuchProcess, KeyError, ValueError):
-        return False
 
 
 # === Deliveries ===

@@ -44,14 +44,15 @@ def decide(found: Found, task: Task | None, horizon: int | None, window: int | N
     """
     if task != "forecasting" and (horizon is not None or window is not None):
         raise InvalidRequest(
-            f"received horizon {horizon} and window {window} with task {task}, expected them with task=forecasting only"
+            f"received horizon {horizon} and window {window} with task {task}, expected them with "
+            "dataset.task=forecasting only"
         )
     if task == "forecasting":
         return _forecasting(found, horizon, window)
     if found.labels is None and found.numbers is None:
         raise InvalidRequest(
             "the data has no labels (no column label, no array y), and without them only forecasting can be learnt: "
-            "give task=forecasting and a horizon, or add labels"
+            "give dataset.task=forecasting and dataset.horizon=STEPS, or add labels"
         )
     if len(found.sequences) < 2:
         raise InvalidData("received 1 sequence, expected at least 2, one of them to test on")
@@ -68,14 +69,16 @@ def decide(found: Found, task: Task | None, horizon: int | None, window: int | N
     if task == "regression":
         return _regression(found, used)
     if found.numbers is not None:
-        raise InvalidRequest(f"the targets are floats, expected integers or text for task={task}")
+        raise InvalidRequest(f"the targets are floats, expected integers or text for dataset.task={task}")
     if by_step != (task == "labelling"):
         there, wanted = ("step", "sequence") if by_step else ("sequence", "step")
-        raise InvalidRequest(f"the data has a label a {there}, expected one a {wanted} for task={task}{_where(found)}")
+        raise InvalidRequest(
+            f"the data has a label a {there}, expected one a {wanted} for dataset.task={task}{_where(found)}"
+        )
     if by_step and _are_measured(values):
         raise InvalidData(
             "the labels change within a sequence and are not whole numbers; a number a step cannot be predicted, "
-            "except of the channels themselves (task=forecasting)"
+            "except of the channels themselves (dataset.task=forecasting)"
         )
     return _classes(found, task)
 
@@ -103,10 +106,10 @@ def _regression(found: Found, used: list[str]) -> Decided:
     if numbers is None:
         if isinstance(found.labels, list):
             raise InvalidRequest(
-                f"the data has a label a step, expected one a sequence for task=regression{_where(found)}"
+                f"the data has a label a step, expected one a sequence for dataset.task=regression{_where(found)}"
             )
         if unfit := [text for text in used if number(text) is None]:
-            raise InvalidRequest(f"the label {unfit[0]!r} is no number, as task=regression needs them")
+            raise InvalidRequest(f"the label {unfit[0]!r} is no number, as dataset.task=regression needs them")
         values = np.array([number(text) or 0.0 for text in found.texts])
         with np.errstate(over="ignore"):  # Examples refuses what becomes infinite
             numbers = values[found.labels].astype(np.float32)[:, None]
@@ -129,7 +132,7 @@ def _classes(found: Found, task: Task) -> Decided:
     if task == "classification" and len(classes) > len(labels) / 2:
         raise InvalidData(
             f"{len(classes)} different labels of {len(labels)} sequences are too many for classes: give more sequences "
-            "of each, or task=regression where the label is a number"
+            "of each, or dataset.task=regression where the label is a number"
         )
     in_test, rule = _split(found, strata)
     train, test = _examples(found, labels, in_test)
@@ -222,10 +225,14 @@ def _grouped(groups: NDArray[np.str_], strata: NDArray[np.int64]) -> NDArray[np.
 def _forecasting(found: Found, horizon: int | None, window: int | None) -> Decided:
     """Cut windows: the steps of one are the input, the `horizon` steps after it are to be predicted."""
     if horizon is None or horizon < 1:
-        raise InvalidRequest(f"received horizon {horizon}, expected how many steps ahead to forecast, 1 or more")
+        raise InvalidRequest(
+            f"received horizon {horizon}, expected how many steps ahead to forecast: dataset.horizon=1 or more"
+        )
     window = WINDOW_HORIZONS * horizon if window is None else window
     if window < 1:
-        raise InvalidRequest(f"received window {window}, expected how many steps to forecast from, 1 or more")
+        raise InvalidRequest(
+            f"received window {window}, expected how many steps to forecast from: dataset.window=1 or more"
+        )
     slices = Slices.of(found.sequences)
     starts: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
     blocks: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
@@ -241,7 +248,7 @@ def _forecasting(found: Found, horizon: int | None, window: int | None) -> Decid
             kept = f", of which {held_out} are test" if held_out else ""
             raise InvalidData(
                 f"series {index} of {len(slices)} has {length} steps{kept}: too few for a window of {window} and the "
-                f"{horizon} after it; give a shorter window or horizon, or leave the series out"
+                f"{horizon} after it; give a shorter dataset.window or dataset.horizon, or leave the series out"
             )
         for split, part in parts.items():
             starts[split].append(begin + np.array(part))

@@ -1,0 +1,93 @@
+"""The runs of the local store, read from its SQLite file: MLflow takes seconds to be imported, and this none.
+
+What is read here is what MLflow gives, or nothing: where there is anything to deliver or to mark as killed, or the
+file is not as expected, MLflow is asked instead.
+"""
+
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+
+from training.tracking.journal import NAME, Journal, JournalInUse
+from training.tracking.stored_run import StoredRun
+
+_DATABASE = Path("mlruns/mlflow.db")
+
+_RUNS = """
+SELECT runs.run_uuid, runs.name, runs.status, runs.start_time, runs.artifact_uri, runs.experiment_id
+FROM runs JOIN experiments ON runs.experiment_id = experiments.experiment_id
+WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active' AND ? IN (experiments.name, '')
+ORDER BY runs.start_time DESC, runs.run_uuid
+"""
+_VALUES = {
+    "params": "SELECT run_uuid, key, value FROM params",
+    "metrics": "SELECT run_uuid, key, CASE WHEN is_nan THEN NULL ELSE value END FROM latest_metrics",
+    "tags": "SELECT run_uuid, key, value FROM tags",
+}
+
+
+def read_runs(experiment: str | None) -> list[StoredRun] | None:
+    """Every run of one experiment or of all, newest first; `None` where only MLflow can tell."""
+    if os.environ.get("MLFLOW_TRACKING_URI") or not _DATABASE.is_file() or _waiting():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{_DATABASE}?mode=ro", uri=True)) as connection:
+            found = list(_read(connection, experiment))
+    except sqlite3.Error:
+        return None
+    return None if any(run.status == "RUNNING" and is_gone(run.tags) for run in found) else found
+
+
+def _read(connection: sqlite3.Connection, experiment: str | None) -> Iterator[StoredRun]:
+    values: dict[str, dict[str, dict[str, object]]] = {}
+    for kind, query in _VALUES.items():
+        for run_id, key, value in connection.execute(query):
+            values.setdefault(run_id, {}).setdefault(kind, {})[key] = value
+    for run_id, name, status, started, artifacts, experiment_id in connection.execute(_RUNS, [experiment or ""]):
+        own = values.get(run_id, {})
+        yield StoredRun(
+            run_id=run_id,
+            name=name,
+            status=status,
+            started=started / 1000,
+            params={key: str(value) for key, value in own.get("params", {}).items()},
+            metrics={key: _number(value) for key, value in own.get("metrics", {}).items()},
+            tags={key: str(value) for key, value in own.get("tags", {}).items()},
+            artifacts=artifacts,
+            experiment_id=str(experiment_id),
+        )
+
+
+def _number(value: object) -> float:
+    return float("nan") if value is None else float(str(value))
+
+
+def _waiting() -> bool:
+    """Whether a run of this working directory has left something that no process has in hand."""
+    for path in Path("mlruns/runs").glob(f"*/{NAME}"):
+        try:
+            Journal(path.parent).close()
+        except (JournalInUse, OSError):
+            continue
+        return True
+    return False
+
+
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process that a run's tags name was one of this host, and has ended."""
+    return tags.get("host") == socket.gethostname() and not is_alive(tags)
+
+
+def is_alive(tags: Mapping[str, str]) -> bool:
+    """Whether the process that a run's tags name is at work on this host."""
+    try:
+        process = psutil.Process(int(tags["pid"]))
+        # Another process may have got the number. The clock by which the start is told may be set meanwhile.
+        return abs(float(process.create_time()) - float(tags["process_started"])) < 2
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return False
