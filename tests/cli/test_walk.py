@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from terminal import ANSWERS, COMPARED, LOG, PROGRESS, READY, RESULT, STUDY, TABLE, ZOO, environment, foreign, run
+from waiting import PATIENCE
 
 DEMO = Path(__file__).parents[2] / "examples/demo.py"
 SMALL = ("dataset.name=digits_rows", "model.units=4", "train.epochs=1")
@@ -81,7 +82,7 @@ def test_the_whole_walk(tmp_path):
             lines_of(answer, ANSWERS)
             mistakes(tmp_path, target)
         server.send_signal(signal.SIGINT)
-        served += server.communicate(timeout=60)[0].splitlines(keepends=True)
+        served += server.communicate(timeout=PATIENCE)[0].splitlines(keepends=True)
     lines_of("".join(served), LOG, READY)
     assert server.returncode == 0
 

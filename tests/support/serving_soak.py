@@ -27,6 +27,7 @@ import numpy as np
 import psutil
 import requests
 from mutations import Attack, attacks, send
+from waiting import PATIENCE
 
 from serving.protos import apis, tensor_proto
 from serving.runtime import load
@@ -56,7 +57,7 @@ def served(base: Path, *flags: str) -> Iterator[tuple[psutil.Process, str, str]]
         yield psutil.Process(process.pid), url, address
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)  # closes the pipe too
+        process.communicate(timeout=PATIENCE)  # closes the pipe too
 
 
 def _free_port() -> int:
@@ -162,7 +163,7 @@ def swapped(
                     turn += 1
                     found, problem, version = turn % len(BATCHES), "", 0
                     try:
-                        answer = predict(expected[0][found][0], timeout=30)
+                        answer = predict(expected[0][found][0], timeout=PATIENCE)
                         version = int(answer.model_spec.version.value)
                         right = expected[version % 2][found][1]
                         if not np.allclose(_probabilities(answer), right, rtol=0, atol=1e-6):
@@ -205,12 +206,12 @@ def killed(model: Path, folder: Path, kills: int) -> list[bool]:
         with contextlib.ExitStack() as stack:
             process, _, address = stack.enter_context(served(base))
             channel = stack.enter_context(grpc.insecure_channel(address))
-            answer = predictor(channel)(asked, timeout=30)
+            answer = predictor(channel)(asked, timeout=PATIENCE)
             same.append(bool(np.array_equal(_probabilities(answer).astype("float32"), expected)))
-            waiting = [predictor(channel).future(asked, timeout=30) for _ in range(20)]
+            waiting = [predictor(channel).future(asked, timeout=PATIENCE) for _ in range(20)]
             process.kill()
             for each in waiting:  # an answer, or an error: never a wait for ever
-                each.exception(timeout=30)
+                each.exception(timeout=PATIENCE)
     return same
 
 
@@ -226,7 +227,7 @@ def half_written(model: Path, folder: Path) -> dict[str, str]:
         shutil.copytree(model, base / "4", ignore=shutil.ignore_patterns("variables.data*"))
         deadline, states = time.monotonic() + 30, {}
         while time.monotonic() < deadline and states.get("4", "LOADING") not in ("END", "AVAILABLE"):
-            answer = requests.get(f"{url}/v1/models/{NAME}", timeout=10).json()
+            answer = requests.get(f"{url}/v1/models/{NAME}", timeout=PATIENCE).json()
             states = {each["version"]: each["state"] for each in answer["model_version_status"]}
             time.sleep(0.1)
     return states
@@ -264,7 +265,9 @@ def _attack(attack: Attack, rest: tuple[str, int], channel: grpc.Channel, outcom
 
 def _runs(url: str) -> int:
     """Runs of a graph so far, by the server's own count."""
-    counted = re.findall(r"runtime_latency_count\{[^}]*\} (\d+)", requests.get(f"{url}{METRICS}", timeout=10).text)
+    counted = re.findall(
+        r"runtime_latency_count\{[^}]*\} (\d+)", requests.get(f"{url}{METRICS}", timeout=PATIENCE).text
+    )
     return sum(map(int, counted))
 
 
@@ -294,7 +297,7 @@ def hostile(model: Path, folder: Path, channels: int, messages: int, slow: int) 
                     with contextlib.suppress(OSError):  # cut off by the server, as it should be in the end
                         each.sendall(b"1")
         outcome.ran = _runs(url) - before
-        right = _probabilities(predictor(channel)(asked, timeout=30)).astype("float32")
+        right = _probabilities(predictor(channel)(asked, timeout=PATIENCE)).astype("float32")
         outcome.same = bool(np.array_equal(right, expected))
     if "Traceback" in (folder / "server.log").read_text():
         outcome.faults.append("there is a traceback in the server's log")
