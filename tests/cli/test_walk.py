@@ -5,14 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from terminal import ANSWERS, COMPARED, LOG, PROGRESS, READY, RESULT, STUDY, TABLE, ZOO, environment, foreign, run
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 DEMO = Path(__file__).parents[2] / "examples/demo.py"
 SMALL = ("dataset.name=digits_rows", "model.units=4", "train.epochs=1")
@@ -110,11 +109,9 @@ def mistakes(folder, target):
 def test_a_run_that_is_asked_to_stop_says_how_it_goes_on(tmp_path, number):
     command = ("train", *SMALL[:2], "train.epochs=100000", "train.patience=none")
     with process(tmp_path, ZOO, *command) as training:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and not list((tmp_path / "mlruns/runs").glob("*/epoch-*")):
-            time.sleep(0.1)
+        until(lambda: training.poll() is not None or list((tmp_path / "mlruns/runs").glob("*/epoch-*")))
         training.send_signal(number)
-        said, _ = training.communicate(timeout=120)
+        said, _ = training.communicate(timeout=PATIENCE)
     *_, last = lines_of(said, PROGRESS, "Error: interrupted: run .*")
     (run_id,) = re.findall(r"run ([0-9a-f]{32})", last)
     assert last == f"Error: interrupted: run {run_id} is kept, and goes on with zoo train --resume {run_id[:8]}"
@@ -131,7 +128,7 @@ def test_the_demo(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=3 * PATIENCE,
         check=True,
     )
     steps = r"─+ .* ─+|\$ zoo .*|server stopped|\d+ s in all\. .*|the .*:|  (\.venv/bin/zoo ui|docker run) .*"
