@@ -15,6 +15,7 @@ from zoo.export.probes import probes
 from zoo.export.publish import hidden_folder, publish
 from zoo.export.signatures import Graph, graph
 from zoo.export.warmup import write_warmup
+from zoo.kernels.target import Place, tracing_for
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,9 @@ def write(model: keras.Model, built: Graph, path: Path) -> None:
     kept = tf.Module()
     kept.weights = [weight.value for weight in model.variables]
     kept.resources = list(built.resources)
-    functions = {
-        name: tf.function(signature.function, autograph=False).get_concrete_function(*signature.inputs)
-        for name, signature in built.signatures.items()
-    }
+    with tracing_for(Place.SAVED_MODEL):
+        functions = {
+            name: tf.function(signature.function, autograph=False).get_concrete_function(*signature.inputs)
+            for name, signature in built.signatures.items()
+        }
     tf.saved_model.save(kept, str(path), signatures=functions)
