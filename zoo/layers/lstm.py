@@ -1,7 +1,9 @@
 """The LSTM layer: a drop-in for `keras.layers.LSTM` with an activation of its own for every gate."""
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -248,7 +250,8 @@ class LSTM(keras.layers.RNN):
         if engine == "graph":
             return self._graph_loop(sequences, initial_state, mask, compiled=traced_for.compiled)
         if engine == "reference":
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+            with self._unrolled_for_torch_exporters(traced_for.place, mask):
+                return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         return self._engine_loop(kernels.ENGINES[engine], sequences, initial_state, mask, bool(training))
 
     def _engine_in(self, traced_for: target.Target, training: bool) -> str:
@@ -261,6 +264,21 @@ class LSTM(keras.layers.RNN):
         engine = self.resolved_engine
         not_for_xla = traced_for.compiled and engine in ("native", "cudnn")
         return "reference" if leaves or may_leave or not_for_xla else engine
+
+    @contextlib.contextmanager
+    def _unrolled_for_torch_exporters(self, place: Place, mask: Any) -> Iterator[None]:
+        """Run Keras's loop unrolled inside torch's exporters, which unroll whatever they trace.
+
+        Of Keras's open loop over reversed steps the ONNX exporter makes a file that no runtime loads. Keras's unrolled
+        loop fails where reversed steps are masked as well, so those keep the open one.
+        """
+        kept = self.unroll
+        exporter = keras.backend.backend() == "torch" and place is Place.ELSEWHERE
+        self.unroll = kept or (exporter and not (self.go_backwards and mask is not None))
+        try:
+            yield
+        finally:
+            self.unroll = kept
 
     def _graph_loop(self, sequences: Tensor, initial_state: Any, mask: Any, compiled: bool) -> Any:
         """What Keras's loop gives at inference, in the operations that a server runs fastest."""
