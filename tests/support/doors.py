@@ -384,21 +384,72 @@ def _silent() -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    """Print the outcome of every cell on this backend as JSON."""
-    chosen = sys.argv[2:]
-    cells = [
+# === The page ===
+
+
+def cells(chosen: Sequence[str] = ()) -> list[tuple[str, str, bool]]:
+    """Every (door, variant, whether the layer is ours) of this backend, or those of the chosen doors and variants."""
+    return [
         (door, variant, ours)
         for door in DOORS[keras.backend.backend()]
         for variant in VARIANTS
         for ours in (True, False)
         if not chosen or door in chosen or variant in chosen
     ]
+
+
+def verdict(ours: str, theirs: str) -> str:
+    """What the page says of a cell, from the outcomes of our layer and of Keras's."""
+    if ours == "right":
+        return "right"
+    return "**not right**" if theirs == "right" else theirs.split(":")[0].split(" by ")[0]
+
+
+def table(outcomes_by_backend: dict[str, dict[tuple[str, str, bool], str]]) -> str:
+    """The matrix as Markdown."""
+    lines = ["| backend | door | " + " | ".join(VARIANTS) + " |", "| --- " * (2 + len(VARIANTS)) + "|"]
+    for backend, found in outcomes_by_backend.items():
+        lines += [row(backend, door, found) for door in DOORS[backend]]
+    return "\n".join(lines)
+
+
+def row(backend: str, door: str, found: dict[tuple[str, str, bool], str]) -> str:
+    """The line of a door."""
+    verdicts = [verdict(found[door, variant, True], found[door, variant, False]) for variant in VARIANTS]
+    return f"| {backend} | {door} | " + " | ".join(verdicts) + " |"
+
+
+def run(output: Path, chosen: Sequence[str]) -> None:
+    """Write the outcome of the cells on this backend as JSON."""
+    asked = cells(chosen)
     with tempfile.TemporaryDirectory() as folder:
-        found = outcomes(cells, Path(folder))
-    Path(sys.argv[1]).write_text(
-        json.dumps([[*cell, outcome] for cell, outcome in zip(cells, found, strict=True)], indent=0)
-    )
+        found = outcomes(asked, Path(folder))
+    output.write_text(json.dumps([[*cell, outcome] for cell, outcome in zip(asked, found, strict=True)], indent=0))
+
+
+def read(output: Path) -> dict[tuple[str, str, bool], str]:
+    """What `run` has written."""
+    return {(door, variant, ours): outcome for door, variant, ours, outcome in json.loads(output.read_text())}
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        run(Path(sys.argv[1]), sys.argv[2:])
+        return
+    found = {}
+    for backend in BACKENDS:
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "cells.json"
+            environment = os.environ | {"KERAS_BACKEND": backend}
+            subprocess.run([sys.executable, str(HERE), str(output)], env=environment, check=True)
+            found[backend] = read(output)
+    for cells_of_backend in found.values():
+        for cell, outcome in cells_of_backend.items():
+            if outcome != "right":
+                print(*cell, outcome)
+    page = PAGE.read_text()
+    before, after = page.split(START)[0], page.split(END)[1]
+    PAGE.write_text(f"{before}{START}\n{table(found)}\n{END}{after}")
 
 
 if __name__ == "__main__":
