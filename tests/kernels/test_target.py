@@ -274,6 +274,7 @@ def _places_of_jax(jax, trace):
 
 @pytest.mark.any_backend
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch's exporters")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_torch_says_when_it_exports():
     import torch
 

@@ -95,9 +95,12 @@ def answers(built: keras.Model) -> list[np.ndarray]:
 
 
 def _reset(built: keras.Model) -> None:
-    for layer in built._flatten_layers(include_self=False):
-        if getattr(layer, "stateful", False):
-            layer.reset_states()
+    for layer in _stateful(built):
+        layer.reset_states()
+
+
+def _stateful(built: keras.Model) -> list[Any]:
+    return [layer for layer in built.layers if getattr(layer, "stateful", False)]
 
 
 # === Doors: each writes a file and says how it is read, or gives answers at once ===
@@ -121,6 +124,7 @@ def _module(built: keras.Model, **children: Any) -> Any:
 
     module = tf.Module()
     module.weights = [variable.value for variable in built.variables]
+    module.states = [state.value for layer in _stateful(built) for state in keras.tree.flatten(layer.states)]
     for name, child in children.items():
         setattr(module, name, child)
     return module
@@ -162,8 +166,9 @@ def frozen(variant: str, ours: bool, folder: Path) -> Written:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = _traced(model(variant, ours)).get_concrete_function(tf.constant(inputs()))
-    path = folder / "frozen.pb"
-    path.write_bytes(convert_variables_to_constants_v2(concrete).graph.as_graph_def().SerializeToString())
+    path, constant = folder / "frozen.pb", convert_variables_to_constants_v2(concrete)
+    path.write_bytes(constant.graph.as_graph_def().SerializeToString())
+    path.with_name("names.json").write_text(json.dumps([constant.inputs[0].name, constant.outputs[0].name]))
     return "frozen", path
 
 

@@ -38,11 +38,9 @@ def frozen(path: str) -> Ask:
     import tensorflow as tf
 
     definition = tf.compat.v1.GraphDef.FromString(Path(path).read_bytes())
-    [name] = [node.name for node in definition.node if node.op == "Placeholder"]
-    read = {source.split(":")[0].lstrip("^") for node in definition.node for source in node.input}
-    last = [node.name for node in definition.node if node.name not in read and node.op == "Identity"][-1]
+    names = json.loads(Path(path).with_name("names.json").read_text())
     imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
-    run = imported.prune(f"{name}:0", f"{last}:0")
+    run = imported.prune(*names)
     return lambda x: run(tf.constant(x)).numpy()
 
 
