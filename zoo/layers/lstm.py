@@ -92,6 +92,8 @@ class LSTM(keras.layers.RNN):
         Gers, Schmidhuber and Cummins (2000), "Learning to Forget", https://doi.org/10.1162/089976600300015015.
     """
 
+    unroll: bool
+
     def __init__(
         self,
         units: int,
@@ -272,7 +274,7 @@ class LSTM(keras.layers.RNN):
         Of Keras's open loop over reversed steps the ONNX exporter makes a file that no runtime loads. Keras's unrolled
         loop fails where reversed steps are masked as well, so those keep the open one.
         """
-        kept = self.unroll
+        kept = bool(self.unroll)
         exporter = keras.backend.backend() == "torch" and place is Place.ELSEWHERE
         self.unroll = kept or (exporter and not (self.go_backwards and mask is not None))
         try:
