@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from zoo.export import examples
-from zoo.export.contract import Contract, Outputs as Given
+from zoo.export.contract import Contract, Outputs as ModelOutputs
 from zoo.export.rules import Chunk, NotStreamable
 from zoo.export.streaming import Plan, plan
 from zoo.export.text import Tokeniser
@@ -200,10 +200,10 @@ class _Answers:
         """Logits and probabilities (..., classes), whichever of them the model gave."""
         import tensorflow as tf
 
-        if self.contract.outputs is Given.LOGITS:
+        if self.contract.outputs is ModelOutputs.LOGITS:
             return {"logits": output, "probabilities": tf.nn.softmax(output)}
         logits = tf.math.log(tf.maximum(output, _SMALLEST))
-        if self.contract.outputs is Given.INDEPENDENT:
+        if self.contract.outputs is ModelOutputs.INDEPENDENT:
             logits -= tf.math.log(tf.maximum(1 - output, _SMALLEST))
         return {"logits": logits, "probabilities": output}
 
