@@ -63,13 +63,12 @@ def losses(model):
 @pytest.mark.parametrize(
     "use",
     [
-        lambda model: model.fit(X, Y, verbose=0),
-        lambda model: model.train_on_batch(X, Y),
-        lambda model: model.evaluate(X, Y, verbose=0),
-        lambda model: model.predict(X, verbose=0),
-        lambda model: model.predict_on_batch(X),
+        pytest.param(lambda model: model.fit(X, Y, verbose=0), id="fit"),
+        pytest.param(lambda model: model.predict_on_batch(X), id="predict_on_batch"),
+        pytest.param(lambda model: model.train_on_batch(X, Y), id="train_on_batch", marks=pytest.mark.slow),
+        pytest.param(lambda model: model.evaluate(X, Y, verbose=0), id="evaluate", marks=pytest.mark.slow),
+        pytest.param(lambda model: model.predict(X, verbose=0), id="predict", marks=pytest.mark.slow),
     ],
-    ids=["fit", "train_on_batch", "evaluate", "predict", "predict_on_batch"],
 )
 def test_keras_own_trainer_keeps_the_engine(traced, use):
     model = made()
@@ -138,6 +137,7 @@ def test_a_training_loop_of_ones_own_keeps_the_engine(loop):
 
 
 @on_tensorflow
+@pytest.mark.slow
 def test_a_distributed_training_step_keeps_the_engine(traced):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
@@ -173,6 +173,7 @@ def test_a_concrete_function_that_is_asked_for_holds_keras_own_loop(arguments):
 
 
 @on_tensorflow
+@pytest.mark.slow
 def test_a_data_pipeline_holds_stock_operations(traced):
     model = made()
     traced.clear()

@@ -36,7 +36,7 @@ for engine in ("native", "cudnn", "cuda", "loop"):
 """
 
 
-@pytest.mark.parametrize("backend", ["numpy", "openvino"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_what_keras_layer_runs_runs(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
