@@ -109,6 +109,7 @@ def _build(folder: Path, units: int, activation: str) -> None:
     import keras
 
     from zoo.export import export
+    from zoo.kernels.target import Place, Target
     from zoo.layers import LSTM
     from zoo.models import SequenceTask, build
 
@@ -124,8 +125,8 @@ def _build(folder: Path, units: int, activation: str) -> None:
     classes = [f"class {number}" for number in range(CLASSES)]
     model = build("lstm", task, units=units, activation=activation)
     export(model, {"classes": classes}, folder / "written", xla=True).path.rename(folder / MODEL)
-    # What is traced for XLA and not for a SavedModel takes Keras's loop.
-    with mock.patch("zoo.kernels.traced_for", return_value=frozenset({"xla"})):
+    # What leaves the process for no TensorFlow runtime takes Keras's loop.
+    with mock.patch("zoo.kernels.target.of_trace", return_value=Target(Place.ELSEWHERE)):
         export(model, {"classes": classes}, folder / "written").path.rename(folder / BEFORE)
 
 

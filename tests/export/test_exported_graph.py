@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo import kernels
 from zoo.activations import ACTIVATIONS
 from zoo.export.operations import refused_operations
-from zoo.kernels import graph
+from zoo.kernels import graph, target
+from zoo.kernels.target import Place, Target
 from zoo.layers import LSTM
 
 N = graph.BLOCKS[0]
@@ -31,7 +31,7 @@ def exporting(monkeypatch):
         @tf.function(input_signature=specs, jit_compile=xla or None, autograph=False)
         def run(x, h, c, mask=None):
             with monkeypatch.context() as patch:
-                patch.setattr(kernels, "traced_for", lambda: {"saved_model", "xla"} if xla else {"saved_model"})
+                patch.setattr(target, "of_trace", lambda training: Target(Place.SAVED_MODEL, compiled=xla))
                 return layer(x, initial_state=[h, c], mask=mask)
 
         return run
@@ -216,6 +216,6 @@ def test_an_exported_model_runs_blocks_of_steps_in_stock_operations(tmp_path):
 
 
 def test_training_takes_another_way(monkeypatch):
-    monkeypatch.setattr(kernels, "traced_for", lambda: {"saved_model"})
+    monkeypatch.setattr(target, "of_trace", lambda training: Target(Place.SAVED_MODEL))
     monkeypatch.setattr(graph, "lstm", lambda *_: pytest.fail("the graph of an export draws no dropout"))
     made(dropout=0.5)(arguments(2, 2)[0], training=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from zoo.kernels.target import Place, tracing_for
+
 # A step of an LSTM run eagerly on TensorFlow costs about 2 ms, compiling its loop 100 ms however many steps it has.
 LONG = 50
 
@@ -42,7 +44,8 @@ def _compiled_by_tensorflow(run: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*arguments: Any) -> Any:
         if not made:  # autograph, which Keras's layers do not need, takes longer than all the rest
-            made.append(tf.function(run, autograph=False).get_concrete_function(*arguments))
+            with tracing_for(Place.HERE):
+                made.append(tf.function(run, autograph=False).get_concrete_function(*arguments))
         return made[0](*arguments)
 
     return call

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.export.contract import Contract, ExportError
+from zoo.export.contract import Contract, ExportError, Outputs
 from zoo.export.examples import CLASSIFY, REGRESS
 from zoo.export.golden import Golden
+from zoo.export.last_layer import sum_to_one
 from zoo.export.operations import refused_operations
 from zoo.export.probes import Probe, alone, batch, chunks, examples_of, expected, probes as sequences_of
 from zoo.export.signatures import DEFAULT, PADDED, STREAM, XLA
@@ -49,8 +50,18 @@ def tolerance(model: keras.Model) -> float:
     return max(PARITY_TOLERANCE[layer.compute_dtype] for layer in model.layers)
 
 
-def check(model: keras.Model, contract: Contract, path: Path, written: Written, probes: Sequence[Probe]) -> float:
-    """Compare what was written with the model, and its signatures with each other.
+def check(
+    model: keras.Model,
+    contract: Contract,
+    path: Path,
+    written: Written,
+    probes: Sequence[Probe],
+    answers: NDArray[Any],
+) -> float:
+    """Compare what was written with what the model answers, and its signatures with each other.
+
+    The numbers that the model puts out are looked for among the outputs as they are, so that a wrong idea of what they
+    mean cannot be checked by itself: probabilities under that name, all other numbers of classes as the logits.
 
     Returns:
         The largest difference between written and model, of a probability or a number.
@@ -63,8 +74,21 @@ def check(model: keras.Model, contract: Contract, path: Path, written: Written, 
     if unknown:
         raise ExportError(f"the graph holds operations that a stock TensorFlow Serving may lack: {unknown}")
     bound = tolerance(model)
-    whole = written.ask(DEFAULT if contract.text else PADDED, batch(contract, probes))[contract.value]
-    difference = _compare(contract, whole, expected(model, contract, probes), bound, "the Keras model")
+    outputs = written.ask(DEFAULT if contract.text else PADDED, batch(contract, probes))
+    whole = outputs[contract.value]
+    difference = _compare(contract, whole, expected(contract, answers), bound, "the Keras model")
+    if contract.labelled and not sum_to_one(answers) and contract.outputs is not Outputs.INDEPENDENT:
+        size = max(1.0, float(np.max(np.abs(answers), where=np.isfinite(answers), initial=0.0)))
+        # Softmax passes on a quarter of a difference at most.
+        _compare(contract, outputs["logits"], answers, 4 * bound * size, "the Keras model before softmax")
+    elif contract.labelled:
+        _compare(contract, whole, answers, bound, "the Keras model, whose answers are probabilities,")
+        least, most = np.nanmin(whole), np.nanmax(whole)
+        if least < 0 or most > 1 + bound:
+            raise ExportError(
+                f"the written model differs from what it is said to give, {contract.outputs.value}: its answers go "
+                f"from {least:.3g} to {most:.3g}; nothing was published"
+            )
     for name, key in ((CLASSIFY, "scores"), (REGRESS, "outputs")):
         if name in written.signatures:
             serialised = [example.SerializeToString() for example in examples_of(contract, probes)]

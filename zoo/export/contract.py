@@ -1,5 +1,6 @@
 """What a served model promises: its task, its names, and what every tensor means."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -17,6 +18,14 @@ class ExportError(RuntimeError):
     exit_code = 1
 
 
+class Outputs(enum.Enum):
+    """What the numbers that a classifier gives for its classes are."""
+
+    LOGITS = "logits"
+    DISTRIBUTION = "probabilities of classes that exclude each other, which sum to 1"
+    INDEPENDENT = "a probability of each class by itself"
+
+
 @dataclass(frozen=True)
 class Contract:
     """The task of a model, checked against the model.
@@ -28,6 +37,7 @@ class Contract:
         horizon: Steps ahead, of forecasting; else 1.
         vocabulary: Text of each token where steps are tokens, else `None`.
         tokens: "words" or "characters" where steps are tokens, else `None`.
+        outputs: What a classifier puts out, as `zoo.export.last_layer.outputs_of` finds it.
     """
 
     kind: Kind
@@ -36,6 +46,7 @@ class Contract:
     horizon: int = 1
     vocabulary: tuple[str, ...] | None = None
     tokens: str | None = None
+    outputs: Outputs = Outputs.LOGITS
 
     @property
     def labelled(self) -> bool:

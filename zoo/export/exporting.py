@@ -11,10 +11,12 @@ from zoo.export.card import model_card, write_card
 from zoo.export.check import Written, check, check_golden, measure, tolerance
 from zoo.export.contract import ExportError, contract
 from zoo.export.golden import Golden
-from zoo.export.probes import probes
+from zoo.export.last_layer import with_outputs
+from zoo.export.probes import answers, probes
 from zoo.export.publish import hidden_folder, publish
 from zoo.export.signatures import Graph, graph
 from zoo.export.warmup import write_warmup
+from zoo.kernels.target import Place, tracing_for
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def export(
     What the signatures take and give is in docs/export.md.
 
     Args:
-        model: A model of `zoo.models`, on the TensorFlow backend; it may have been trained on any, in any precision.
+        model: A model of `zoo.models` or one of your own with the inputs `features` and `lengths`, on the TensorFlow
+            backend; it may have been trained on any, in any precision. A classifier may put out logits, the softmax of
+            them, or a sigmoid for each class: see `zoo.export.last_layer`.
         task: What it was trained for, as `task.json` of a run says it: see `zoo.export.contract.contract`.
         directory: `models/<name>`; versions are folders in it, named by integers.
         card: What else the model card should say; see `zoo.export.card.model_card`.
@@ -79,12 +83,14 @@ def export(
 
     made, facts, directory = contract(model, task), dict(card or {}), Path(directory)
     asked = probes(model, made, examples)
+    given = answers(model, made, asked)
+    made = with_outputs(made, model, given)
     try:
         with hidden_folder(directory) as hidden:
             built = graph(model, made, xla)
             write(model, built, hidden)
             written = Written(hidden)
-            parity = check(model, made, hidden, written, asked)
+            parity = check(model, made, hidden, written, asked, given)
             extra = hidden / "assets.extra"
             extra.mkdir(exist_ok=True)
             write_warmup(extra, str(facts.get("name") or directory.name), made, written, asked)
@@ -108,8 +114,9 @@ def write(model: keras.Model, built: Graph, path: Path) -> None:
     kept = tf.Module()
     kept.weights = [weight.value for weight in model.variables]
     kept.resources = list(built.resources)
-    functions = {
-        name: tf.function(signature.function, autograph=False).get_concrete_function(*signature.inputs)
-        for name, signature in built.signatures.items()
-    }
+    with tracing_for(Place.SAVED_MODEL):
+        functions = {
+            name: tf.function(signature.function, autograph=False).get_concrete_function(*signature.inputs)
+            for name, signature in built.signatures.items()
+        }
     tf.saved_model.save(kept, str(path), signatures=functions)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.export.contract import contract
-from zoo.export.probes import batch, expected, probes
+from zoo.export.last_layer import with_outputs
+from zoo.export.probes import answers, batch, expected, probes
 
 # GPUs multiply float32 with a mantissa of ten bits unless told otherwise (TF32), which is float16's.
 _ON_GPU = 2**-9
@@ -58,9 +59,10 @@ def write(path: Path, model: keras.Model, task: Mapping[str, Any], device: str) 
     made = contract(model, task)
     asked = probes(model, made, None)
     inputs: dict[str, Any] = {"text": np.array(asked)} if made.text else batch(made, asked)
-    answers = expected(model, made, asked)
+    given = answers(model, made, asked)
+    probabilities = expected(with_outputs(made, model, given), given)
     buffer = io.BytesIO()
-    np.savez(buffer, **inputs, answers=answers, where=f"{keras.backend.backend()} on {device}")
+    np.savez(buffer, **inputs, answers=probabilities, where=f"{keras.backend.backend()} on {device}")
     path.write_bytes(buffer.getvalue())
 
 

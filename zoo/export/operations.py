@@ -10,7 +10,7 @@ ALLOWED = frozenset(
     """
     Abs AddV2 All ArgMax Assert AssignVariableOp BatchToSpaceND BiasAdd BlockLSTM BroadcastTo Cast ConcatV2 Const Conv2D
     Cumsum DenseBincount DisableCopyOnRead DynamicStitch Elu EnsureShape Equal Erfc Exp ExpandDims Expm1 Fill FloorDiv
-    FloorMod GatherV2 Greater GreaterEqual HashTableV2 Identity IdentityN IsFinite LeakyRelu Less LessEqual LogicalAnd
+    FloorMod GatherV2 Greater GreaterEqual HashTableV2 Identity IdentityN IsFinite LeakyRelu Less LessEqual Log LogicalAnd
     LookupTableFindV2 LookupTableImportV2 MatMul Max MaxPool Maximum MergeV2Checkpoints Min Minimum Mul Neg NoOp Pack
     Pad ParseExampleV2 Placeholder Prod RaggedTensorToTensor Range ReadVariableOp RealDiv Relu Relu6 Reshape RestoreV2
     ReverseV2 Rsqrt SaveV2 Select SelectV2 Selu Shape ShardedFilename Sigmoid Size Slice Softmax Softplus Softsign

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.export.contract import Contract, ExportError
+from zoo.export.contract import Contract, ExportError, Outputs
 from zoo.export.text import indices_of
 from zoo.models import fixed_steps
 from zoo.text import CUTS
@@ -78,8 +78,8 @@ def batch(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray[A
     return {"features": features, "lengths": lengths}
 
 
-def expected(model: keras.Model, contract: Contract, sequences: Sequence[Probe]) -> NDArray[Any]:
-    """What the Keras model gives on its own backend, probabilities or numbers; NaN where there is no answer.
+def answers(model: keras.Model, contract: Contract, sequences: Sequence[Probe]) -> NDArray[Any]:
+    """What the Keras model gives on its own backend, as it gives it; NaN where there is no answer.
 
     Raises:
         ExportError: The model gives nothing finite.
@@ -88,8 +88,7 @@ def expected(model: keras.Model, contract: Contract, sequences: Sequence[Probe])
     # On TensorFlow not by a graph, which an export would be compared with; elsewhere compiled, which takes less time.
     eager = keras.backend.backend() == "tensorflow"
     output = model(inputs, training=False) if eager else model.predict_on_batch(inputs)
-    output = keras.ops.cast(output, "float32")
-    found = np.array(keras.ops.convert_to_numpy(keras.ops.softmax(output) if contract.labelled else output))
+    found = np.array(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
     found[inputs["lengths"] == 0] = np.nan
     if contract.each_step:
         found[np.arange(found.shape[1]) >= inputs["lengths"][:, None]] = np.nan
@@ -97,6 +96,15 @@ def expected(model: keras.Model, contract: Contract, sequences: Sequence[Probe])
     if not finite.any():
         raise ExportError(f"the model gives no finite answer for any of {len(sequences)} sequences: it has diverged")
     return found
+
+
+def expected(contract: Contract, answers: NDArray[Any]) -> NDArray[Any]:
+    """The probabilities or numbers that a client should get for these answers of the model."""
+    if not contract.labelled or contract.outputs is not Outputs.LOGITS:
+        return answers
+    with np.errstate(invalid="ignore"):  # a row that is not finite has no answer
+        powers = np.exp(answers - answers.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _tokens(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray[Any]]:

@@ -8,13 +8,15 @@ import keras
 import numpy as np
 
 from zoo.export import examples
-from zoo.export.contract import Contract
+from zoo.export.contract import Contract, Outputs as ModelOutputs
 from zoo.export.rules import Chunk, NotStreamable
 from zoo.export.streaming import Plan, plan
 from zoo.export.text import Tokeniser
 
 Tensor = Any
 Outputs = dict[str, Tensor]
+
+_SMALLEST = float(np.finfo(np.float32).tiny)  # a probability of 0 has a finite logit
 
 DEFAULT, PADDED, STREAM, XLA = "serving_default", "serving_padded", "stream_step", "serving_xla"
 
@@ -186,14 +188,24 @@ class _Answers:
         if self.contract.each_step:
             answered = tf.logical_and(answered[:, tf.newaxis], tf.sequence_mask(lengths, tf.shape(output)[1]))
         answered = tf.logical_and(answered, tf.reduce_all(tf.math.is_finite(output), axis=-1))
-        logits = tf.where(answered[..., tf.newaxis], output, nothing)
-        best = tf.argmax(logits, axis=-1)
+        output = tf.where(answered[..., tf.newaxis], output, nothing)
+        best = tf.argmax(output, axis=-1)
         return {
-            "logits": logits,
-            "probabilities": tf.nn.softmax(logits),
+            **self.scores(output),
             "class_id": tf.where(answered, best, tf.constant(-1, tf.int64)),
             "label": tf.where(answered, tf.gather(self.names, best), tf.constant("")),
         }
+
+    def scores(self, output: Tensor) -> Outputs:
+        """Logits and probabilities (..., classes), whichever of them the model gave."""
+        import tensorflow as tf
+
+        if self.contract.outputs is ModelOutputs.LOGITS:
+            return {"logits": output, "probabilities": tf.nn.softmax(output)}
+        logits = tf.math.log(tf.maximum(output, _SMALLEST))
+        if self.contract.outputs is ModelOutputs.INDEPENDENT:
+            logits -= tf.math.log(tf.maximum(1 - output, _SMALLEST))
+        return {"logits": logits, "probabilities": output}
 
 
 def _stream(answers: _Answers, streamed: Plan) -> Callable[..., Outputs]:

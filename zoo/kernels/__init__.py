@@ -11,7 +11,6 @@ ValueError: unknown engine 'refrence'; did you mean 'reference'? Valid: auto, cu
 """
 
 import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,8 +80,8 @@ ENGINES: dict[str, Engine] = {
     ),
 }
 # What "auto" takes, the first that can; else the reference. On a CPU the loop is the faster one on torch alone
-# (benchmarks/loop_engine.py).
-ON_CPU = {"tensorflow": ("native",), "jax": (), "torch": ("loop",)}
+# (benchmarks/loop_engine.py). Keras's backends for inference only, NumPy and OpenVINO, have the reference.
+ON_CPU = {"tensorflow": ("native",), "torch": ("loop",)}
 ON_GPU = ("cudnn", "loop")
 
 
@@ -102,7 +101,7 @@ def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """
     wanted = wanted or Wanted()
     if engine == "auto":
-        preferred = ON_GPU if has_gpu() else ON_CPU[keras.backend.backend()]
+        preferred = ON_GPU if has_gpu() else ON_CPU.get(keras.backend.backend(), ())
         candidates = preferred if wanted.activations else ()
         return next((name for name in candidates if not ENGINES[name].refuses(wanted)), "reference")
     if engine not in ENGINES:
@@ -124,35 +123,8 @@ def has_gpu() -> bool:
         chosen = jax.config.jax_default_device  # a device, its name, or nothing
         platform = getattr(chosen, "platform", chosen) or jax.default_backend()
         return str(platform).startswith(("gpu", "cuda"))
-    import tensorflow as tf
-
-    return bool(tf.config.list_logical_devices("GPU"))
-
-
-def traced_for() -> frozenset[str]:
-    """What the graph that is being traced is for, if not for this process alone: a SavedModel, XLA under TensorFlow.
-
-    Keras and TensorFlow give a layer no sign of either, so this looks at who is calling.
-
-    Returns:
-        Of "saved_model" and "xla" what applies. With either, stock operations are wanted; empty when run eagerly.
-    """
-    found = set()
-    frame = None if _runs_at_once() else sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if name.startswith(("zoo.export", "keras.src.export", "tensorflow.python.saved_model")):
-            found.add("saved_model")
-        if name.endswith("polymorphic_function") and getattr(frame.f_locals.get("self"), "_jit_compile", False):
-            found.add("xla")
-        frame = frame.f_back
-    return frozenset(found)
-
-
-def _runs_at_once() -> bool:
-    backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.executing_eagerly())
-    return bool(backend != "jax")  # PyTorch's own exporters know its LSTM on every device
+        return bool(tf.config.list_logical_devices("GPU"))
+    return False

@@ -32,6 +32,9 @@ def refuses(wanted: Wanted) -> str | None:
     >>> refuses(Wanted({"candidate": get(keras.layers.PReLU())}))
     "the activation of its candidate is a PReLU layer, which has weights of its own; ..."
     """
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax", "torch"):
+        return f"it has a gradient of its own, and Keras's {backend} backend has none"
     for gate, activation in wanted.activations.items():
         if isinstance(activation, LayerActivation) and _has_weights(activation, wanted.units or 1):
             name = type(activation.make()).__name__

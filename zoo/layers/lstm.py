@@ -1,7 +1,9 @@
 """The LSTM layer: a drop-in for `keras.layers.LSTM` with an activation of its own for every gate."""
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,9 +11,10 @@ from keras import ops
 
 from zoo import kernels
 from zoo.activations import Activation
-from zoo.kernels import graph
+from zoo.kernels import graph, target
 from zoo.kernels.call import Operands, Options, Wanted
 from zoo.kernels.reference import Tensor
+from zoo.kernels.target import Place
 from zoo.layers.lstm_cell import LSTMCell
 
 logger = logging.getLogger(__name__)
@@ -88,6 +91,8 @@ class LSTM(keras.layers.RNN):
         Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", https://doi.org/10.1162/neco.1997.9.8.1735;
         Gers, Schmidhuber and Cummins (2000), "Learning to Forget", https://doi.org/10.1162/089976600300015015.
     """
+
+    unroll: bool
 
     def __init__(
         self,
@@ -184,8 +189,8 @@ class LSTM(keras.layers.RNN):
     def resolved_engine(self) -> str:
         """The engine that runs, whatever `engine` asked for.
 
-        In a graph for XLA the reference takes the place of an engine that is not for XLA, and a SavedModel has the loop
-        of `zoo.kernels.graph`.
+        A graph that leaves the process has stock operations in its place, and one for XLA the reference where the
+        engine is not for XLA; `zoo.kernels.target` says how either is recognised.
         """
         return kernels.resolve(
             self._asked_engine,
@@ -211,7 +216,9 @@ class LSTM(keras.layers.RNN):
     def _warn_of_growth(self, steps: int | None) -> None:
         candidate = self.gate_activations["candidate"]
         unbounded = isinstance(candidate, Activation) and not candidate.bounded
-        if self._warned or not unbounded or self.cell_clip is not None or steps is None or steps <= LONG:
+        # JAX has symbols for open sizes, which cannot be compared with a number.
+        few = not isinstance(steps, int) or steps <= LONG
+        if self._warned or not unbounded or self.cell_clip is not None or few:
             return
         self._warned = True
         warnings.warn(
@@ -237,22 +244,43 @@ class LSTM(keras.layers.RNN):
         # "auto" gives what Keras gives; a named engine gives what is meant.
         quirk = self.unroll and self.go_backwards and self.zero_output_for_mask and mask is not None
         as_keras = quirk and self._asked_engine == "auto"
-        tracing = kernels.traced_for()
-        if "saved_model" in tracing and keras.backend.backend() == "tensorflow" and not training and not as_keras:
-            engine = "graph"
-        else:
-            engine = self.resolved_engine
-            foreign = tracing and engine in ("native", "cudnn")  # operations that are not for every graph
-            if as_keras or foreign or "saved_model" in tracing:
-                engine = "reference"
+        traced_for = target.of_trace(bool(training))
+        engine = "reference" if as_keras else self._engine_in(traced_for, bool(training))
         if engine != self._logged_engine:
             self._logged_engine = engine
             logger.info("%s: engine %s (asked for: %s)", self.name, engine, self._asked_engine)
         if engine == "graph":
-            return self._graph_loop(sequences, initial_state, mask, compiled="xla" in tracing)
+            return self._graph_loop(sequences, initial_state, mask, compiled=traced_for.compiled)
         if engine == "reference":
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+            with self._unrolled_for_torch_exporters(traced_for.place, mask):
+                return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         return self._engine_loop(kernels.ENGINES[engine], sequences, initial_state, mask, bool(training))
+
+    def _engine_in(self, traced_for: target.Target, training: bool) -> str:
+        """The engine whose operations a graph for this target may hold, or "graph", a loop for TensorFlow runtimes."""
+        place = traced_for.place
+        if place is Place.SAVED_MODEL and keras.backend.backend() == "tensorflow" and not training:
+            return "graph"
+        leaves = place in (Place.SAVED_MODEL, Place.ELSEWHERE)
+        may_leave = place is Place.UNKNOWN and self._asked_engine == "auto"  # an engine asked for by name is obeyed
+        engine = self.resolved_engine
+        not_for_xla = traced_for.compiled and engine in ("native", "cudnn")
+        return "reference" if leaves or may_leave or not_for_xla else engine
+
+    @contextlib.contextmanager
+    def _unrolled_for_torch_exporters(self, place: Place, mask: Any) -> Iterator[None]:
+        """Run Keras's loop unrolled inside torch's exporters, which unroll whatever they trace.
+
+        Of Keras's open loop over reversed steps the ONNX exporter makes a file that no runtime loads. Keras's unrolled
+        loop fails where reversed steps are masked as well, so those keep the open one.
+        """
+        kept = bool(self.unroll)
+        exporter = keras.backend.backend() == "torch" and place is Place.ELSEWHERE
+        self.unroll = kept or (exporter and not (self.go_backwards and mask is not None))
+        try:
+            yield
+        finally:
+            self.unroll = kept
 
     def _graph_loop(self, sequences: Tensor, initial_state: Any, mask: Any, compiled: bool) -> Any:
         """What Keras's loop gives at inference, in the operations that a server runs fastest."""

@@ -1,7 +1,8 @@
 """The native engine inside TensorFlow: two operations, the gradient that joins them, and the gradient of that."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +12,39 @@ from zoo.kernels import native
 from zoo.kernels.call import Operands, Options, Tensor
 from zoo.kernels.loop import plain_lstm
 
+# === Not in a SavedModel ===
 
+# `zoo.kernels.target` gives stock operations to whoever saves. What it cannot see is a training function that was
+# traced before and is saved later. A SavedModel holds the gradient of every operation that overrides its own, so
+# TensorFlow calls this one, without an operation, before it writes anything.
+_LOCAL_GRADIENT = "ZooLstmInThisProcess"
+
+
+@contextlib.contextmanager
+def _not_in_a_saved_model() -> Iterator[None]:
+    """A context in which a graph gets native operations that refuse to be saved; also a decorator."""
+    if tf.executing_eagerly():
+        yield
+    else:
+        with tf.compat.v1.get_default_graph().gradient_override_map({"ZooLstm": _LOCAL_GRADIENT}):
+            yield
+
+
+@tf.RegisterGradient(_LOCAL_GRADIENT)  # type: ignore[untyped-decorator]
+def _local_gradient(op: Any, *upstream: Tensor) -> list[Tensor | None]:
+    if op is None:
+        raise ValueError(
+            "a function that is to be saved was traced with the native engine, whose operation ZooLstm exists in this "
+            "process only: no other program could load the file, saved with gradients or without. Save a function that "
+            "has not been called for training, or build the layer with engine='reference'."
+        )
+    return _gradient(op, *upstream)
+
+
+# === The operation and its gradient ===
+
+
+@_not_in_a_saved_model()
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
 
