@@ -10,11 +10,11 @@ ALLOWED = frozenset(
     """
     Abs AddV2 All ArgMax Assert AssignVariableOp BatchToSpaceND BiasAdd BlockLSTM BroadcastTo Cast ConcatV2 Const Conv2D
     Cumsum DenseBincount DisableCopyOnRead DynamicStitch Elu EnsureShape Equal Erfc Exp ExpandDims Expm1 Fill FloorDiv
-    FloorMod GatherV2 Greater GreaterEqual HashTableV2 Identity IdentityN IsFinite LeakyRelu Less LessEqual Log LogicalAnd
-    LookupTableFindV2 LookupTableImportV2 MatMul Max MaxPool Maximum MergeV2Checkpoints Min Minimum Mul Neg NoOp Pack
-    Pad ParseExampleV2 Placeholder Prod RaggedTensorToTensor Range ReadVariableOp RealDiv Relu Relu6 Reshape RestoreV2
-    ReverseV2 Rsqrt SaveV2 Select SelectV2 Selu Shape ShardedFilename Sigmoid Size Slice Softmax Softplus Softsign
-    SpaceToBatchND Split Sqrt Square Squeeze StatefulPartitionedCall StatelessWhile StaticRegexFullMatch
+    FloorMod GatherV2 Greater GreaterEqual HashTableV2 Identity IdentityN IsFinite LeakyRelu Less LessEqual Log
+    LogicalAnd LookupTableFindV2 LookupTableImportV2 MatMul Max MaxPool Maximum MergeV2Checkpoints Min Minimum Mul Neg
+    NoOp Pack Pad ParseExampleV2 Placeholder Prod RaggedTensorToTensor Range ReadVariableOp RealDiv Relu Relu6 Reshape
+    RestoreV2 ReverseV2 Rsqrt SaveV2 Select SelectV2 Selu Shape ShardedFilename Sigmoid Size Slice Softmax Softplus
+    Softsign SpaceToBatchND Split Sqrt Square Squeeze StatefulPartitionedCall StatelessWhile StaticRegexFullMatch
     StaticRegexReplace StridedSlice StringJoin StringLower StringSplitV2 Sub Sum Tanh TensorListFromTensor
     TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile TopKV2 Transpose UnicodeDecode
     UnicodeTranscode VarHandleOp VarIsInitializedOp While ZerosLike
