@@ -140,9 +140,12 @@ class LayerActivation:
     def of(cls, layer: keras.layers.Layer) -> "LayerActivation":
         return cls(json.dumps(keras.saving.serialize_keras_object(layer), sort_keys=True))
 
-    def make(self) -> keras.layers.Layer:
-        """A new, unbuilt layer."""
-        return keras.saving.deserialize_keras_object(json.loads(self.template))
+    def make(self, name_prefix: str = "") -> keras.layers.Layer:
+        """Make a new, unbuilt layer, named as the one that was given, after `name_prefix`."""
+        saved = json.loads(self.template)
+        if name_prefix and "name" in saved["config"]:  # several gates of a cell may have this layer
+            saved["config"]["name"] = f"{name_prefix}{saved['config']['name']}"
+        return keras.saving.deserialize_keras_object(saved)
 
     def get_config(self) -> dict[str, Any]:
         return {"template": self.template}
