@@ -23,6 +23,7 @@ import keras
 from keras import ops
 
 from zoo._activation_table import ACTIVATIONS as ACTIVATIONS, ALIASES as ALIASES, Definition as Definition
+from zoo.checks import is_finite_number
 from zoo.suggest import unknown
 
 Tensor = Any  # whatever the Keras backend calls a tensor
@@ -178,7 +179,7 @@ def bind(name: str, *values: float, **named: float) -> Activation:
         raise ValueError(f"activation {name!r} received {values} {named}; expected {wanted}")
     given = {**definition.parameters, **dict(zip(names, values, strict=False)), **named}
     for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_finite_number(value):
             raise ValueError(
                 f"activation {name!r}: {key} must be a finite number, received {value!r}; expected {wanted}"
             )

@@ -80,6 +80,17 @@ def share(name: str, value: Any, meaning: str, whole: bool = False) -> float:
     return float(value)
 
 
+def python_number(value: Any) -> int | float:
+    """A finite number as Python's own, whole where it was of a type for whole numbers.
+
+    Example:
+    >>> import numpy as np
+    >>> python_number(np.int64(3)), python_number(np.float32(0.5))
+    (3, 0.5)
+    """
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
 def is_finite_number(value: Any) -> bool:
     """Whether `value` is a finite real number, of Python's or NumPy's.
 

@@ -37,6 +37,8 @@ CELLS = {
     "coupled": lambda: layers.CoupledLSTMCell(5, **FIVE),
     "projection": lambda: layers.ProjectionLSTMCell(7, 5, forget_gate_activation="hard_sigmoid"),
     **{name: functools.partial(layers.VariantLSTMCell, name, 5) for name in VARIANTS},
+    "plain, dropout": lambda: layers.LSTMCell(5, dropout=0.5, recurrent_dropout=0.5),
+    "plain, random slopes": lambda: layers.LSTMCell(5, candidate_activation="rrelu", dropout=0.5),
     "zoneout of ours": lambda: layers.ZoneoutCell(layers.LSTMCell(5, "prelu", dropout=0.1), 0.1, 0.2),
     "zoneout of Keras's GRU": lambda: layers.ZoneoutCell(keras.layers.GRUCell(5), 0.1),
     "zoneout of a projection": lambda: layers.ZoneoutCell(layers.ProjectionLSTMCell(7, 5), 0.1, 0.2),
