@@ -107,7 +107,7 @@ def finite(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
     Keras's RNN layer hands every step to its cell, also those that a mask hides, and drops what comes out of them. A
     gradient of 0 times a NaN would still be a NaN, in the weights of the whole batch. So a cell computes with the
-    finite inputs and adds the second tensor to what it gives: it has no gradient, and is 0 in every row that is finite.
+    finite inputs and adds the second tensor to what it gives, which is 0 in every finite row, and so is its gradient.
 
     Args:
         inputs: (batch, channels).
@@ -124,4 +124,4 @@ def finite(inputs: Tensor) -> tuple[Tensor, Tensor]:
     # A comparison: `isfinite` has no counterpart in every format of an exported model.
     largest = _LARGEST.get(keras.backend.standardize_dtype(inputs.dtype), math.inf)
     clean = ops.where(ops.abs(inputs) <= largest, inputs, ops.zeros_like(inputs))
-    return clean, ops.stop_gradient(ops.sum(inputs - clean, axis=-1, keepdims=True))
+    return clean, ops.sum(inputs - clean, axis=-1, keepdims=True)

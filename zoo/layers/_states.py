@@ -27,7 +27,7 @@ def broadcast_states(states: Any, sequences: Tensor) -> Any:
 
 
 def _is_one_row(state: Any) -> bool:
-    shape = getattr(state, "shape", ())
+    shape: Any = getattr(state, "shape", ())
     return len(shape) == 2 and shape[0] == 1
 
 
