@@ -38,7 +38,14 @@ class Group:
 
 @click.command()
 @click.argument("run_ids", nargs=-1, metavar="[RUN]...")
-@click.option("--experiment", default="sequence-zoo", show_default=True, help="Where to look when no RUN is given.")
+@click.option(
+    "--experiment",
+    default="sequence-zoo",
+    envvar="MLFLOW_EXPERIMENT_NAME",
+    show_default=True,
+    show_envvar=True,
+    help="Where to look when no RUN is given.",
+)
 @click.option("--study", help="Only runs with this study tag.")
 @click.option("--dataset", help="Only runs on this dataset.")
 @click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many, newest.")

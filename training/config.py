@@ -13,6 +13,7 @@ training.config.ConfigError: unknown config key 'model.unit'; did you mean 'mode
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,12 +39,18 @@ class ConfigError(ValueError):
     exit_code = 2
 
 
+def default_experiment() -> str:
+    """The MLflow experiment of runs that name none: `MLFLOW_EXPERIMENT_NAME`, else "sequence-zoo"."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "sequence-zoo"
+
+
 class Config(Section):
     """One run.
 
     Attributes:
         seed: Of Python, NumPy, Keras, the validation split and the order of the data.
-        experiment: The MLflow experiment that the run belongs to.
+        experiment: The MLflow experiment that the run belongs to. Default: `MLFLOW_EXPERIMENT_NAME`, else
+            "sequence-zoo".
         study: A tag by which runs are grouped in the MLflow UI, or `None`.
         condition: What is varied in the study, as a label: a tag too.
         dataset: See `DatasetSection`.
@@ -53,7 +60,7 @@ class Config(Section):
     """
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    experiment: str = "sequence-zoo"
+    experiment: str = Field(default_factory=default_experiment)
     study: str | None = None
     condition: str | None = None
     dataset: DatasetSection = DatasetSection()

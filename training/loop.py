@@ -15,7 +15,7 @@ from training.datasets import Dataset, Examples, Spec
 from training.datasets.carried import where_prepared
 from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
 from training.optimization import make_optimizer, precision
-from training.pipeline import Batches, Windows, class_weights
+from training.pipeline import Batches, Windows, check_labelled, class_weights
 from training.splitting import train_validation_split
 from training.tasks import Scores, compile_arguments, guessing, model_task, score
 from zoo.models import SequenceTask, build, fixed_steps
@@ -189,6 +189,8 @@ def _train(
     """The model with the weights of its best epoch, and what it was trained on."""
     model = build_model(config, task)
     longest = longest_seen(config, model)
+    for split, part in (("training", data.train), ("validation", data.validation)):
+        check_labelled(part, split, longest)
     batches = _training_batches(config, data, task, longest)
     _compile(model, config, task, len(batches), devices)
     course.go_on(model)

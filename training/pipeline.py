@@ -79,6 +79,32 @@ def target_statistics(examples: Examples) -> tuple[NDArray[np.float32], NDArray[
     return channel_statistics(Examples([rows]))
 
 
+def check_labelled(examples: Examples, split: str, longest: int | None) -> None:
+    """Check that some step of labelled sequences has a label: without one there is nothing to learn or to score.
+
+    Args:
+        examples: Of any task; those of other tasks have all that they need.
+        split: What they are called, for the message.
+        longest: Steps that are kept of each sequence; `None` keeps all.
+
+    Raises:
+        InvalidPipeline: None has.
+
+    Example:
+    >>> check_labelled(Examples([np.zeros((2, 1), "float32")], [np.array([-1, 1])]), "validation", longest=1)
+    Traceback (most recent call last):
+    training.pipeline.InvalidPipeline: no step of the 1 sequences for validation has a label within the ...
+    """
+    if examples.targets is None or isinstance(examples.targets, np.ndarray):
+        return
+    if not any((labels[:longest] >= 0).any() for labels in examples.targets):
+        within = "" if longest is None else f" within the first {longest} steps"
+        raise InvalidPipeline(
+            f"no step of the {len(examples)} sequences for {split} has a label{within}: label steps of more sequences, "
+            "or choose another seed or dataset.validation_fraction, by which sequences are set aside for validation"
+        )
+
+
 def class_weights(examples: Examples, classes: int) -> NDArray[np.float32]:
     """The weight of each class by which all classes weigh the same: examples / (classes * examples of the class).
 

@@ -23,6 +23,7 @@ import keras
 from keras import ops
 
 from zoo._activation_table import ACTIVATIONS as ACTIVATIONS, ALIASES as ALIASES, Definition as Definition
+from zoo.checks import is_finite_number
 from zoo.suggest import unknown
 
 Tensor = Any  # whatever the Keras backend calls a tensor
@@ -140,9 +141,12 @@ class LayerActivation:
     def of(cls, layer: keras.layers.Layer) -> "LayerActivation":
         return cls(json.dumps(keras.saving.serialize_keras_object(layer), sort_keys=True))
 
-    def make(self) -> keras.layers.Layer:
-        """A new, unbuilt layer."""
-        return keras.saving.deserialize_keras_object(json.loads(self.template))
+    def make(self, name_prefix: str = "") -> keras.layers.Layer:
+        """Make a new, unbuilt layer, named as the one that was given, after `name_prefix`."""
+        saved = json.loads(self.template)
+        if name_prefix and "name" in saved["config"]:  # several gates of a cell may have this layer
+            saved["config"]["name"] = f"{name_prefix}{saved['config']['name']}"
+        return keras.saving.deserialize_keras_object(saved)
 
     def get_config(self) -> dict[str, Any]:
         return {"template": self.template}
@@ -175,7 +179,7 @@ def bind(name: str, *values: float, **named: float) -> Activation:
         raise ValueError(f"activation {name!r} received {values} {named}; expected {wanted}")
     given = {**definition.parameters, **dict(zip(names, values, strict=False)), **named}
     for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_finite_number(value):
             raise ValueError(
                 f"activation {name!r}: {key} must be a finite number, received {value!r}; expected {wanted}"
             )

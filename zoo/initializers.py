@@ -1,6 +1,5 @@
 """Where recurrent weights start: long memory from the bias, or from the identity."""
 
-import math
 import random
 from typing import Any
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo.checks import finite_number, is_finite_number, python_number
 from zoo.kernels.reference import Tensor
 
 
@@ -41,10 +41,9 @@ class ChronoBias(keras.initializers.Initializer):
     """
 
     def __init__(self, max_steps: float, seed: int | None = None) -> None:
-        number = isinstance(max_steps, int | float) and not isinstance(max_steps, bool)
-        if not number or not math.isfinite(max_steps) or max_steps <= 2:
+        if not is_finite_number(max_steps) or max_steps <= 2:
             raise ValueError(f"`max_steps` must be a number of steps greater than 2, received {max_steps!r}.")
-        self.max_steps = max_steps
+        self.max_steps = python_number(max_steps)
         self.seed = random.randint(1, 10**9) if seed is None else seed
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
@@ -100,10 +99,7 @@ class IdentityRecurrent(keras.initializers.Initializer):
     """
 
     def __init__(self, gain: float = 1.0) -> None:
-        number = isinstance(gain, int | float) and not isinstance(gain, bool)
-        if not number or not math.isfinite(gain):
-            raise ValueError(f"`gain` must be a finite number, received {gain!r}.")
-        self.gain = gain
+        self.gain = finite_number("gain", gain)
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         if len(shape) != 2 or shape[0] < 1 or shape[1] < 1 or shape[1] % shape[0]:

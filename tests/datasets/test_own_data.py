@@ -308,6 +308,17 @@ def test_files_may_carry_their_labels(tmp_path: Path) -> None:
     assert {tuple(labels.tolist()) for labels in own.load("train").targets} == {(0, 1, 1)}
 
 
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_a_split_without_any_label_is_refused(empty: str, tmp_path: Path) -> None:
+    parts = {}
+    for split in ("train", "test"):
+        parts[f"x_{split}"] = np.ones((4, 3, 1))
+        parts[f"y_{split}"] = np.full((4, 3), -1) if split == empty else np.tile([0, -1, 1], (4, 1))
+    np.savez(tmp_path / "sparse.npz", **parts)
+    with pytest.raises(InvalidData, match=rf"no step of the 4 sequences of the {empty} split has a label"):
+        loaded(tmp_path / "sparse.npz")
+
+
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     recording(tmp_path / "x" / "a" / "0.csv", 1.0)
     recording(tmp_path / "x" / "b" / "0.csv", 1.0)

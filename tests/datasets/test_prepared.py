@@ -47,6 +47,16 @@ def test_damaged_prepared_data_is_refused(damage: str, empty_data_directory: Pat
         dataset.load("train")
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"name": "japanese_vo', b"\xff\xfe"])
+def test_a_damaged_description_is_named(damage: bytes, empty_data_directory: Path) -> None:
+    dataset = get("japanese_vowels")
+    dataset.prepare()
+    folder = prepared.directory_of("japanese_vowels", "1.0.0")
+    (folder / "dataset_info.json").write_bytes(damage)
+    with pytest.raises(prepared.PreparationFailed, match=r"dataset_info\.json is damaged .*: delete .* and run again"):
+        dataset.load("train")
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "file" / "data"))

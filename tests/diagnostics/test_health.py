@@ -91,7 +91,7 @@ def test_what_would_cost_too_much_waits(monkeypatch):
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True])
 def test_a_wrong_interval_is_refused(every):
-    with pytest.raises(ValueError, match="`every` must be a positive number of epochs"):
+    with pytest.raises(ValueError, match="`every` must be a positive integer, received"):
         Health(np.zeros((1, 2, 2)), every=every)
 
 

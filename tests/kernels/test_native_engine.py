@@ -255,6 +255,16 @@ def test_far_from_one_and_not_a_number():
     assert np.isnan(found[1]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_without_a_bound_the_cell_state_may_be_infinite(dtype):
+    layer = LSTM(2, activation="linear", engine="native", return_state=True, dtype=dtype)
+    cell = ops.convert_to_tensor([[np.inf, -np.inf], [np.nan, 1e30]], dtype=dtype)
+    found = layer(np.zeros((2, 1, 1), dtype), initial_state=[ops.zeros((2, 2), dtype), cell])[2]
+    np.testing.assert_array_equal(ops.convert_to_numpy(found)[0], [np.inf, -np.inf])
+    assert np.isnan(found[1, 0])
+    assert 1e29 < found[1, 1] < 1e30
+
+
 # === Where it runs ===
 
 

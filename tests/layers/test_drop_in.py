@@ -1,5 +1,7 @@
 """The surface of `keras.layers.LSTM`: arguments, attributes, and what people do with a recurrent layer."""
 
+import dataclasses
+import functools
 import inspect
 import pickle
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from zoo.layers import LSTM, LSTMCell
+from zoo.kernels import ENGINES
+from zoo.layers import LSTM, BatchNormLSTM, LSTMCell
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("each_engine")]
 
@@ -207,6 +210,38 @@ def test_the_wrong_rank_is_refused_as_keras_refuses_it():
     assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["no mask", "masked"])
+@pytest.mark.parametrize("engine", ["auto", "reference", "loop"])
+def test_one_row_of_initial_state_is_of_every_row(engine, masked):
+    theirs, ours = same_weights(lambda lstm: lstm(3, **({} if lstm is keras.layers.LSTM else {"engine": engine})))
+    row = [np.full((1, 3), value, "float32") for value in (0.5, -1.0)]
+    mask = ops.convert_to_tensor(np.arange(5) < np.array([[5], [3], [0], [1]])) if masked else None
+    every = theirs(X, initial_state=[np.repeat(state, 4, axis=0) for state in row], mask=mask)
+    assert_same(ours(X, initial_state=row, mask=mask), every)
+    mixed = [row[0], np.repeat(row[1], 4, axis=0)]
+    assert_same(ours(X, initial_state=[ops.convert_to_tensor(state) for state in mixed], mask=mask), every)
+    inputs, states = keras.Input(SHAPE[1:]), [keras.Input(batch_shape=(1, 3)) for _ in row]
+    model = keras.Model([inputs, *states], ours(inputs, initial_state=states))
+    if not masked:
+        assert_same(model([X, *row]), every)
+
+
+def test_its_mask_reaches_the_next_layer_whatever_keras_says_of_its_own(monkeypatch):
+    made = keras.layers.RNN.__init__
+
+    def without_masks(layer, *arguments, **named):
+        made(layer, *arguments, **named)
+        layer.supports_masking = False
+
+    monkeypatch.setattr(keras.layers.RNN, "__init__", without_masks)
+    padded = X.copy()
+    padded[:, 3:] = 0.0
+    for make in (LSTM, functools.partial(BatchNormLSTM, max_steps=5)):
+        first, second = make(3, return_sequences=True), LSTM(2)
+        model = keras.Sequential([keras.Input(SHAPE[1:]), keras.layers.Masking(), first, second])
+        assert_same(model(padded), second(first(X[:, :3])))
+
+
 # === What differs on purpose: each is a paragraph of docs/compatibility.md ===
 
 
@@ -215,6 +250,32 @@ def test_cudnn_is_refused_at_the_call_where_there_is_none():
         LSTM(2, use_cudnn=True)(X)
     with pytest.raises(ValueError, match="use_cudnn"):
         LSTM(2, use_cudnn="yes")
+
+
+def test_a_dropout_of_one_is_refused_and_what_dropped_nothing_loads():
+    with pytest.raises(ValueError, match=r"`dropout` is the share of units dropped, a number in \[0, 1\)"):
+        LSTM(2, dropout=1.0)
+    saved = keras.layers.LSTM(2, dropout=1.0, recurrent_dropout=0.5).get_config()
+    for kind in (LSTM, LSTMCell):
+        config = saved if kind is LSTM else keras.layers.LSTMCell(2, dropout=1.0, recurrent_dropout=0.5).get_config()
+        with pytest.warns(UserWarning, match="the saved dropout=1.0 dropped nothing"):
+            loaded = kind.from_config(config)
+        assert (loaded.dropout, loaded.recurrent_dropout) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("wrong", ["nativ", "Native", "", None, 3])
+def test_a_saved_engine_that_never_was_one_is_an_error(wrong):
+    with pytest.raises(ValueError, match="unknown engine"):
+        LSTM.from_config({**LSTM(2).get_config(), "engine": wrong})
+
+
+def test_a_saved_engine_that_is_not_here_warns_and_gives_way(monkeypatch):
+    reason = "the test says so"
+    monkeypatch.setitem(ENGINES, "loop", dataclasses.replace(ENGINES["loop"], refuses=lambda wanted: reason))
+    with pytest.warns(UserWarning, match=r"engine='loop' cannot run .*the test says so.*engine='auto'") as caught:
+        layer = LSTM.from_config({**LSTM(2).get_config(), "engine": "loop"})
+    assert len(caught) == 1
+    assert layer.engine == "auto"
 
 
 def test_implementation_survives_the_config():

@@ -130,7 +130,12 @@ def test_a_wrapped_cell_keeps_its_own_dropout_once_a_sequence():
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize(
-    "make", [lambda: LayerNormLSTMCell(4, "rrelu(0.1, 0.9)"), lambda: ZoneoutCell(LSTMCell(4), 0.5)]
+    "make",
+    [
+        lambda: LayerNormLSTMCell(4, "rrelu(0.1, 0.9)"),
+        lambda: ZoneoutCell(LSTMCell(4), 0.5),
+        lambda: LSTMCell(4, dropout=0.5),
+    ],
 )
 def test_inference_moves_no_seed_and_training_does(make):
     layer, x = keras.layers.RNN([make(), make()]), np.ones((2, 3, 4), "f")

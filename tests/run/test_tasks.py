@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from tiers import few
 
 from training.datasets import Examples, Spec
-from training.pipeline import Batches, Windows, class_weights, target_statistics
+from training.pipeline import Batches, InvalidPipeline, Windows, check_labelled, class_weights, target_statistics
 from training.splitting import train_validation_split
 from training.tasks import compile_arguments, guessing, model_task, score
 from zoo.losses import StandardizedMeanSquaredError
@@ -152,6 +152,16 @@ def test_steps_without_a_label_and_padding_count_for_nothing():
     found = score(model_task(spec, examples), iter([(logits, labels, weights)]))
     assert found.loss == pytest.approx(math.log(3))
     assert found.confusion.sum() == sum((labels >= 0).sum() for labels in examples.targets)
+
+
+def test_labels_so_sparse_that_nothing_is_scored_are_refused_before_training():
+    sparse = Examples(values([3, 3, 3]), [np.array(labels) for labels in ([-1, -1, 1], [-1] * 3, [-1] * 3)])
+    check_labelled(sparse, "validation", None)
+    for part, longest in ((sparse.subset(np.arange(3) > 0), None), (sparse, 2)):
+        with pytest.raises(InvalidPipeline, match=r"for validation has a label.*label steps of more sequences"):
+            check_labelled(part, "validation", longest)
+    for kind in ("classification", "regression", "text"):
+        check_labelled(made(kind)[1], "validation", None)
 
 
 def test_class_weights_make_every_class_weigh_the_same():

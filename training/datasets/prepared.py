@@ -7,6 +7,7 @@ process reads the winner's data.
 
 import contextlib
 import io
+import json
 import os
 import sys
 import tempfile
@@ -70,7 +71,24 @@ def prepare(builder_class: Any, manual_dir: Path | None = None, config: str | No
                 "move it away and run again"
             )
         _prepare_now(builder_class, directory, manual_dir, config)
-    return _builder(builder_class, config)
+    try:
+        return _builder(builder_class, config)
+    except Exception as error:  # of many kinds, as TFDS reads several formats of several ages
+        broken = [str(path) for path in sorted(directory.glob("*.json")) if not _is_json(path)]
+        if not broken:
+            raise
+        raise PreparationFailed(
+            f"{', '.join(broken)} is damaged ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]}): "
+            f"delete {directory} and run again, which prepares the data anew"
+        ) from error
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def full_name(builder_class: Any, config: str | None) -> str:

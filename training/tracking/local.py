@@ -56,7 +56,17 @@ def tracking_uri() -> str:
 
 def shown_uri() -> str:
     """The same without a user's name and password."""
-    return re.sub(r"//[^@/]*@", "//", tracking_uri())
+    return without_credentials(tracking_uri())
+
+
+def without_credentials(text: str) -> str:
+    """`text` without the name and password of an address in it.
+
+    Example:
+    >>> without_credentials("cannot reach https://me:secret@host/x")
+    'cannot reach https://host/x'
+    """
+    return re.sub(r"//[^@/\s]*@", "//", text)
 
 
 def process_tags() -> dict[str, str]:
@@ -79,6 +89,8 @@ def root(error: BaseException) -> str:
     'refused'
     """
     inner = error.__cause__ or error.__context__
+    if isinstance(inner, LookupError):  # says no more than what was looked for
+        inner = None
     return root(inner) if inner else str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -17,7 +17,16 @@ from training.files import UNFINISHED
 from training.tracking.delivery import deliver
 from training.tracking.files import MODEL_FOLDER
 from training.tracking.journal import NAME, Journal, JournalInUse
-from training.tracking.local import StoreUnavailable, process_tags, root, settle, shown_uri, tell, tracking_uri
+from training.tracking.local import (
+    StoreUnavailable,
+    process_tags,
+    root,
+    settle,
+    shown_uri,
+    tell,
+    tracking_uri,
+    without_credentials,
+)
 from training.tracking.quick_reading import is_alive
 from training.tracking.sending import FINAL, sender
 
@@ -39,10 +48,13 @@ def answering() -> Iterator[None]:
     """
     try:
         yield
+    except StoreUnavailable:
+        raise
     except Exception as error:
-        reason = root(error)
+        reason = without_credentials(root(error))
         if getattr(error, "error_code", "INTERNAL_ERROR") in (*FINAL, "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED"):
-            raise StoreUnavailable(f"the tracking store {shown_uri()} refuses: {reason}") from error
+            source = ", named by MLFLOW_TRACKING_URI," if os.environ.get("MLFLOW_TRACKING_URI") else ""
+            raise StoreUnavailable(f"the tracking store {shown_uri()}{source} refuses: {reason}") from error
         raise StoreUnavailable(
             f"the tracking store {shown_uri()} does not answer: {reason}. Start it, or let MLFLOW_TRACKING_URI name "
             "another; without that variable runs are kept in mlruns/ of the working directory"
@@ -101,8 +113,18 @@ def _check_local(path: Path) -> None:
 
 
 def experiment_of(client: MlflowClient, name: str) -> str:
-    """The id of the experiment called `name`, which is made if missing."""
+    """The id of the experiment called `name`, which is made if missing.
+
+    Raises:
+        StoreUnavailable: It was deleted; the message says how it is restored.
+    """
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise StoreUnavailable(
+            f"the experiment {name!r} was deleted from the tracking store {shown_uri()}: restore it with "
+            f"'MLFLOW_TRACKING_URI={shown_uri()} mlflow experiments restore --experiment-id {found.experiment_id}', or "
+            "choose another with experiment=NAME or MLFLOW_EXPERIMENT_NAME"
+        )
     if found is not None:
         return str(found.experiment_id)
     local = not os.environ.get("MLFLOW_TRACKING_URI")

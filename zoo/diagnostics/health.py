@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import keras
 
+from zoo.checks import positive_integer
 from zoo.diagnostics.flow import FlowMeter, GradientFlow
 from zoo.diagnostics.gates import GateReport, gates_of
 from zoo.diagnostics.non_finite import NonFinite, non_finite_of
@@ -110,9 +111,8 @@ class Health(keras.callbacks.Callback):
         free: float | None = None,
     ) -> None:
         super().__init__()
-        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-            raise ValueError(f"`every` must be a positive number of epochs, or None to let cost decide; got {every!r}")
-        self.inputs, self.targets, self.every = inputs, targets, every
+        self.inputs, self.targets = inputs, targets
+        self.every = None if every is None else positive_integer("every", every)
         self._share = SHARE if share is None else share
         self._free = FREE if free is None else free
         self.history: list[Checkup] = []

@@ -1,12 +1,15 @@
 """Weights, statistics and one step of `BatchNormLSTM`."""
 
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
+from zoo.checks import positive_integer, positive_number, share
 from zoo.kernels.reference import Tensor
-from zoo.layers._gated_cell import GatedCell, positive_integer, product
+from zoo.layers._arguments import Checks
+from zoo.layers._gated_cell import GatedCell, product
 
 Moments = Any  # mean and variance, a list or tuple of two tensors
 
@@ -41,6 +44,14 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
     168
     """
 
+    argument_checks: ClassVar[Checks] = {
+        **GatedCell.argument_checks,
+        "max_steps": positive_integer,
+        "momentum": functools.partial(share, meaning="the share of the moving averages that a batch leaves"),
+        "epsilon": functools.partial(positive_number, example="1e-3"),
+    }
+    fixed = GatedCell.fixed | {"max_steps", "gamma_initializer"}
+
     def __init__(
         self,
         units: int,
@@ -54,12 +65,7 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, recurrent_activation, **kwargs)
-        self.max_steps = positive_integer("max_steps", max_steps)
-        if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` must be a number in [0, 1), received {momentum!r}.")
-        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
-            raise ValueError(f"`epsilon` must be a small positive number such as 1e-3, received {epsilon!r}.")
-        self.momentum, self.epsilon = momentum, epsilon
+        self.max_steps, self.momentum, self.epsilon = max_steps, momentum, epsilon
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.widths = {"input": 4 * self.units, "recurrent": 4 * self.units, "cell": self.units}
 

@@ -1,7 +1,8 @@
 """What every cell does with the activations of its gates: which each gate has, what they learn, draw and save."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -10,43 +11,104 @@ from keras import ops
 from zoo import activations
 from zoo.activations import Activation, LayerActivation
 from zoo.kernels.reference import GateFunctions, Tensor
+from zoo.layers._arguments import CheckedArguments
 from zoo.layers.activation_layers import RReLU
 
 GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
+INHERITED = {gate: "activation" if gate in ("candidate", "hidden") else "recurrent_activation" for gate in GATES}
+ARGUMENTS = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in GATES))
 
 
-def set_gate_activations(
-    cell: Any, activation: Any, recurrent_activation: Any, given: Mapping[str, Any], gates: Iterable[str] = GATES
-) -> None:
-    """Find the activation of each of `gates`: what is `given`, or what the gate inherits.
+class GateActivations(CheckedArguments):
+    """Mixin of a cell whose gates have activations, each an attribute that acts when it is set.
 
-    Sets `activation`, `recurrent_activation`, `gate_activations`, and a layer `<gate>_layer` for each gate whose
-    activation is a Keras layer: one a gate, so that learned slopes are never shared. Call it after Keras's `__init__`.
+    `activation` and `recurrent_activation` are what gates inherit whose own attribute, such as
+    `input_gate_activation`, is `None`. `gate_activations` is what each gate has, by name.
 
-    Raises:
-        ValueError: An activation is unknown, or is a layer that draws at every call.
+    Example:
+    >>> from zoo.layers import CoupledLSTMCell
+    >>> cell = CoupledLSTMCell(4, hidden_activation="relu6")
+    >>> cell.activation = "elu"
+    >>> {gate: str(activation) for gate, activation in cell.gate_activations.items()}
+    {'input_gate': 'sigmoid', 'candidate': 'elu', 'output_gate': 'sigmoid', 'hidden': 'relu6'}
     """
-    cell.activation, cell.recurrent_activation = activations.get(activation), activations.get(recurrent_activation)
-    inherited = {g: cell.activation if g in ("candidate", "hidden") else cell.recurrent_activation for g in gates}
-    cell._given = {gate: None if given[gate] is None else activations.get(given[gate]) for gate in inherited}
-    cell.gate_activations = {gate: inherited[gate] if a is None else a for gate, a in cell._given.items()}
-    for gate, chosen in cell.gate_activations.items():
+
+    gates: tuple[str, ...] = GATES
+
+    def set_activations(self, activation: Any, recurrent_activation: Any, given: Mapping[str, Any]) -> None:
+        """Set all of them in the constructor; `given` has the argument of each gate by the gate's name."""
+        self.activation, self.recurrent_activation = activation, recurrent_activation
+        for gate, chosen in given.items():
+            if gate in self.gates or chosen is not None:
+                setattr(self, f"{gate}_activation", chosen)
+
+    def checked(self, name: str, value: Any) -> Any:
+        if name not in ARGUMENTS:
+            return super().checked(name, value)
+        gate = name.removesuffix("_activation")
+        if gate in GATES and gate not in self.gates:
+            takes = ", ".join(f"{own}_activation" for own in self.gates)
+            raise ValueError(
+                f"{self._label} has no activation for {gate}: received {name}={value!r}; it takes {takes}."
+            )
+        chosen = None if value is None and gate in GATES else activations.get(value)
         if isinstance(chosen, LayerActivation):
-            setattr(cell, f"{gate}_layer", _held_for_a_sequence(chosen.make()))
+            _refuse_random(chosen.make())
+        if self.__dict__.get("built"):
+            self._refuse_other_weights(name, chosen)
+        return chosen
+
+    @property
+    def _label(self) -> str:
+        return str(getattr(self, "name", type(self).__name__))
+
+    def _refuse_other_weights(self, name: str, chosen: Any) -> None:
+        before = self.gate_activations
+        for gate, after in self._of_gates({name: chosen}).items():
+            if after != before[gate] and (_has_weights(after) or _has_weights(before[gate])):
+                raise ValueError(
+                    f"{self._label} was built with {activations.serialize(before[gate])!r} as the activation of its "
+                    f"{gate}, and {name}={activations.serialize(chosen)!r} would change what it learns; make another "
+                    f"cell with this activation and give it the weights that both have."
+                )
+
+    @property
+    def gate_activations(self) -> Mapping[str, Any]:
+        """The activation of each gate, as `zoo.activations.get` gives it."""
+        return MappingProxyType(self._of_gates({}))
+
+    def _of_gates(self, instead: Mapping[str, Any]) -> dict[str, Any]:
+        def found(argument: str) -> Any:
+            return instead[argument] if argument in instead else self.__dict__.get(argument)
+
+        own = {gate: found(f"{gate}_activation") for gate in self.gates}
+        return {gate: found(INHERITED[gate]) if chosen is None else chosen for gate, chosen in own.items()}
+
+    def activation_config(self) -> dict[str, Any]:
+        """What the configuration says of the activations: names, which people read and edit."""
+        names = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in self.gates))
+        chosen = {name: getattr(self, name) for name in names}
+        return {name: None if value is None else activations.serialize(value) for name, value in chosen.items()}
 
 
-def _held_for_a_sequence(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _has_weights(activation: Any) -> bool:
+    if isinstance(activation, LayerActivation):
+        return True
+    return isinstance(activation, Activation) and bool(activation.definition.learnable)
+
+
+def _refuse_random(layer: keras.layers.Layer) -> None:
     if isinstance(layer, RReLU):  # inside the loop over time it would draw a slope for every step
         name = f"rrelu({layer.lower}, {layer.upper})"
         raise ValueError(f"an RReLU layer cannot be the activation of a gate; write the name {name!r} instead.")
-    return layer
 
 
 def build_gate_activations(cell: Any) -> None:
-    """Build the layers and add the slopes (units,) that the activations of `cell` learn, one set a gate."""
+    """Make what the activations of `cell` learn: for each gate a layer of its own, or slopes (units,)."""
     for gate, activation in cell.gate_activations.items():
         if isinstance(activation, LayerActivation):
-            layer = getattr(cell, f"{gate}_layer")
+            layer = activation.make(name_prefix=f"{gate}_")
+            setattr(cell, f"{gate}_layer", layer)
             layer.build((None, cell.units))
             layer.built = True
         elif isinstance(activation, Activation) and activation.definition.learnable:
@@ -87,14 +149,3 @@ def draw_slopes(cell: Any, step_input: Tensor) -> dict[str, Tensor]:
             shape, limits["lower"], limits["upper"], dtype=cell.compute_dtype, seed=cell.seed_generator
         )
     return slopes
-
-
-def gate_config(cell: Any) -> dict[str, Any]:
-    """What the configuration of `cell` says of its activations: names, which people read and edit."""
-    config = {
-        "activation": activations.serialize(cell.activation),
-        "recurrent_activation": activations.serialize(cell.recurrent_activation),
-    }
-    for gate, activation in cell._given.items():
-        config[f"{gate}_activation"] = None if activation is None else activations.serialize(activation)
-    return config

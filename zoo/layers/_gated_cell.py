@@ -1,40 +1,30 @@
 """What the cells of the LSTM family share: weights in blocks of columns, and an activation for each gate."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
 
+from zoo.activations import Activation
+from zoo.checks import positive_integer
 from zoo.initializers import ChronoBias, refuse_overwritten
 from zoo.kernels.reference import Tensor
-from zoo.layers._drawing import SequenceDraws
+from zoo.layers._arguments import OF_WEIGHTS, Checks, dropped_share
+from zoo.layers._drawing import SequenceDraws, finite
 from zoo.layers._gate_activations import (
+    ARGUMENTS,
     GATES as GATES,
+    GateActivations,
     build_gate_activations,
     draw_slopes,
-    gate_config,
     gate_function,
     random_gates,
-    set_gate_activations,
 )
 
 BLOCKS = GATES[:4]  # what has columns in the kernels, in Keras's order i, f, c, o
 
 _INITIALIZERS = {"kernel": "glorot_uniform", "recurrent": "orthogonal", "bias": "zeros"}
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """`value` as an int, or a `ValueError` that names the argument.
-
-    Example:
-    >>> positive_integer("units", 2.5)
-    Traceback (most recent call last):
-    ValueError: `units` must be a positive integer, received 2.5.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
-        raise ValueError(f"`{name}` must be a positive integer, received {value!r}.")
-    return int(value)
 
 
 def product(x: Tensor, kernel: Tensor, masks: list[Tensor] | None, times: Any = ops.matmul) -> Tensor:
@@ -61,7 +51,7 @@ class Draws(NamedTuple):
     hidden: list[Tensor] | None
 
 
-class GatedCell(SequenceDraws):
+class GatedCell(GateActivations, SequenceDraws):
     """Mixin before `keras.layers.Layer`: block weights, the activations of `gates`, dropout, and their configuration.
 
     A class says in `gates` which activations it has and in `blocks` which columns. Arguments of every such cell:
@@ -83,10 +73,16 @@ class GatedCell(SequenceDraws):
 
     Raises:
         ValueError: An argument is not valid or is for a gate that the cell does not have.
+        AttributeError: An argument that the weights are made from, such as `units`, is set again.
     """
 
-    gates: tuple[str, ...] = GATES
     blocks: tuple[str, ...] = BLOCKS
+    argument_checks: ClassVar[Checks] = {
+        "units": positive_integer,
+        "dropout": dropped_share,
+        "recurrent_dropout": dropped_share,
+    }
+    fixed = OF_WEIGHTS
 
     def __init__(
         self,
@@ -101,37 +97,43 @@ class GatedCell(SequenceDraws):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        units = positive_integer("units", units)
         given = {gate: kwargs.pop(f"{gate}_activation", None) for gate in GATES}
         options = _weight_options(kwargs)
         super().__init__(**kwargs)
-        self.units, self.use_bias, self.unit_forget_bias, self.seed = (
-            units,
-            bool(use_bias),
-            bool(unit_forget_bias),
-            seed,
-        )
-        self.dropout, self.recurrent_dropout = _rate("dropout", dropout), _rate("recurrent_dropout", recurrent_dropout)
-        self.dropout_mask_count = len(self.blocks) if self.recurrent_dropout else 1
-        self.state_size: list[int] = [units, units]
-        self.output_size = units
-        self.weight_options = options
-        self._refuse_absent_gates(given)
-        set_gate_activations(self, activation, recurrent_activation, given, self.gates)
+        self.units, self.seed = units, seed
+        self.use_bias, self.unit_forget_bias = bool(use_bias), bool(unit_forget_bias)
+        self.state_size: list[int] = [self.units, self.units]
+        self.output_size = self.units
+        for name, option in options.items():
+            setattr(self, name, option)
         self._refuse_chrono_bias()
-        if self.dropout or self.recurrent_dropout or random_gates(self):
-            self.start_draws(seed)
+        self.set_activations(activation, recurrent_activation, given)
+        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
 
-    def _refuse_absent_gates(self, given: dict[str, Any]) -> None:
-        absent = [gate for gate, chosen in given.items() if chosen is not None and gate not in self.gates]
-        if absent:
-            raise ValueError(
-                f"{self.name} has no activation for {', '.join(absent)}: received {absent[0]}_activation="
-                f"{given[absent[0]]!r}; it takes {', '.join(f'{gate}_activation' for gate in self.gates)}."
-            )
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        draws = value if name in ("dropout", "recurrent_dropout") else name in ARGUMENTS and random_gates(self)
+        if draws and self.seed_generator is None:
+            self.start_draws(self.seed)
+
+    def checked(self, name: str, value: Any) -> Any:
+        checked = super().checked(name, value)
+        if self.__dict__.get("built") and self.seed_generator is None:
+            random = name in ARGUMENTS and isinstance(checked, Activation) and checked.definition.random
+            if random or (name in ("dropout", "recurrent_dropout") and checked):
+                raise ValueError(
+                    f"{self.name} was built without anything that it draws in training, so it has no seed, and "
+                    f"received {name}={value!r}; pass that when you make the cell, or set it before the cell is built."
+                )
+        return checked
+
+    @property
+    def dropout_mask_count(self) -> int:
+        """How many masks each kind of dropout has: with a `recurrent_dropout` every block its own."""
+        return len(self.blocks) if self.recurrent_dropout else 1
 
     def _refuse_chrono_bias(self) -> None:
-        initializer = self.weight_options["bias_initializer"]
+        initializer = self.bias_initializer
         if isinstance(initializer, ChronoBias) and self.blocks != BLOCKS:
             raise ValueError(
                 f"`bias_initializer=ChronoBias(...)` fills the biases of {', '.join(BLOCKS)}, and {self.name} has only "
@@ -150,7 +152,7 @@ class GatedCell(SequenceDraws):
         self.built = True
 
     def _add(self, name: str, part: str, shape: tuple[Any, ...]) -> Any:
-        options = {kind: self.weight_options[f"{part}_{kind}"] for kind in ("initializer", "regularizer", "constraint")}
+        options = {kind: getattr(self, f"{part}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
         if name == "bias" and self.unit_forget_bias and "forget_gate" in self.blocks:
             options["initializer"] = functools.partial(self._bias_with_open_forget_gate, options["initializer"])
         return self.add_weight(shape=shape, name=name, **options)
@@ -160,7 +162,16 @@ class GatedCell(SequenceDraws):
         ones = ops.ones((self.units,), dtype=dtype)
         return ops.concatenate([bias[:start], ones, bias[start + self.units :]])
 
-    # === What a step is made of ===
+    # === Step ===
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        inputs, fault = finite(inputs)
+        states = [state + fault for state in self.advance(inputs, states, training)]
+        return states[0], states
+
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
+        """The new states, of which the first is the output, from finite inputs (batch, channels) and the old states."""
+        raise NotImplementedError
 
     def preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> dict[str, Tensor]:
         """X @ W + h @ U + b, cut into the blocks of this cell, each (batch, units)."""
@@ -206,22 +217,16 @@ class GatedCell(SequenceDraws):
         config = {
             **super().get_config(),
             "units": self.units,
-            **gate_config(self),
+            **self.activation_config(),
             "use_bias": self.use_bias,
             "unit_forget_bias": self.unit_forget_bias,
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "seed": self.seed,
         }
-        for name, option in self.weight_options.items():
-            config[name] = _kind(name).serialize(option)
+        for name in _weight_options({}):
+            config[name] = _kind(name).serialize(getattr(self, name))
         return config
-
-
-def _rate(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` is the share of units dropped, a number in [0, 1); received {value!r}.")
-    return float(value)
 
 
 def _kind(option: str) -> Any:

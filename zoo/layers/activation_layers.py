@@ -4,20 +4,15 @@ In a gate of `zoo.layers.LSTM` write the name instead ("leaky_relu(0.1)", "rrelu
 for the whole sequence, and a learned slope must be one for each gate.
 """
 
-import math
+import numbers
 from typing import Any
 
 import keras
 from keras import ops
 
 from zoo import activations
+from zoo.checks import finite_number
 from zoo.kernels.reference import Tensor
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"`{name}` must be a finite number, received {value!r}.")
-    return float(value)
 
 
 class _Elementwise(keras.layers.Layer):
@@ -54,7 +49,7 @@ class LeakyReLU(_Elementwise):
 
     def __init__(self, negative_slope: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.negative_slope = _number("negative_slope", negative_slope)
+        self.negative_slope = finite_number("negative_slope", negative_slope)
         self._function = activations.bind("leaky_relu", self.negative_slope)
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -89,16 +84,18 @@ class PReLU(_Elementwise):
 
     def __init__(self, initial_slope: float, shared_axes: str | list[int] = "channel", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.initial_slope = _number("initial_slope", initial_slope)
+        self.initial_slope = finite_number("initial_slope", initial_slope)
         if isinstance(shared_axes, str):
             valid = shared_axes in ("channel", "shared")
         else:
-            valid = isinstance(shared_axes, list | tuple) and all(isinstance(a, int) and a > 0 for a in shared_axes)
+            valid = isinstance(shared_axes, list | tuple) and all(
+                isinstance(a, numbers.Integral) and a > 0 for a in shared_axes
+            )
         if not valid:
             raise ValueError(
                 f"`shared_axes` must be 'channel', 'shared' or a list of axes from 1 on, received {shared_axes!r}."
             )
-        self.shared_axes = shared_axes if isinstance(shared_axes, str) else list(shared_axes)
+        self.shared_axes = shared_axes if isinstance(shared_axes, str) else [int(axis) for axis in shared_axes]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = self._slope_shape(input_shape)
@@ -159,7 +156,7 @@ class RReLU(_Elementwise):
 
     def __init__(self, lower: float, upper: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.lower, self.upper, self.seed = _number("lower", lower), _number("upper", upper), seed
+        self.lower, self.upper, self.seed = finite_number("lower", lower), finite_number("upper", upper), seed
         self._function = activations.bind("rrelu", self.lower, self.upper)
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -196,7 +193,7 @@ class ThresholdedReLU(_Elementwise):
 
     def __init__(self, theta: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.theta = _number("theta", theta)
+        self.theta = finite_number("theta", theta)
         if self.theta < 0:
             raise ValueError(f"`theta` must not be negative, received {theta!r}.")
 
@@ -229,7 +226,7 @@ class PenalizedTanh(_Elementwise):
 
     def __init__(self, negative_slope: float = 0.25, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.negative_slope = _number("negative_slope", negative_slope)
+        self.negative_slope = finite_number("negative_slope", negative_slope)
 
     def call(self, inputs: Tensor) -> Tensor:
         bounded = ops.tanh(inputs)

@@ -7,7 +7,9 @@ from keras import ops
 
 from zoo.kernels.reference import Tensor
 from zoo.kernels.valid_first import restore, valid_first
+from zoo.layers._arguments import ArgumentsOfCell, OfCell
 from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
+from zoo.layers._states import broadcast_states
 
 _OF_RNN = (
     *("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask"),
@@ -16,7 +18,7 @@ _OF_RNN = (
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class BatchNormLSTM(keras.layers.RNN):
+class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
     """LSTM layer with batch normalisation of the input's part, the recurrence's part and the cell state.
 
         z = BN_t(x_t @ W; gamma_x) + BN_t(h @ U; gamma_h) + b
@@ -54,7 +56,7 @@ class BatchNormLSTM(keras.layers.RNN):
 
     Call arguments:
         sequences: (batch, steps, channels).
-        initial_state: `[h, c]`, each (batch, units); zeros by default.
+        initial_state: `[h, c]`, each (batch, units), or (1, units) for every row the same; zeros by default.
         mask: Bool (batch, steps); where it is false the states carry over from the step before.
         training: Bool.
 
@@ -63,6 +65,7 @@ class BatchNormLSTM(keras.layers.RNN):
 
     Raises:
         ValueError: An argument is not valid.
+        AttributeError: An argument that the weights are made from, such as `units`, is set again.
 
     Example:
     >>> import numpy as np
@@ -74,6 +77,8 @@ class BatchNormLSTM(keras.layers.RNN):
         Cooijmans, Ballas, Laurent, Gulcehre and Courville (2017), "Recurrent Batch Normalization", eqs. 6 to 8,
         https://arxiv.org/abs/1603.09025
     """
+
+    fixed = frozenset({"unroll"})  # its loop is its own
 
     def __init__(
         self,
@@ -103,6 +108,11 @@ class BatchNormLSTM(keras.layers.RNN):
         )
         super().__init__(cell, dtype=dtype, **of_layer)
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.supports_masking = True
+
+    def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        initial_state = broadcast_states(initial_state, sequences)
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """Replaces Keras's loop, which calls a cell that does not know the number of its step."""
@@ -179,6 +189,11 @@ class BatchNormLSTM(keras.layers.RNN):
         # Before its first valid step a row's output is zero, as in Keras's loop, whatever its initial state.
         outputs = ops.where((count > 0)[:, :, None], hidden, ops.zeros_like(hidden))
         return ops.swapaxes(outputs, 0, 1), list(last[:2]), last[2]
+
+    max_steps = OfCell("max_steps")
+    momentum = OfCell("momentum")
+    epsilon = OfCell("epsilon")
+    gamma_initializer = OfCell("gamma_initializer")
 
     def get_config(self) -> dict[str, Any]:
         layer = dict(super().get_config())

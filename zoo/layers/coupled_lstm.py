@@ -56,10 +56,10 @@ class CoupledLSTMCell(GatedCell, keras.layers.Layer):
     gates = ("input_gate", "candidate", "output_gate", "hidden")
     blocks = ("input_gate", "candidate", "output_gate")
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         i = functions["input_gate"](z["input_gate"])
         cell = (1 - i) * cell + i * functions["candidate"](z["candidate"])
         hidden = functions["output_gate"](z["output_gate"]) * functions["hidden"](cell)
-        return hidden, [hidden, cell]
+        return [hidden, cell]

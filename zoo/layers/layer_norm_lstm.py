@@ -1,12 +1,13 @@
 """The LSTM with layer normalisation."""
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
+from zoo.checks import positive_number
 from zoo.kernels.reference import GateFunctions, Tensor
+from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell
 
 
@@ -76,6 +77,9 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
         Ba, Kiros and Hinton (2016), "Layer Normalization", supplement, eqs. 20 to 22, https://arxiv.org/abs/1607.06450
     """
 
+    argument_checks: ClassVar[Checks] = {**GatedCell.argument_checks, "epsilon": positive_number}
+    fixed = GatedCell.fixed | {"gain_initializer"}
+
     def __init__(
         self,
         units: int,
@@ -87,8 +91,6 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, recurrent_activation, **kwargs)
-        if not isinstance(epsilon, float) or not 0 < epsilon < math.inf:
-            raise ValueError(f"`epsilon` must be a positive number such as 1e-5, received {epsilon!r}.")
         self.epsilon = epsilon
         self.gain_initializer = keras.initializers.get(gain_initializer)
 
@@ -100,7 +102,7 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
             setattr(self, f"{name}_gain", gain)
             setattr(self, f"{name}_norm_bias", bias)
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z_x = self._normalize("input", self.input_product(inputs, training))
         z_h = self._normalize("recurrent", self.recurrent_product(hidden, training))
@@ -109,7 +111,7 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
         g, o = functions.candidate(z["candidate"]), functions.output_gate(z["output_gate"])
         cell = f * cell + i * g
         hidden = o * functions.hidden(self._normalize("cell", cell))
-        return hidden, [hidden, cell]
+        return [hidden, cell]
 
     def _normalize(self, name: str, x: Tensor) -> Tensor:
         return layer_normalize(x, getattr(self, f"{name}_gain"), getattr(self, f"{name}_norm_bias"), self.epsilon)

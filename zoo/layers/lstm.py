@@ -4,7 +4,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -15,19 +15,30 @@ from zoo.kernels import graph, target
 from zoo.kernels.call import Operands, Options, Wanted
 from zoo.kernels.reference import Tensor
 from zoo.kernels.target import Place
-from zoo.layers.lstm_cell import LSTMCell
+from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell
+from zoo.layers._states import broadcast_states
+from zoo.layers.lstm_cell import LSTMCell, without_dropout_of_one
+from zoo.suggest import unknown
 
 logger = logging.getLogger(__name__)
 
 LONG = 100  # steps from which an unbounded candidate is warned of
 
 
-def _of_cell(name: str) -> property:
-    return property(lambda layer: getattr(layer.cell, name), doc=f"`{name}` of the cell.")
+def _engine_name(_: str, value: Any) -> str:
+    if value != "auto" and value not in kernels.ENGINES:
+        raise ValueError(unknown("engine", value, ["auto", *kernels.ENGINES]))
+    return str(value)
+
+
+def _cudnn_choice(_: str, value: Any) -> Any:
+    if value not in ("auto", True, False):
+        raise ValueError(f"`use_cudnn` must be 'auto', True or False, received {value!r}.")
+    return value
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class LSTM(keras.layers.RNN):
+class LSTM(ArgumentsOfCell, keras.layers.RNN):
     """Long short-term memory with a separate activation for each gate.
 
     At step t, with `x_t` the input, `h` the hidden state and `c` the cell state:
@@ -63,8 +74,9 @@ class LSTM(keras.layers.RNN):
 
     Call arguments:
         sequences: (batch, steps, channels).
-        initial_state: `[h, c]`, each (batch, units); zeros by default.
-        mask: Bool (batch, steps); where it is false the states carry over from the step before.
+        initial_state: `[h, c]`, each (batch, units), or (1, units) for every row the same; zeros by default.
+        mask: Bool (batch, steps); where it is false the states carry over from the step before, and what the sequences
+            hold there, even NaN, changes nothing, gradients included.
         training: Bool; dropout and random slopes act only in training.
 
     Returns:
@@ -74,6 +86,7 @@ class LSTM(keras.layers.RNN):
     Raises:
         ValueError: `units`, a dropout rate, an activation, `cell_clip`, `use_cudnn` or `engine` is not valid; the
             message names it.
+        AttributeError: An argument that the weights are made from, such as `units`, is set again.
 
     Warns:
         UserWarning: Once a layer, when the sequences are known to have more than 100 steps, `candidate_activation` is
@@ -93,6 +106,7 @@ class LSTM(keras.layers.RNN):
     """
 
     unroll: bool
+    argument_checks: ClassVar[Checks] = {"engine": _engine_name, "use_cudnn": _cudnn_choice}
 
     def __init__(
         self,
@@ -130,8 +144,7 @@ class LSTM(keras.layers.RNN):
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
-        if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"`use_cudnn` must be 'auto', True or False, received {use_cudnn!r}.")
+        _cudnn_choice("use_cudnn", use_cudnn)
         if use_cudnn is True and engine not in ("auto", "cudnn"):
             raise ValueError(
                 f"use_cudnn=True asks for engine='cudnn', and engine={engine!r} was given; pass one of them."
@@ -176,12 +189,12 @@ class LSTM(keras.layers.RNN):
             **kwargs,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.supports_masking = True
+        cell.sees_padding = False
         self.use_cudnn = use_cudnn
         self.engine = engine
-        # A named engine is obeyed or refused here; cuDNN asked for as Keras has it, at the call, as Keras does. Of
-        # TensorFlow's operations neither ours nor cuDNN's can be compiled by XLA.
-        own = use_cudnn is True or self.resolved_engine in ("native", "cudnn")
-        self.supports_jit = not (own and keras.backend.backend() == "tensorflow")
+        if use_cudnn is not True:  # a named engine is obeyed or refused here; cuDNN by Keras's argument at the call
+            kernels.resolve(engine, self._wanted)
         self._logged_engine: str | None = None
         self._warned = False
 
@@ -192,18 +205,31 @@ class LSTM(keras.layers.RNN):
         A graph that leaves the process has stock operations in its place, and one for XLA the reference where the
         engine is not for XLA; `zoo.kernels.target` says how either is recognised.
         """
-        return kernels.resolve(
-            self._asked_engine,
-            Wanted(
-                activations=self.gate_activations,
-                units=self.units,
-                dtype=self.compute_dtype,
-                cell_clip=self.cell_clip,
-                recurrent_dropout=self.recurrent_dropout,
-                use_bias=self.use_bias,
-                use_cudnn=self.use_cudnn is not False,
-            ),
+        return kernels.resolve(self._asked_engine, self._wanted)
+
+    @property
+    def _wanted(self) -> Wanted:
+        return Wanted(
+            activations=self.gate_activations,
+            units=self.units,
+            dtype=self.compute_dtype,
+            cell_clip=self.cell_clip,
+            recurrent_dropout=self.recurrent_dropout,
+            use_bias=self.use_bias,
+            use_cudnn=self.use_cudnn is not False,
         )
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile it: of TensorFlow's operations neither ours nor cuDNN's can be."""
+        if keras.backend.backend() != "tensorflow":
+            return self._supports_jit
+        own = self.use_cudnn is True or self.resolved_engine in ("native", "cudnn")
+        return self._supports_jit and not own
+
+    @supports_jit.setter
+    def supports_jit(self, value: bool) -> None:
+        self._supports_jit = bool(value)
 
     @property
     def _asked_engine(self) -> str:
@@ -231,11 +257,8 @@ class LSTM(keras.layers.RNN):
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         self._warn_of_growth(sequences.shape[1])
-        self.cell.draws = bool(training)
-        try:
-            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        finally:
-            self.cell.draws = True
+        initial_state = broadcast_states(initial_state, sequences)
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         if isinstance(mask, list | tuple):
@@ -252,6 +275,8 @@ class LSTM(keras.layers.RNN):
         if engine == "graph":
             return self._graph_loop(sequences, initial_state, mask, compiled=traced_for.compiled)
         if engine == "reference":
+            if mask is not None:  # a masked NaN would reach the gradient of the weights, as 0 times NaN
+                sequences = ops.where(ops.cast(mask, "bool")[:, :, None], sequences, ops.zeros_like(sequences))
             with self._unrolled_for_torch_exporters(traced_for.place, mask):
                 return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         return self._engine_loop(kernels.ENGINES[engine], sequences, initial_state, mask, bool(training))
@@ -362,24 +387,8 @@ class LSTM(keras.layers.RNN):
         rows = [ops.concatenate([ops.cast(m, first.dtype) for m in pair], axis=-1) for pair in zip(xs, hs, strict=True)]
         return ops.stack(rows)
 
-    units = _of_cell("units")
-    activation = _of_cell("activation")
-    recurrent_activation = _of_cell("recurrent_activation")
-    gate_activations = _of_cell("gate_activations")
-    cell_clip = _of_cell("cell_clip")
-    use_bias = _of_cell("use_bias")
-    unit_forget_bias = _of_cell("unit_forget_bias")
-    kernel_initializer = _of_cell("kernel_initializer")
-    recurrent_initializer = _of_cell("recurrent_initializer")
-    bias_initializer = _of_cell("bias_initializer")
-    kernel_regularizer = _of_cell("kernel_regularizer")
-    recurrent_regularizer = _of_cell("recurrent_regularizer")
-    bias_regularizer = _of_cell("bias_regularizer")
-    kernel_constraint = _of_cell("kernel_constraint")
-    recurrent_constraint = _of_cell("recurrent_constraint")
-    bias_constraint = _of_cell("bias_constraint")
-    dropout = _of_cell("dropout")
-    recurrent_dropout = _of_cell("recurrent_dropout")
+    cell_clip = OfCell("cell_clip")
+    implementation = OfCell("implementation")
 
     def get_config(self) -> dict[str, Any]:
         layer = dict(super().get_config())
@@ -393,11 +402,13 @@ class LSTM(keras.layers.RNN):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LSTM":
+        config = without_dropout_of_one(config)
         try:
             return cls(**config)
         except ValueError as refused:
             # A model must load where the engine it was trained with is not to be had.
-            if config.get("engine", "auto") == "auto" or "engine" not in str(refused):
+            known = config.get("engine", "auto") in kernels.ENGINES
+            if not known or not str(refused).startswith(f"engine={config['engine']!r} cannot run"):
                 raise
             warnings.warn(f"{refused}. Going on with engine='auto'.", UserWarning, stacklevel=2)
             return cls(**{**config, "engine": "auto"})

@@ -1,27 +1,35 @@
 """One step of an LSTM with an activation of its own for every gate."""
 
 import math
-from typing import Any
+import warnings
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
+from zoo import checks
 from zoo.activations import Activation
 from zoo.initializers import refuse_overwritten
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
+from zoo.layers._arguments import OF_WEIGHTS, Checks, dropped_share
+from zoo.layers._drawing import finite, in_training
 from zoo.layers._gate_activations import (
     GATES,
+    GateActivations,
     build_gate_activations,
     draw_slopes,
-    gate_config,
     gate_function,
     random_gates,
-    set_gate_activations,
 )
 
 
+def clip_or_none(name: str, value: Any) -> float | None:
+    """Check a bound of the cell state."""
+    return None if value is None else checks.positive_number(name, value, "10, or None for no clipping")
+
+
 @keras.saving.register_keras_serializable("sequence_zoo")
-class LSTMCell(keras.layers.LSTMCell):
+class LSTMCell(GateActivations, keras.layers.LSTMCell):
     """`keras.layers.LSTMCell` with a separate activation for each gate.
 
     With `x` the input of the step, `h` the hidden state and `c` the cell state:
@@ -59,8 +67,9 @@ class LSTMCell(keras.layers.LSTMCell):
         `h'` and `[h', c']`.
 
     Raises:
-        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1], an activation is unknown,
+        ValueError: `units` is not a positive int, a dropout rate is outside [0, 1), an activation is unknown,
             `cell_clip` is not a positive finite number, or `ChronoBias` comes with `unit_forget_bias=True`.
+        AttributeError: An argument that the weights are made from, such as `units`, is set again.
 
     Example:
     >>> import numpy as np
@@ -74,6 +83,14 @@ class LSTMCell(keras.layers.LSTMCell):
         to Forget"; Jozefowicz, Zaremba and Sutskever (2015) for the forget bias of 1; Sak, Senior and Beaufays (2014),
         https://arxiv.org/abs/1402.1128, for clipping the cell state (they: to [-50, 50]).
     """
+
+    argument_checks: ClassVar[Checks] = {
+        "units": checks.positive_integer,
+        "dropout": dropped_share,
+        "recurrent_dropout": dropped_share,
+        "cell_clip": clip_or_none,
+    }
+    fixed = OF_WEIGHTS
 
     def __init__(
         self,
@@ -89,16 +106,11 @@ class LSTMCell(keras.layers.LSTMCell):
         cell_clip: float | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(units, bool) or not hasattr(units, "__index__") or units <= 0:
-            raise ValueError(
-                f"Received an invalid value for argument `units`, expected a positive integer, got {units!r}."
-            )
-        for name in ("dropout", "recurrent_dropout"):
-            if not 0 <= kwargs.get(name, 0.0) <= 1:
-                raise ValueError(f"`{name}` is the share of units dropped, in [0, 1]; received {kwargs[name]!r}.")
-        clip = _positive_or_none(cell_clip)
-        # "linear": Keras would track a layer given as an activation as one more sublayer.
-        super().__init__(int(units), "linear", "linear", *args, **kwargs)
+        units = checks.positive_integer("units", units)
+        for name in ("dropout", "recurrent_dropout"):  # Keras would clip them
+            dropped_share(name, kwargs.get(name, 0.0))
+        # "linear": Keras knows fewer activations.
+        super().__init__(units, "linear", "linear", *args, **kwargs)
         refuse_overwritten(self.bias_initializer, self.unit_forget_bias)
         given = {
             "input_gate": input_gate_activation,
@@ -107,10 +119,22 @@ class LSTMCell(keras.layers.LSTMCell):
             "output_gate": output_gate_activation,
             "hidden": hidden_activation,
         }
-        set_gate_activations(self, activation, recurrent_activation, given)
-        self.cell_clip = clip
+        self.set_activations(activation, recurrent_activation, given)
+        self.cell_clip = cell_clip
+        self.sees_padding = True  # a layer that hides the steps which its mask hides says false
         self._random_slopes: dict[str, Tensor] | None = None
-        self.draws = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "implementation" and value != 1 and getattr(self, "recurrent_dropout", 0.0):
+            raise ValueError(
+                f"implementation={value!r} has no recurrent dropout, and recurrent_dropout={self.recurrent_dropout} "
+                "is set; set that to 0 first."
+            )
+        super().__setattr__(name, value)
+        if name == "recurrent_dropout" and value:
+            self.implementation = 1  # as in Keras's constructor
+        if name == "implementation":
+            self.dropout_mask_count = 4 if value == 1 else None
 
     # === Weights ===
 
@@ -137,14 +161,13 @@ class LSTMCell(keras.layers.LSTMCell):
 
     # Keras's RNN layer asks for the dropout masks once before its loop over time and drops them after: random slopes
     # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop. It asks at
-    # inference too, where a draw would advance the seed (a variable) with every request to an exported model: the
-    # LSTM layer, which knows, sets `draws` to false then.
+    # inference too, where a draw would advance the seed (a variable) with every request to an exported model.
 
     def get_recurrent_dropout_mask(self, step_input: Tensor) -> Any:
-        return super().get_recurrent_dropout_mask(step_input) if self.draws else None
+        return super().get_recurrent_dropout_mask(step_input) if in_training() else None
 
     def get_dropout_mask(self, step_input: Tensor) -> Any:
-        if not self.draws:
+        if not in_training():
             return None
         if self._random_slopes is None and random_gates(self):
             self._random_slopes = draw_slopes(self, step_input)
@@ -160,13 +183,16 @@ class LSTMCell(keras.layers.LSTMCell):
         hidden, cell = states[0], states[1]
         if training:
             self.get_dropout_mask(inputs)  # a cell called outside a layer still needs its draws
+        inputs, fault = finite(inputs) if self.sees_padding else (inputs, None)
         split = self._split_preactivations if self.implementation == 1 else self._fused_preactivations
         hidden, cell = lstm_step(split(inputs, hidden, training), cell, self.functions(training), self.cell_clip)
+        if fault is not None:
+            hidden, cell = hidden + fault, cell + fault
         return hidden, [hidden, cell]
 
     def _fused_preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> tuple[Tensor, ...]:
         if training and 0.0 < self.dropout < 1.0:
-            inputs = inputs * self.get_dropout_mask(inputs)
+            inputs = inputs * super().get_dropout_mask(inputs)
         z = ops.matmul(inputs, self.kernel) + ops.matmul(hidden, self.recurrent_kernel)
         return split_gates(z + self.bias if self.use_bias else z)
 
@@ -174,9 +200,11 @@ class LSTMCell(keras.layers.LSTMCell):
         """Gate by gate, so that each gate has a dropout mask of its own (Gal and Ghahramani 2016)."""
         xs, hs = [inputs] * 4, [hidden] * 4
         if training and 0.0 < self.dropout < 1.0:
-            xs = [inputs * mask for mask in self.get_dropout_mask(inputs)]
+            masks = super().get_dropout_mask(inputs)
+            xs = [inputs * mask for mask in masks]
         if training and 0.0 < self.recurrent_dropout < 1.0:
-            hs = [hidden * mask for mask in self.get_recurrent_dropout_mask(hidden)]
+            masks = super().get_recurrent_dropout_mask(hidden)
+            hs = [hidden * mask for mask in masks]
         zs = []
         for gate in range(4):
             columns = slice(gate * self.units, (gate + 1) * self.units)
@@ -189,17 +217,31 @@ class LSTMCell(keras.layers.LSTMCell):
     # === Config ===
 
     def get_config(self) -> dict[str, Any]:
-        config = {**super().get_config(), **gate_config(self)}
+        config = {**super().get_config(), **self.activation_config()}
         config["cell_clip"] = self.cell_clip
         if math.isclose(self.recurrent_dropout, 0.0):
             config["implementation"] = self.implementation
         return config
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LSTMCell":
+        return cls(**without_dropout_of_one(config))
 
-def _positive_or_none(cell_clip: Any) -> float | None:
-    if cell_clip is None:
-        return None
-    number = isinstance(cell_clip, int | float) and not isinstance(cell_clip, bool)
-    if not number or not math.isfinite(cell_clip) or cell_clip <= 0:
-        raise ValueError(f"`cell_clip` must be a positive finite number, or None for no clipping; got {cell_clip!r}.")
-    return float(cell_clip)
+
+def without_dropout_of_one(config: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration with 0 for a dropout of 1, which Keras's cells take and which drops nothing.
+
+    Example:
+    >>> import pytest
+    >>> with pytest.warns(UserWarning, match="dropout=1.0 dropped nothing"):
+    ...     without_dropout_of_one({"units": 4, "dropout": 1.0})
+    {'units': 4, 'dropout': 0.0}
+    """
+    wrong = [name for name in ("dropout", "recurrent_dropout") if config.get(name) == 1]
+    for name in wrong:
+        warnings.warn(
+            f"the saved {name}={config[name]} dropped nothing, as in Keras's LSTM; it is loaded as {name}=0.0.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return {**config, **dict.fromkeys(wrong, 0.0)}

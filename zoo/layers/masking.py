@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.checks import positive_integer
 from zoo.kernels.reference import Tensor
 
 
@@ -101,9 +102,7 @@ class FixedLength(keras.layers.Layer):
     def __init__(self, steps: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps <= 0:
-            raise ValueError(f"`steps` must be a positive integer, received {steps!r}.")
-        self.steps = steps
+        self.steps = positive_integer("steps", steps)
 
     def call(self, features: Tensor) -> Tensor:
         batch, channels = ops.shape(features)[0], features.shape[-1]

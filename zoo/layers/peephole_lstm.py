@@ -53,6 +53,8 @@ class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
         Gers and Schmidhuber (2000), "Recurrent nets that time and count", https://doi.org/10.1109/IJCNN.2000.861302
     """
 
+    fixed = GatedCell.fixed | {"peephole_initializer"}
+
     def __init__(
         self,
         units: int,
@@ -69,7 +71,7 @@ class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
         super().build(input_shape)
         self.peephole = self.add_weight(shape=(3 * self.units,), name="peephole", initializer=self.peephole_initializer)
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         p_i, p_f, p_o = ops.split(self.peephole, 3)
@@ -78,7 +80,7 @@ class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
         cell = f * cell + i * functions["candidate"](z["candidate"])
         o = functions["output_gate"](z["output_gate"] + p_o * cell)
         hidden = o * functions["hidden"](cell)
-        return hidden, [hidden, cell]
+        return [hidden, cell]
 
     def get_config(self) -> dict[str, Any]:
         return {

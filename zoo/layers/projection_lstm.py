@@ -1,12 +1,14 @@
 """The LSTM whose hidden state is a narrow projection of its output."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
+from zoo.checks import positive_integer
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step
-from zoo.layers._gated_cell import GatedCell, positive_integer
+from zoo.layers._arguments import Checks
+from zoo.layers._gated_cell import GatedCell
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
@@ -57,6 +59,9 @@ class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
         Large Vocabulary Speech Recognition", https://arxiv.org/abs/1402.1128
     """
 
+    argument_checks: ClassVar[Checks] = {**GatedCell.argument_checks, "projection": positive_integer}
+    fixed = GatedCell.fixed | {"projection", "projection_initializer"}
+
     def __init__(
         self,
         units: int,
@@ -68,7 +73,7 @@ class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, recurrent_activation, **kwargs)
-        self.projection = positive_integer("projection", projection)
+        self.projection = projection
         self.projection_initializer = keras.initializers.get(projection_initializer)
         self.state_size = [self.projection, self.units]
         self.output_size = self.projection
@@ -79,11 +84,11 @@ class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
             shape=(self.units, self.projection), name="projection_kernel", initializer=self.projection_initializer
         )
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         z = tuple(self.preactivations(inputs, states[0], training).values())
         wide, cell = lstm_step(z, states[1], GateFunctions(**self.functions(training)))
         projected = ops.matmul(wide, self.projection_kernel)
-        return projected, [projected, cell]
+        return [projected, cell]
 
     def get_config(self) -> dict[str, Any]:
         initializer = keras.initializers.serialize(self.projection_initializer)

@@ -86,6 +86,8 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
         https://arxiv.org/abs/1503.04069
     """
 
+    fixed = GatedCell.fixed | {"variant", "peephole_initializer"}
+
     def __init__(
         self,
         variant: str,
@@ -118,7 +120,7 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
                 "gate_recurrent_kernel", "recurrent", (3 * self.units, 3 * self.units)
             )
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         if self.variant == "FGR":
@@ -136,7 +138,7 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
         cell = f * cell + i * functions.get("candidate", _identity)(z["candidate"])
         o = self._gate("output_gate", z, cell, functions)
         hidden = o * functions.get("hidden", _identity)(cell)
-        return hidden, [hidden, cell, i, f, o][: len(self.state_size)]
+        return [hidden, cell, i, f, o][: len(self.state_size)]
 
     def _gate(self, gate: str, z: dict[str, Tensor], cell: Tensor, functions: dict[str, Any]) -> Any:
         """The value of a gate, 1.0 where the variant has none."""

@@ -6,14 +6,16 @@ import keras
 from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # see zoo.layers._drawing
 
+from zoo.checks import share
 from zoo.kernels.reference import Tensor
-from zoo.layers._drawing import FixedSeed, SequenceDraws
+from zoo.layers._arguments import CheckedArguments
+from zoo.layers._drawing import FixedSeed, SequenceDraws, finite
 
 _DIGIT = 256  # the largest count that bfloat16 holds without a gap
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class ZoneoutCell(SequenceDraws, keras.layers.Layer):
+class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
     """Zoneout around any recurrent cell.
 
         training:   s' = where(m, s, s_new),  m ~ Bernoulli(z), drawn anew for every unit, row and step
@@ -58,27 +60,37 @@ class ZoneoutCell(SequenceDraws, keras.layers.Layer):
         https://arxiv.org/abs/1606.01305
     """
 
+    fixed = frozenset({"cell", "seed"})
+
     def __init__(
         self, cell: Any, zoneout_h: float = 0.0, zoneout_c: float = 0.0, seed: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**{"dtype": cell.dtype_policy, **kwargs} if isinstance(cell, keras.layers.Layer) else kwargs)
         sizes = _state_sizes(cell)
-        for name, value in (("zoneout_h", zoneout_h), ("zoneout_c", zoneout_c)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError(f"`{name}` is the probability to keep a state, in [0, 1]; received {value!r}.")
-        if zoneout_c and len(sizes) < 2:
-            raise ValueError(
-                f"`zoneout_c` acts on the second state, and {type(cell).__name__} has one state; received "
-                f"zoneout_c={zoneout_c!r}, use zoneout_h."
-            )
         self.cell = cell
-        self.rates = (float(zoneout_h), float(zoneout_c))[: len(sizes)]
-        self.zoned_sizes = sizes[: len(self.rates)]
+        self.zoned_sizes = sizes[:2]
+        self.zoneout_h, self.zoneout_c = zoneout_h, zoneout_c
         self.single_state = not isinstance(cell.state_size, list | tuple)
         self.state_size = [*sizes, 2]
         self.output_size = sizes[0]
         self.seed = seed
         self.start_draws(seed)
+
+    def checked(self, name: str, value: Any) -> Any:
+        if name not in ("zoneout_h", "zoneout_c"):
+            return super().checked(name, value)
+        rate = share(name, value, "the probability to keep a state", whole=True)
+        if name == "zoneout_c" and rate and len(self.zoned_sizes) < 2:
+            raise ValueError(
+                f"`zoneout_c` acts on the second state, and {type(self.cell).__name__} has one state; received "
+                f"zoneout_c={value!r}, use zoneout_h."
+            )
+        return rate
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The probability of each state that can be zoned out."""
+        return (self.zoneout_h, self.zoneout_c)[: len(self.zoned_sizes)]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if not self.cell.built:
@@ -135,6 +147,7 @@ class ZoneoutCell(SequenceDraws, keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         *old, counter = states
+        inputs, fault = finite(inputs)
         training_argument = {"training": training} if getattr(self.cell, "_call_has_training_arg", False) else {}
         _, new = self.cell(inputs, old[0] if self.single_state else old, **training_argument)
         new = list(new) if isinstance(new, list | tuple) else [new]
@@ -143,7 +156,8 @@ class ZoneoutCell(SequenceDraws, keras.layers.Layer):
             counter = _next(counter)
         else:
             zoned = [rate * s + (1 - rate) * n for rate, s, n in zip(self.rates, old, new, strict=False)]
-        return zoned[0], [*zoned, *new[len(zoned) :], counter]
+        kept = [state + fault for state in (*zoned, *new[len(zoned) :])]
+        return kept[0], [*kept, counter]
 
     # === Config ===
 
@@ -151,8 +165,8 @@ class ZoneoutCell(SequenceDraws, keras.layers.Layer):
         return {
             **super().get_config(),
             "cell": keras.saving.serialize_keras_object(self.cell),
-            "zoneout_h": self.rates[0],
-            "zoneout_c": self.rates[1] if len(self.rates) > 1 else 0.0,
+            "zoneout_h": self.zoneout_h,
+            "zoneout_c": self.zoneout_c,
             "seed": self.seed,
         }
 

@@ -139,6 +139,12 @@ def _classes(found: Found, task: Task) -> Decided:
     notes = []
     for split, part in (("train", train), ("test", test)):
         seen = np.concatenate(part.targets) if task == "labelling" else part.targets
+        if seen.max() < 0:
+            raise InvalidData(
+                f"no step of the {len(part)} sequences of the {split} split has a label, so there is nothing to "
+                f"{'score' if split == 'test' else 'learn'}: label steps of more sequences, or leave out those that "
+                f"have none ({rule})"
+            )
         missing = sorted(set(range(len(classes))) - set(seen.tolist()))
         if missing:
             names = ", ".join(classes[label] for label in missing[:5]) + (", ..." if len(missing) > 5 else "")

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from zoo.checks import positive_integer
 from zoo.kernels.call import Wanted, foreign_activation
 from zoo.kernels.native.build import LIBRARY, NOTE
 
@@ -103,10 +104,8 @@ def set_threads(number: int | None) -> None:
     1
     >>> set_threads(None)
     """
-    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-        raise ValueError(f"`number` must be a positive int, or None for the default; received {number!r}")
     global _threads
-    _threads = number
+    _threads = None if number is None else positive_integer("number", number)
 
 
 def _cores() -> int:

@@ -57,7 +57,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
         return tf.zeros((0,), kind) if tensor is None else tensor
 
     rows = [_parameter(a, slope, units, dtype) for a, slope in zip(options.activations, operands.slopes, strict=True)]
-    clip = float("inf") if options.cell_clip is None else options.cell_clip
+    clip = None if options.cell_clip is None else tf.constant(options.cell_clip, tf.float64)
     outputs, h, c, *_ = native.operations().zoo_lstm(
         x=operands.x,
         kernel=operands.kernel,
@@ -68,7 +68,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
         mask=given(operands.mask, tf.bool),
         dropout=given(operands.dropout),
         parameters=tf.stack(rows),
-        cell_clip=tf.constant(clip, tf.float64),
+        cell_clip=given(clip, tf.float64),
         activations=[native.codes()[a.name] for a in options.activations],
         learned=sum(1 << gate for gate, slope in enumerate(operands.slopes) if slope is not None),
         threads=native.threads(),

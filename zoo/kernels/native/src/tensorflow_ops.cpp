@@ -179,7 +179,9 @@ Inputs<T> read_inputs(Run& run, Problem& p) {
   }
   p.batch = x[0], p.steps = x[1], p.channels = x[2], p.units = recurrent[0];
   const int64_t columns = 4 * p.units;
-  p.cell_clip = *run.data<double>(kClip, "cell_clip", {});
+  // Empty stands for none: TensorFlow's check for numbers that are not finite would stop at an infinite input.
+  const double* clip = run.data<double>(kClip, "cell_clip", {}, true);
+  p.cell_clip = clip ? *clip : std::numeric_limits<double>::infinity();
   return {
       run.data<T>(kX, "x", x),
       run.data<T>(kKernel, "kernel", {p.channels, columns}),
