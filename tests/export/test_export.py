@@ -103,7 +103,7 @@ def exported(tmp_path_factory):
     return Exported(tmp_path_factory.mktemp("served"))
 
 
-@pytest.fixture(params=few(FORMS, OF_EACH_KIND))
+@pytest.fixture(params=few(list(FORMS), OF_EACH_KIND))
 def form(request, exported):
     return exported[request.param]
 

@@ -231,8 +231,8 @@ def test_a_full_disk_leaves_no_version(written, tmp_path, monkeypatch):
 
 def test_what_differs_from_the_model_is_not_published(tmp_path, monkeypatch):
     def corrupted(model, built, path):
-        write(model, built, path)
         model.set_weights([w + 0.1 for w in model.get_weights()])
+        write(model, built, path)
 
     write = exporting.write
     monkeypatch.setattr(exporting, "write", corrupted)

@@ -361,9 +361,9 @@ def test_a_graph_with_unknown_batch_and_steps():
     layer = LSTM(4, engine="native", return_sequences=True)
     layer.build((None, None, 3))
     traced = tf.function(lambda x: layer(x), input_signature=[tf.TensorSpec((None, None, 3))])
-    assert traced.get_concrete_function().output_shapes.as_list() == [None, None, 4]
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
     np.testing.assert_array_equal(traced(tf.constant(x)), layer(x))
+    assert traced.get_concrete_function().output_shapes.as_list() == [None, None, 4]
 
 
 # === What is chosen and what is refused ===

@@ -202,11 +202,12 @@ def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
         dropout=_given(inputs["dropout"]),
         slopes=[None] * 5,
     )
+    clip = _given(inputs["cell_clip"])
     options = Options(
         activations=tuple(
             _function(names[code], row) for code, row in zip(op.get_attr("activations"), rows, strict=True)
         ),
-        cell_clip=tf.cast(inputs["cell_clip"], inputs["x"].dtype),
+        cell_clip=None if clip is None else tf.cast(clip, inputs["x"].dtype),
         **{name: op.get_attr(name) for name in ("go_backwards", "return_sequences", "zero_output_for_mask")},
     )
     return operands, options
