@@ -7,6 +7,7 @@ from family_oracles import central_differences
 from keras import ops
 from oracles import ORACLE, lstm
 from scipy.special import expit
+from tiers import rotating
 
 from zoo.activations import ACTIVATIONS
 from zoo.layers import LSTM
@@ -45,8 +46,9 @@ def compare(layer, weights, x, functions, rng):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("gate", GATES)
-@pytest.mark.parametrize("activation", [name for name, row in ACTIVATIONS.items() if not row.learnable])
+@pytest.mark.parametrize(
+    ("activation", "gate"), rotating([name for name, row in ACTIVATIONS.items() if not row.learnable], GATES)
+)
 def test_every_activation_in_every_gate(activation, gate):
     rng = np.random.default_rng(0)
     layer, weights = prepared(rng, **{f"{gate}_activation": activation})

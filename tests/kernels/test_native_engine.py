@@ -12,7 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 from keras import ops
 from oracles import ORACLE, SLOPES, lstm, lstm_gradients
-from tiers import few
+from tiers import rotating
 
 from zoo import kernels
 from zoo.kernels import native
@@ -67,8 +67,7 @@ def compare(names, shape, units, mask, dtype, cell_clip=None, training=True):
         np.testing.assert_allclose(ours.numpy() / scale, theirs / scale, rtol=0, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("gate", GATES)
-@pytest.mark.parametrize("activation", sorted(SLOPES))
+@pytest.mark.parametrize(("activation", "gate"), rotating(sorted(SLOPES), GATES))
 def test_every_activation_in_every_gate(activation, gate):
     for dtype in ("float64", "float32"):
         compare(names_with(gate, activation), (BATCH, STEPS, CHANNELS), 4, MASKS["holes"], dtype)
@@ -107,8 +106,7 @@ def instruction_set(request):
     native.library().zoo_use(None)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 5, 13])
-@pytest.mark.parametrize("units", [1, 4, 8, 12, 16, 17, 24, 32, 40, 48, 72])
+@pytest.mark.parametrize(("units", "batch"), rotating([1, 4, 8, 12, 16, 17, 24, 32, 40, 48, 72], [1, 2, 3, 5, 13]))
 def test_every_instruction_set(instruction_set, units, batch):
     mask = np.random.default_rng(3).random((batch, 7)) < 0.7
     for dtype in ("float64", "float32"):
@@ -408,7 +406,8 @@ def test_a_wrong_mask_is_an_error_with_both_shapes():
         layer(np.zeros((2, 5, 3), "float32"), mask=tf.ones((2, 4), tf.bool))
 
 
-@pytest.mark.parametrize("engine", few(["native", "auto"], ["auto"]))
+@pytest.mark.slow  # a few doors, `auto` among them, stand in tests/export/test_doors.py
+@pytest.mark.parametrize("engine", ["native", "auto"])
 def test_never_enters_an_exported_graph(engine, tmp_path):
     model = model_of(LSTM(4, engine=engine, activation="silu"))
     x = np.random.default_rng(0).normal(size=(2, 9, 3)).astype("float32")

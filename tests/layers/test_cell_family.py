@@ -109,7 +109,7 @@ def test_configuration_comes_back_whole(make):
     assert again.get_config() == layer.get_config()
 
 
-@every_layer
+@some_layers
 def test_a_padded_row_gives_what_it_gives_alone(make):
     layer = make()
     whole = ops.convert_to_numpy(layer(X, mask=ops.convert_to_tensor(MASK)))
@@ -172,7 +172,7 @@ def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
         np.testing.assert_allclose(serve(X[:batch, :steps], MASK[:batch, :steps]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", few(LAYERS, ["layer norm, dropout", "peephole", "zoneout of ours", "batch norm"]))
+@pytest.mark.parametrize("make", few(LAYERS, ["peephole", "batch norm"]))
 def test_learns_which_sequences_sum_to_more_than_zero(make):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(256, 4, 3)).astype("float32")
@@ -191,7 +191,9 @@ def test_learns_which_sequences_sum_to_more_than_zero(make):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("name", ["layer norm, random slopes", "zoneout of ours", "stacked", "batch norm"])
+@pytest.mark.parametrize(
+    "name", few(["layer norm, random slopes", "zoneout of ours", "stacked", "batch norm"], ["stacked", "batch norm"])
+)
 def test_what_draws_or_keeps_statistics_trains_on_every_backend(name):
     layer = LAYERS[name]()
     model = keras.Sequential([keras.Input((4, 3)), layer, keras.layers.Dense(1)])

@@ -25,9 +25,7 @@ FAMILY = {
 }
 # JAX compiles a loop for every call outside a model, so the other backends get one of each kind.
 EVERYWHERE = ("layer norm", "projection", "batch norm")
-every_cell = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.any_backend] * (name in EVERYWHERE)) for name in FAMILY]
-)
+every_cell = pytest.mark.parametrize("name", few(list(FAMILY), EVERYWHERE, elsewhere=EVERYWHERE))
 
 
 def layer_of(name, **arguments):

@@ -54,7 +54,14 @@ def test_every_model_has_a_row_here():
     assert set(SMALL) == set(MODELS)
 
 
-@pytest.mark.parametrize(("name", "arguments"), FORMS, ids=str)
+QUICK = [form for form in FORMS if form[0] in ("lstm", "cnn_lstm", "fcn")]
+some_forms = pytest.mark.parametrize(
+    ("name", "arguments"),
+    [pytest.param(*form, id=str(form), marks=() if form in QUICK else pytest.mark.slow) for form in FORMS],
+)
+
+
+@some_forms
 def test_padding_never_matters(name, arguments):
     model = small(name, arguments)
     expected = logits(model)
@@ -68,7 +75,7 @@ def test_padding_never_matters(name, arguments):
         np.testing.assert_allclose(alone[0], expected[row], atol=1e-5)  # another shape, other float32 sums
 
 
-@pytest.mark.parametrize(("name", "arguments"), FORMS, ids=str)
+@some_forms
 def test_saved_and_loaded_the_same(name, arguments, tmp_path):
     model = small(name, arguments)
     model.save(tmp_path / "m.keras")

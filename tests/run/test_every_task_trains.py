@@ -46,7 +46,7 @@ def trained(overrides: list[str]) -> tuple[tracking.StoredRun, set[str]]:
 @pytest.mark.parametrize(
     ("kind", "metric", "picture", "cache"),
     [
-        ("classification", "accuracy", "confusion_matrix.png", "memory"),
+        pytest.param("classification", "accuracy", "confusion_matrix.png", "memory", marks=pytest.mark.slow),
         ("labelling", "accuracy", "confusion_matrix.png", "memory"),
         ("regression", "mean_absolute_error", "predictions.png", "memory"),
         pytest.param("regression", "mean_absolute_error", "predictions.png", "disk", marks=pytest.mark.slow),

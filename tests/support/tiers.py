@@ -29,3 +29,13 @@ def few(cases: Mapping[str, Any] | Iterable[Any], quick: Collection[Any], elsewh
         )
         for name, case in named.items()
     ]
+
+
+def rotating(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
+    """Parameters of every pair, slow but for one pair of each of `first`, in which `second` come in turn."""
+    outer, inner = list(first), list(second)
+    return [
+        pytest.param(one, other, id=f"{one}-{other}", marks=() if row % len(inner) == column else pytest.mark.slow)
+        for row, one in enumerate(outer)
+        for column, other in enumerate(inner)
+    ]
