@@ -67,12 +67,15 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
         return  # the first host says what came of it
     if as_json:
         click.echo(json.dumps(_summary(run_id, result)))
-    elif result.validation and result.test:
+    elif result.validation:
         figures = [
             f"{part} {name.replace('_', ' ')} {value:.4f}"
             for part, scores in (("validation", result.validation), ("test", result.test))
+            if scores is not None
             for name, value in scores.figures.items()
         ]
+        if result.test is None:
+            figures.append("no test score, as no step of the test split that the model reads has a label")
         count = len(result.history)
         epochs = "1 epoch" if count == 1 else f"{count} epochs"
         click.echo(f"run {run_id[:8]}: {', '.join(figures)}, {epochs} in {result.seconds:.1f} s")

@@ -15,7 +15,7 @@ from training.datasets import Dataset, Examples, Spec
 from training.datasets.carried import where_prepared
 from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
 from training.optimization import make_optimizer, precision
-from training.pipeline import Batches, Windows, check_labelled, class_weights
+from training.pipeline import Batches, InvalidPipeline, Windows, check_labelled, class_weights
 from training.splitting import train_validation_split
 from training.tasks import Scores, compile_arguments, guessing, model_task, score
 from zoo.models import SequenceTask, build, fixed_steps
@@ -40,7 +40,8 @@ class Result:
         cropped_share: Share of all training steps that the model never saw, cut off by a maximum length.
         padding_share: Share of padded steps among those computed.
         validation: Scores of the best epoch, or `None` if diverged.
-        test: Scores on the test split, opened once, after the weights were chosen; `None` if diverged.
+        test: Scores on the test split, opened once, after the weights were chosen; `None` if diverged, or if no step
+            that the model reads has a label.
         test_examples: That split; `None` if it was not opened.
     """
 
@@ -173,9 +174,21 @@ def run(
         cropped_share=batches.cropped_share,
         padding_share=batches.padding_share,
         validation=scores(data.validation) if scored else None,
-        test=scores(test) if test is not None else None,
+        test=scores(test) if test is not None and _can_be_scored(test, longest_seen(config, model)) else None,
         test_examples=test,
     )
+
+
+def _can_be_scored(test: Examples, longest: int | None) -> bool:
+    """Whether any step of the test split that the model reads has a label.
+
+    The split is read after training, so it cannot be refused before, and a trained model is worth keeping without it.
+    """
+    try:
+        check_labelled(test, "test", longest)
+    except InvalidPipeline:
+        return False
+    return True
 
 
 def _train(

@@ -62,6 +62,17 @@ def test_data_of_ones_own(tmp_path: Path, kind: str, metric: str, picture: str, 
     assert run.tags["dataset"] == "own:mine.npz"
 
 
+def test_a_test_split_without_a_label_that_is_read_costs_its_score_alone(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 9, 2)).astype("float32")
+    late = np.full((60, 9), -1)
+    late[:, 8] = np.arange(60) % 2
+    np.savez(tmp_path / "late.npz", x_train=x, y_train=(x[:, :, 0] > 0).astype(int), x_test=x[::-1], y_test=late)
+    run, files = trained(["dataset.path=late.npz", "dataset.max_length=5"])
+    assert np.isfinite(run.metrics["best_validation/accuracy"])
+    assert not [name for name in run.metrics if name.startswith("test/")]
+    assert "model.keras" in files
+
+
 def test_a_forecast(tmp_path: Path) -> None:
     time = np.arange(200)
     np.savez(tmp_path / "waves.npz", x=np.stack([np.sin(0.3 * time + k) for k in range(6)]).astype("float32"))
