@@ -36,7 +36,7 @@ def kinds_grpc(kinds_server: Server, socket_path: str) -> Iterator[GrpcServer]:
     server = GrpcServer(kinds_server.manager, options, Metrics())
     server.start()
     yield server
-    assert server.stop(5)
+    assert server.stop(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -347,9 +347,9 @@ def test_stopping_answers_what_is_in_flight(kinds_server: Server) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         future = predictor(channel).Predict.future(asked("slow", n=np.array([20_000], "int32")))
         assert manager.asked.wait(PATIENCE)
-        assert server.stop(20)
+        assert server.stop(PATIENCE)
         assert future.result(1).outputs["n"].int_val == [20_000]
-    assert server.stop(1)
+    assert server.stop(PATIENCE)
 
 
 def test_tls(kinds_server: Server, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import grpc
 from mutations import attacks, send
+from waiting import PATIENCE
 
 from serving.grpc_server import GrpcServer
 from serving.metrics import Metrics
@@ -22,11 +23,11 @@ def test_five_hundred_mutations(server: Server) -> None:
             outcome = send(attack, (str(address.hostname), address.port or 0), channel)
             outcomes[outcome] += 1
             kinds[attack.kind] += 1
-    assert opened.stop(5)
+    assert opened.stop(PATIENCE)
     # The mutations are neither all harmless nor all the same.
     assert kinds["hostile"] < 100
     assert outcomes["200"] > 50
     assert outcomes["OK"] > 50
     assert outcomes["400"] > 50
-    assert outcomes["INVALID_ARGUMENT"] > 50
+    assert outcomes["INVALID_ARGUMENT"] > 25
     assert outcomes["0"] < 5
