@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from oracles import ORACLE
 from PIL import Image
+from tiers import few
 
 from zoo.activations import ACTIVATIONS, bind
 from zoo.gallery import CLAIMS, PICTURE, curves, page
@@ -54,7 +55,9 @@ def test_the_snippets_print_what_the_page_says():
     assert found.attempted >= 3 * len(CLAIMS)
 
 
-@pytest.mark.parametrize("given", [["--plot", "some/where.png"], ["--plot"]], ids=["a path", "the default path"])
+@pytest.mark.parametrize(
+    "given", few({"a path": ["--plot", "some/where.png"], "the default path": ["--plot"]}, ["the default path"])
+)
 def test_the_command_draws_the_picture(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(activations, given, catch_exceptions=False)

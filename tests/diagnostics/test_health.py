@@ -42,6 +42,7 @@ def weights_after(callbacks):
     return model.get_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.any_backend
 def test_training_is_the_same_with_and_without_it():
     x, y = series(8, 6, seed=1)

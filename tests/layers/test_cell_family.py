@@ -122,7 +122,7 @@ def test_a_padded_row_gives_what_it_gives_alone(make):
 
 
 @some_layers
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", few(["mixed_float16", "mixed_bfloat16"], ["mixed_float16"]))
 def test_mixed_precision(make, policy):
     keras.config.set_dtype_policy(policy)
     layer = make()

@@ -139,6 +139,7 @@ def test_predict_from_a_file(served, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_plain_keras_example(capfd):
     example = Path(__file__).parents[2] / "examples/train_plain_keras.py"
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=PATIENCE, check=True)

@@ -12,7 +12,6 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from tiers import few
 from waiting import PATIENCE, until
 
 from training.study import Study, execution
@@ -163,6 +162,7 @@ def test_workers_that_cannot_start_are_no_failed_runs():
     assert not list(Path("mlruns/studies/s/runs").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_study_that_is_killed():
     script = (
         "from rich.console import Console; from pathlib import Path\n"
@@ -224,7 +224,8 @@ def test_a_run_that_cannot_be_gone_on_with_begins_anew(monkeypatch):
     assert tried == ["old", None]
 
 
-@pytest.mark.parametrize("workers", few([1, 2], [1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_study_from_question_to_report(data_directory, workers):
     command = ["--activation", "tanh,relu", "--seeds", "2", "--workers", str(workers), "--json", "model.units=4"]
     command += ["dataset.name=digits_rows", "train.epochs=1"]
