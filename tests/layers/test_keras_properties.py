@@ -91,8 +91,8 @@ OWN = st.fixed_dictionaries(
     | {
         "cell_clip": st.none() | st.floats(1e-6, 1e6),
         "engine": st.sampled_from(["auto", "reference"]),
-        "dropout": st.floats(0, 1),
-        "recurrent_dropout": st.floats(0, 1),
+        "dropout": st.floats(0, 1, exclude_max=True),
+        "recurrent_dropout": st.floats(0, 1, exclude_max=True),
         "seed": st.none() | st.integers(0, 2**31),
         "use_cudnn": st.sampled_from(["auto", False]),
         "stateful": st.booleans(),
