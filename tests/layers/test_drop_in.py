@@ -215,7 +215,7 @@ def test_the_wrong_rank_is_refused_as_keras_refuses_it():
 def test_one_row_of_initial_state_is_of_every_row(engine, masked):
     theirs, ours = same_weights(lambda lstm: lstm(3, **({} if lstm is keras.layers.LSTM else {"engine": engine})))
     row = [np.full((1, 3), value, "float32") for value in (0.5, -1.0)]
-    # A row without a valid step: Keras's loop on JAX puts out the state it was given, on other backends 0, as engines do.
+    # For a row without a valid step Keras's loop on JAX puts out the given state, on other backends 0, as engines do.
     least = int(keras.backend.backend() == "jax" and engine == "loop")
     mask = ops.convert_to_tensor(np.arange(5) < np.array([[5], [3], [least], [1]])) if masked else None
     every = theirs(X, initial_state=[np.repeat(state, 4, axis=0) for state in row], mask=mask)
