@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from zoo.kernels.call import Operands, Options, Run, Tensor
-from zoo.kernels.loop import plain_lstm
+from zoo.kernels.loop import plain_lstm, vectorised
 
 Tensors = tuple[Any, ...]
 Function = Callable[..., Tensors]
@@ -66,6 +66,8 @@ def _on_tensorflow(once: Run, operands: Operands, options: Options) -> Tensors:
     import tensorflow as tf
 
     tensors, run, plain = _functions(once, operands, options)
+    if vectorised(operands.x):  # no vectorised form is known of an engine's own operation
+        return plain(*tensors)
     floats = [tensor.dtype.is_floating for tensor in tensors]  # all but the mask
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]

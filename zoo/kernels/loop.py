@@ -81,7 +81,7 @@ def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = N
     Returns:
         The outputs, the last h and the last c, as `lstm` gives them.
     """
-    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=_vectorised(operands.x))
+    return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=vectorised(operands.x))
 
 
 def _run(
@@ -109,7 +109,7 @@ def _run(
     return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
 
 
-def _vectorised(x: Tensor) -> bool:
+def vectorised(x: Tensor) -> bool:
     """Whether TensorFlow traces a graph to vectorise it: `tf.GradientTape.jacobian`, `tf.vectorized_map`.
 
     It fails at the gradients of a loop over lists that is made within. Nothing but who is calling tells.
