@@ -114,7 +114,7 @@ def test_the_task_can_be_said(tmp_path: Path) -> None:
         dataset(path, task="regresion")  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="language_model"):
         dataset(path, task="language_model")
-    with pytest.raises(InvalidRequest, match="'up' is no number"):
+    with pytest.raises(InvalidRequest, match="'up' is not a number"):
         dataset(long_file(tmp_path), task="regression")
 
 
@@ -142,15 +142,15 @@ def test_times_may_be_dates(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (["id,time,x,label", "a,0,1,u", "a,0,2,u"], "line 3: the same time as in line 2"),
-        (["id,time,x,label", "a,0,1,u", "a,1,two,u"], "line 3: 'two' in column 'x' is no number"),
+        (["id,time,x,label", "a,0,1,u", "a,1,two,u"], "line 3: 'two' in column 'x' is not a number"),
         (["id,time,x,label", "a,0,1,u", "a,1,,u"], "line 3: no value in column 'x'"),
         (["id,time,x,label", "a,0,nan,u"], "line 2: no value in column 'x'"),
-        (["id,time,x,label", "a,0,1e39,u"], "line 2: '1e\\+39' in column 'x' is no number that float32 can hold"),
+        (["id,time,x,label", "a,0,1e39,u"], "line 2: '1e\\+39' in column 'x' is not a number that float32 can hold"),
         (["id,time,x,label", "a,0,1,u", "a,1,1"], "line 3: 3 cells, expected 4"),
         (["id,time,x,label", "a,0,1,u", "a,1,1,u,"], "line 3: 5 cells, expected 4"),
         (["id,time,x,label", "a,0,1,u", "", "a,1,1,u"], "line 3: empty, with more lines behind it"),
-        (["id,time,x,label", "a,noon,1,u"], "line 2: the time is no number"),
-        (["id,time,x,label", "a,0,1,u", "a,2024-01-01,1,u"], "line 3: the time is no number"),
+        (["id,time,x,label", "a,noon,1,u"], "line 2: the time is not a number"),
+        (["id,time,x,label", "a,0,1,u", "a,2024-01-01,1,u"], "line 3: the time is not a number"),
         (["id,time,x,label", ",0,1,u"], "line 2: '' in column 'id', expected something"),
         (["id,time,x,label", "a,0,1,u", "b,0,1,"], "line 3: no label"),
         (["id,time,x,label,group", "a,0,1,u,p", "a,1,1,u,q"], "line 3: the group changes within a sequence"),

@@ -344,7 +344,7 @@ def _check_cells(rows: _Rows, values: "array[float]", problems: Problems) -> Non
         for row in np.flatnonzero(~np.isfinite(rows.times)):
             problems.add(
                 int(rows.lines[row]),
-                f"the {rows.columns['time']} is no number (nor, if the first is a date, one like 2024-05-01T12:00:00)",
+                f"the {rows.columns['time']} is not a number (nor, if the first is a date, one like 2024-05-01T12:00:00)",
             )
     for role, texts in rows.texts.items():
         unfit = [code for code, text in enumerate(texts) if _is_unfit(role, text)]
@@ -364,7 +364,7 @@ def _is_unfit(role: str, text: str) -> bool:
 def _no_number(cell: str, column: str) -> str:
     if cell.lower() in _EMPTY:
         return f"no value in column {column!r}: fill it, or leave the sequence out"
-    return f"{cell!r} in column {column!r} is no number that float32 can hold"
+    return f"{cell!r} in column {column!r} is not a number that float32 can hold"
 
 
 def _number_or_nan(cell: str) -> float:

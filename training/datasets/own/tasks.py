@@ -109,7 +109,7 @@ def _regression(found: Found, used: list[str]) -> Decided:
                 f"the data has a label a step, expected one a sequence for dataset.task=regression{_where(found)}"
             )
         if unfit := [text for text in used if number(text) is None]:
-            raise InvalidRequest(f"the label {unfit[0]!r} is no number, as dataset.task=regression needs them")
+            raise InvalidRequest(f"the label {unfit[0]!r} is not a number, as dataset.task=regression needs them")
         values = np.array([number(text) or 0.0 for text in found.texts])
         with np.errstate(over="ignore"):  # Examples refuses what becomes infinite
             numbers = values[found.labels].astype(np.float32)[:, None]
