@@ -100,8 +100,8 @@ def _saying_how_to_go_on() -> Iterator[Callable[[str], None]]:
             raise
         command = f"zoo train --resume {ids[0][:8]}"
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(f"interrupted: run {ids[0]} is kept, and goes on with {command}") from None
-        click.echo(f"run {ids[0]} is kept, and goes on with {command}, once what stopped it is mended", err=True)
+            raise Interrupted(f"interrupted: run {ids[0]} is kept; resume it with {command}") from None
+        click.echo(f"run {ids[0]} is kept; resume it with {command} once what stopped it is mended", err=True)
         raise
 
 

@@ -114,7 +114,7 @@ def test_a_run_that_is_asked_to_stop_says_how_it_goes_on(tmp_path, number):
         said, _ = training.communicate(timeout=PATIENCE)
     *_, last = lines_of(said, PROGRESS, "Error: interrupted: run .*")
     (run_id,) = re.findall(r"run ([0-9a-f]{32})", last)
-    assert last == f"Error: interrupted: run {run_id} is kept, and goes on with zoo train --resume {run_id[:8]}"
+    assert last == f"Error: interrupted: run {run_id} is kept; resume it with zoo train --resume {run_id[:8]}"
     assert training.returncode == 1
     assert (tmp_path / "mlruns/runs" / run_id / "run.json").is_file()
 

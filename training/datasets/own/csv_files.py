@@ -344,7 +344,7 @@ def _check_cells(rows: _Rows, values: "array[float]", problems: Problems) -> Non
         for row in np.flatnonzero(~np.isfinite(rows.times)):
             problems.add(
                 int(rows.lines[row]),
-                f"the {rows.columns['time']} is not a number (nor, if the first is a date, one like 2024-05-01T12:00:00)",
+                f"the {rows.columns['time']} is not a number (nor, if the first is a date, like 2024-05-01T12:00:00)",
             )
     for role, texts in rows.texts.items():
         unfit = [code for code, text in enumerate(texts) if _is_unfit(role, text)]
