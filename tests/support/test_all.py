@@ -65,8 +65,7 @@ def checks() -> Found:
 
 
 def soak() -> Found:
-    codes = [call(sys.executable, f"tests/support/{name}.py") for name in ("kills", "serving_soak")]
-    return Found(not any(codes), "pages: [runs](soak.md), [server](serving_soak.md)")
+    return Found(not call("make", "soak"), "pages: [runs](soak.md), [server](serving_soak.md)")
 
 
 def newest() -> Found:

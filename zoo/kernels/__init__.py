@@ -85,6 +85,17 @@ ON_CPU = {"tensorflow": ("native",), "torch": ("loop",)}
 ON_GPU = ("cudnn", "loop")
 
 
+def known(engine: str) -> str:
+    """`engine`, which is "auto" or a name in `ENGINES`.
+
+    Raises:
+        ValueError: It is neither; the message has the nearest name.
+    """
+    if engine != "auto" and engine not in ENGINES:
+        raise ValueError(unknown("engine", engine, ["auto", *ENGINES]))
+    return engine
+
+
 def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
@@ -104,8 +115,7 @@ def resolve(engine: str, wanted: Wanted | None = None) -> str:
         preferred = ON_GPU if has_gpu() else ON_CPU.get(keras.backend.backend(), ())
         candidates = preferred if wanted.activations else ()
         return next((name for name in candidates if not ENGINES[name].refuses(wanted)), "reference")
-    if engine not in ENGINES:
-        raise ValueError(unknown("engine", engine, ["auto", *ENGINES]))
+    known(engine)
     reason = ENGINES[engine].refuses(wanted)
     if reason:
         raise ValueError(f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can")

@@ -18,7 +18,6 @@ from zoo.kernels.target import Place
 from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell
 from zoo.layers._states import broadcast_states
 from zoo.layers.lstm_cell import LSTMCell, without_dropout_of_one
-from zoo.suggest import unknown
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +25,7 @@ LONG = 100  # steps from which an unbounded candidate is warned of
 
 
 def _engine_name(_: str, value: Any) -> str:
-    if value != "auto" and value not in kernels.ENGINES:
-        raise ValueError(unknown("engine", value, ["auto", *kernels.ENGINES]))
-    return str(value)
+    return kernels.known(value)
 
 
 def _cudnn_choice(_: str, value: Any) -> Any:
