@@ -18,6 +18,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import keras
 import pytest
+import tiers
 
 from zoo.kernels import native
 
@@ -37,6 +38,22 @@ with contextlib.suppress(
     settings.load_profile("zoo")
 
 pytest_plugins = ["serving_fixtures"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.shorten(items, keras.backend.backend() != "tensorflow")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where runs are recorded, let their stores be made quickly; MLflow, which that imports, takes seconds."""
+    if any(RECORD_RUNS & set(item.path.parts) for item in session.items):
+        import quick_stores
+
+        quick_stores.use()
+
+
+RECORD_RUNS = {"run", "tracking", "study", "release", "cli"}  # folders of tests
 
 
 @pytest.fixture(autouse=True)

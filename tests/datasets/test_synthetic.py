@@ -56,6 +56,7 @@ def test_all_problems_are_listed_and_have_other_lengths() -> None:
 
 
 @pytest.mark.parametrize("name", [*PROBLEMS, *OTHER_LENGTHS])
+@pytest.mark.sample(6)
 def test_what_is_loaded_is_what_the_spec_says_and_no_sequence_comes_twice(name: str) -> None:
     dataset = get(name)
     assert dataset.spec.name == name

@@ -26,6 +26,7 @@ def texts(figure):
 
 
 @pytest.mark.parametrize("last", [6, 4, 0])
+@pytest.mark.sample(2)
 def test_every_layer_is_in_every_picture(model, last, tmp_path):
     report = gate_report(model, inputs(last))
     flow = gradient_flow(model, inputs(last), np.ones((3, 2), "float32"), "mse")

@@ -46,6 +46,7 @@ VARIANTS = {
 @pytest.mark.any_backend
 @pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.sample(6)
 def test_what_is_watched_is_the_layers_own_output(arguments, mask):
     if keras.backend.backend() == "jax" and mask not in ("none", "holes and an empty row"):
         pytest.skip("JAX compiles a loop for every shape; the two extremes are enough there")
@@ -94,6 +95,7 @@ FAMILY = {
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("make", FAMILY.values(), ids=FAMILY)
+@pytest.mark.sample(6)
 def test_every_cell_of_the_family_is_watched_as_it_is(make, backwards):
     layer = make(return_sequences=True, return_state=True, go_backwards=backwards)
     layer.build((None, 7, 3))

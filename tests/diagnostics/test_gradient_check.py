@@ -34,6 +34,7 @@ def built(layer, shape=(None, 5, 2)):
         lambda: keras.layers.Bidirectional(LSTM(2, candidate_activation="elu")),
     ],
 )
+@pytest.mark.sample(2)
 def test_right_gradients_pass_on_every_weight_and_the_input(layer):
     layer = built(layer())
     before = layer.get_weights()

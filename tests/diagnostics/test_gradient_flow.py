@@ -42,6 +42,7 @@ def test_the_norms_are_those_of_a_linear_recurrence(backwards):
 @pytest.mark.parametrize(
     ("weight", "verdict"), [(0.7, "vanishing"), (1.4, "exploding"), (1.0, "healthy"), (0.0, "vanishing")]
 )
+@pytest.mark.sample(3)
 def test_verdicts(weight, verdict):
     flow = gradient_flow(linear_rnn(weight, 40), np.ones((2, 40, 1), "f"), np.zeros((2, 1), "f"), "mse")
     assert flow.verdicts == (verdict,), str(flow)
@@ -67,6 +68,7 @@ def test_a_gradient_that_never_arrives_and_one_that_is_nan_have_verdicts_of_thei
         ],
     ],
 )
+@pytest.mark.sample(2)
 def test_unrolling_keeps_the_models_loss_with_masks(wrap):
     features, mask = keras.Input((6, 2)), keras.Input((6,), dtype="bool")
     x = features
@@ -96,6 +98,7 @@ def test_every_cell_of_a_stack_has_its_gradient():
 
 
 @pytest.mark.any_backend
+@pytest.mark.sample(1, elsewhere=0)
 def test_compiling_changes_nothing():
     model = keras.Sequential(
         [keras.Input((6, 2)), keras.layers.RNN(ZoneoutCell(LSTMCell(3), 0.1)), keras.layers.Dense(1)]

@@ -163,6 +163,7 @@ def misnamed(seed, kind, plant):
 # Each kind of cell comes first twice, with two of the plants. The first three have one of each plant.
 @pytest.mark.any_backend
 @pytest.mark.parametrize("models", [3, pytest.param(2 * len(KINDS), marks=pytest.mark.slow)])
+@pytest.mark.sample(1, elsewhere=0)
 def test_planted_nan_is_named_in_at_least_19_of_20_models_and_healthy_ones_are_left_alone(models):
     wrong = []
     for seed in range(models):

@@ -11,7 +11,6 @@ SMALL = {
     "tensorflow": [
         ("SavedModel of a concrete function", "standard"),
         ("SavedModel by `model.export`", "relu"),
-        ("TFLite by `from_keras_model`", "standard"),
         ("XLA around a function that was called", "standard"),
     ],
     "jax": [("`jax.export`, any number of steps", "relu")],

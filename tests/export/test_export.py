@@ -63,7 +63,7 @@ FORMS = {
     "gru of words": ("words", {}),
     "lstm of characters": ("characters", {}),
 }
-# One of each kind of task: these make test, and go through the C library too, which takes a second to load each.
+# One of each kind of task: these make test.
 OF_EACH_KIND = ["lstm", "cnn_lstm", "conv_lstm", "gru", "gru of words", "lstm of characters"]
 CAUSAL = ["lstm", "cnn_lstm", "conv_lstm", "irnn", "gru", "tcn", "gru of words", "lstm of characters"]
 LENGTHS = np.array([50, 3, 1, 20], "int32")
@@ -179,9 +179,13 @@ def assert_answers(form, found, output, lengths):
             assert (found["label"][k, length:] == b"").all()
 
 
-def test_tensorflows_c_library_alone_gives_the_models_answers(exported, tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(["lstm", "gru of words"], id="two"), pytest.param(OF_EACH_KIND, id="all", marks=pytest.mark.slow)],
+)
+def test_tensorflows_c_library_alone_gives_the_models_answers(exported, tmp_path, names):
     """The loader and the session are those of TensorFlow Serving; neither TensorFlow's Python nor Keras is there."""
-    for number, form in enumerate(exported[name] for name in OF_EACH_KIND):
+    for number, form in enumerate(exported[name] for name in names):
         name, inputs = inputs_of(form)
         np.savez(tmp_path / f"in{number}.npz", **{k: v.tolist() if v.dtype == object else v for k, v in inputs.items()})
         (tmp_path / f"{number}.json").write_text(json.dumps({"path": str(form.result.path), "signature": name}))
@@ -203,10 +207,10 @@ def test_tensorflows_c_library_alone_gives_the_models_answers(exported, tmp_path
                                                           for k, v in outputs.items()})
             model.close()
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(len(OF_EACH_KIND))]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(len(names))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    for number, form in enumerate(exported[name] for name in OF_EACH_KIND):
+    for number, form in enumerate(exported[name] for name in names):
         found = dict(np.load(tmp_path / f"out{number}.npz"))
         found = {k: v.astype(object) if v.dtype.kind == "S" else v for k, v in found.items()}
         inputs = model_inputs(form)
@@ -214,6 +218,7 @@ def test_tensorflows_c_library_alone_gives_the_models_answers(exported, tmp_path
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 2), (1, 64)])
+@pytest.mark.sample(2)
 def test_batch_and_time_are_dynamic(of_numbers, batch, steps):
     x = np.random.default_rng(1).normal(size=(batch, steps, 3)).astype("float32")
     lengths = np.full(batch, steps, "int32")
@@ -363,6 +368,7 @@ def test_reasons_name_the_layer(exported):
 
 @pytest.mark.parametrize("name", CAUSAL)
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.sample(4)
 def test_pieces_give_what_the_whole_gives(exported, name, seed):
     form = exported[name]
     rng, step = np.random.default_rng(seed), signature(form.result.path, "stream_step")

@@ -100,6 +100,7 @@ def pieces(model, cuts, x=X, lengths=None):
 
 
 @pytest.mark.parametrize("name", few(list(STREAMABLE), list(STREAMABLE)[::3]))
+@pytest.mark.sample(2)
 def test_pieces_give_what_the_whole_gives(name):
     model, cuts = scrambled(STREAMABLE[name]()), (1, 2, 9)
     answers = pieces(model, cuts)
@@ -111,6 +112,7 @@ def test_pieces_give_what_the_whole_gives(name):
 
 
 @pytest.mark.parametrize("name", ["cell lstm", "cell batch_norm", "tcn, reaching far back", "masked mean over time"])
+@pytest.mark.sample(1)
 def test_rows_of_a_piece_may_have_different_lengths(name):
     """As the texts of a batch have."""
     model, lengths = scrambled(STREAMABLE[name]()), np.int32([12, 7, 5])

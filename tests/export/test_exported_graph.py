@@ -73,6 +73,7 @@ def in_one_operation(function):
 
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize(("units", "clip"), [(UNITS, None), (UNITS, 0.5), (EVEN, None)])
+@pytest.mark.sample(2)
 def test_all_steps_valid(exporting, sequences, units, clip):
     layer = made(units, return_sequences=sequences, cell_clip=clip)
     run = exporting(layer)
@@ -124,6 +125,7 @@ def test_a_nan_stays_one_in_its_row(exporting, where):
     [(False, False, False), (False, True, True), (True, False, False), (True, True, False), (True, True, True)],
 )
 @pytest.mark.parametrize("units", few([UNITS, EVEN], [EVEN]))
+@pytest.mark.sample(2)
 def test_masks(exporting, sequences, backwards, zeros, units):
     layer = made(units, return_sequences=sequences, go_backwards=backwards, zero_output_for_mask=zeros)
     run = exporting(layer, masked=True)
@@ -135,6 +137,7 @@ def test_masks(exporting, sequences, backwards, zeros, units):
 
 
 @pytest.mark.parametrize("units", [UNITS, EVEN])
+@pytest.mark.sample(1)
 def test_gradients(exporting, units):
     layer = made(units, return_sequences=True)
     (x, *states), mask = arguments(N + 1, 3, units=units), masks(N + 1, 3)[2]

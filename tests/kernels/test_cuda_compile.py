@@ -28,6 +28,7 @@ def compiled(variant, architecture, text=None):
 
 
 @pytest.mark.parametrize("activations", FIVES, ids=" ".join)
+@pytest.mark.sample(2)
 def test_every_activation_compiles_and_stays_in_registers(activations):
     found = compiled(replace(WORST, activations=activations), 90)
     assert set(found) == {"forward", "backward"}

@@ -172,6 +172,7 @@ def test_odd_sizes(batch, steps, units):
 
 
 @pytest.mark.parametrize(("mask", "training"), [*((mask, True) for mask in MASKS), ("holes", False)])
+@pytest.mark.sample(5, elsewhere=1)
 def test_every_mask(mask, training):
     compare(layer_with(STANDARD), STANDARD, (BATCH, STEPS, CHANNELS), MASKS[mask], training=training)
 
@@ -197,6 +198,7 @@ def test_half_precision(dtype):
     ],
     ids=str,
 )
+@pytest.mark.sample(4, elsewhere=1)
 def test_options_as_the_reference_has_them(options):
     layers = [LSTM(UNITS, engine=engine, return_state=True, seed=7, **options) for engine in ("reference", "cuda")]
     rng = np.random.default_rng(2)
@@ -265,6 +267,7 @@ def test_refuses_what_it_cannot_run():
     assert kernels.resolve("cuda") == "cuda"
 
 
+@pytest.mark.sample(1, elsewhere=0)
 def test_a_model_trains_as_with_the_reference():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(48, STEPS, CHANNELS)).astype("float32")

@@ -79,6 +79,7 @@ def finished(outputs):
 @pytest.mark.any_backend
 @pytest.mark.parametrize("clip", [0.25, float("inf")])
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.sample(5, elsewhere=1)
 def test_a_kernel_gets_inputs_then_outputs_then_numbers(emulator, compiled, clip):
     def call(*inputs):
         return run(Launch(emulator, "forward", 5, 64), inputs, OUTPUTS, STEPS, BATCH, clip)

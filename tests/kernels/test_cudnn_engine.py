@@ -119,6 +119,7 @@ def test_outputs_and_gradients(library, mask, go_backwards, bias):
         np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=TOLERANCE, err_msg=name)
 
 
+@pytest.mark.sample(1, elsewhere=0)
 def test_padding_holds_both_states(library):
     """To the last bit: a gate that does not close lets a state leak away step by step."""
     _, *rest = arrays()
@@ -206,6 +207,7 @@ def agree(layers, mask):
         ("holes", {"return_sequences": True, "zero_output_for_mask": True, "go_backwards": True}),
     ],
 )
+@pytest.mark.sample(4, elsewhere=1)
 def test_every_output_and_gradient_of_a_layer(library, mask, arguments):
     agree(pair(return_state=True, **arguments), MASKS[mask])
 
@@ -353,6 +355,7 @@ def test_float64_is_left_to_another_on_jax_alone(faked):
     assert (LSTM(2, dtype="float64").resolved_engine == "cudnn") == (BACKEND != "jax")
 
 
+@pytest.mark.sample(1, elsewhere=0)
 def test_a_saved_model_loads_where_there_is_no_gpu(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         stand_in(patch)

@@ -49,6 +49,7 @@ def compare(layer, weights, x, functions, rng):
 @pytest.mark.parametrize(
     ("activation", "gate"), rotating([name for name, row in ACTIVATIONS.items() if not row.learnable], GATES)
 )
+@pytest.mark.sample(12)
 def test_every_activation_in_every_gate(activation, gate):
     rng = np.random.default_rng(0)
     layer, weights = prepared(rng, **{f"{gate}_activation": activation})

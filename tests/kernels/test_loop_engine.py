@@ -88,6 +88,7 @@ def compare(names, shape, units, mask=None, cell_clip=None, training=True):
 
 # Over all cases each stands once in each gate; on JAX, in one gate or two.
 @pytest.mark.parametrize("first", few(range(len(TABLE)), 5))
+@pytest.mark.sample(6)
 def test_every_activation_in_every_gate(first):
     names = [TABLE[(first + gate) % len(TABLE)] for gate in range(len(GATES))]
     compare(names, (BATCH, STEPS, CHANNELS), 3, MASKS["holes"])
@@ -162,6 +163,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", few(CASES, 2))
+@pytest.mark.sample(4)
 def test_agrees_with_the_reference(case):
     agree(MASKS["empty row"], **CASES[case])
 
@@ -212,6 +214,7 @@ def trained(engine):
     return model.get_weights()
 
 
+@pytest.mark.sample(1, elsewhere=0)
 def test_trains_as_the_reference_does():
     for theirs, ours in zip(trained("reference"), trained("loop"), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)  # six small steps in float32

@@ -68,6 +68,7 @@ def compare(names, shape, units, mask, dtype, cell_clip=None, training=True):
 
 
 @pytest.mark.parametrize(("activation", "gate"), rotating(sorted(SLOPES), GATES))
+@pytest.mark.sample(8)
 def test_every_activation_in_every_gate(activation, gate):
     for dtype in ("float64", "float32"):
         compare(names_with(gate, activation), (BATCH, STEPS, CHANNELS), 4, MASKS["holes"], dtype)
@@ -83,6 +84,7 @@ def test_has_every_elementwise_deterministic_activation():
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("batch", [1, 5, 13])
 @pytest.mark.parametrize("units", [1, 3, 17, 100])
+@pytest.mark.sample(8)
 def test_odd_sizes(units, batch, steps):
     mask = np.ones((batch, steps), bool)
     for dtype in ("float64", "float32"):
@@ -91,6 +93,7 @@ def test_odd_sizes(units, batch, steps):
 
 @pytest.mark.parametrize("units", [2, 4, 8, 16, 32, 48])
 @pytest.mark.parametrize("steps", [1, 6, 13])
+@pytest.mark.sample(6)
 def test_a_batch_of_one_row_that_fills_whole_vectors(steps, units):
     mask = np.random.default_rng(2).random((1, steps)) < 0.7
     for dtype in ("float64", "float32"):
@@ -107,6 +110,7 @@ def instruction_set(request):
 
 
 @pytest.mark.parametrize(("units", "batch"), rotating([1, 4, 8, 12, 16, 17, 24, 32, 40, 48, 72], [1, 2, 3, 5, 13]))
+@pytest.mark.sample(8)
 def test_every_instruction_set(instruction_set, units, batch):
     mask = np.random.default_rng(3).random((batch, 7)) < 0.7
     for dtype in ("float64", "float32"):
@@ -280,6 +284,7 @@ def trained(engine, wrap=lambda layer: layer):
 
 
 @pytest.mark.parametrize("wrap", [lambda layer: layer, keras.layers.Bidirectional])
+@pytest.mark.sample(1)
 def test_trains_as_the_reference_does(wrap):
     for theirs, ours in zip(
         trained("reference", wrap).get_weights(), trained("native", wrap).get_weights(), strict=True
@@ -322,6 +327,7 @@ def test_the_same_bits_every_time_for_a_given_number_of_threads(shape, units):
         pytest.param((40, 90, 3), 24, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.sample(3)
 def test_every_way_to_share_the_work(shape, units, masked):
     """The units of a single row split; the product for the kernels after the loop over time, and inside of it."""
     layers = pair(units, shape, return_sequences=masked)

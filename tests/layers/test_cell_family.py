@@ -88,6 +88,7 @@ def nudge(model):
 @pytest.mark.parametrize(
     "wrap", few({"plain": lambda layer: layer, "bidirectional": keras.layers.Bidirectional}, ["plain"])
 )
+@pytest.mark.sample(5)
 def test_survives_saving_weights_and_cloning(make, wrap, tmp_path):
     model = nudge(model_of(wrap(make())))
     expected = answers(model)
@@ -110,6 +111,7 @@ def test_configuration_comes_back_whole(make):
 
 
 @some_layers
+@pytest.mark.sample(3)
 def test_a_padded_row_gives_what_it_gives_alone(make):
     layer = make()
     whole = ops.convert_to_numpy(layer(X, mask=ops.convert_to_tensor(MASK)))
@@ -123,6 +125,7 @@ def test_a_padded_row_gives_what_it_gives_alone(make):
 
 @some_layers
 @pytest.mark.parametrize("policy", few(["mixed_float16", "mixed_bfloat16"], ["mixed_float16"]))
+@pytest.mark.sample(3)
 def test_mixed_precision(make, policy):
     keras.config.set_dtype_policy(policy)
     layer = make()
@@ -151,6 +154,7 @@ def traced_operations(function):
 
 
 @some_layers
+@pytest.mark.sample(3)
 def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
     import tensorflow as tf
 
@@ -173,6 +177,7 @@ def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
 
 
 @pytest.mark.parametrize("make", few(LAYERS, ["peephole", "batch norm"]))
+@pytest.mark.sample(1)
 def test_learns_which_sequences_sum_to_more_than_zero(make):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(256, 4, 3)).astype("float32")
@@ -194,6 +199,7 @@ def test_learns_which_sequences_sum_to_more_than_zero(make):
 @pytest.mark.parametrize(
     "name", few(["layer norm, random slopes", "zoneout of ours", "stacked", "batch norm"], ["stacked", "batch norm"])
 )
+@pytest.mark.sample(1, elsewhere=1)
 def test_what_draws_or_keeps_statistics_trains_on_every_backend(name):
     layer = LAYERS[name]()
     model = keras.Sequential([keras.Input((4, 3)), layer, keras.layers.Dense(1)])

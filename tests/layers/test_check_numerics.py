@@ -35,6 +35,7 @@ def fit(layer, masked=True):
     "engine", ["native", *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "reference"))]
 )
 @pytest.mark.parametrize("arguments", [{}, {"cell_clip": 1.0}, {"dropout": 0.5, "recurrent_dropout": 0.5}], ids=str)
+@pytest.mark.sample(2)
 def test_a_healthy_layer_trains(engine, arguments):
     if engine == "native" and native.unavailable():
         pytest.skip(str(native.unavailable()))

@@ -41,6 +41,7 @@ def outputs(layer, training=True):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("rates", [(0.3, 0.0), (0.0, 0.4), (0.3, 0.4)])
+@pytest.mark.sample(3, elsewhere=1)
 def test_draws_what_keras_draws(rates):
     """The variant without peepholes is the plain LSTM, and so has the same draws from the same seed."""
     arguments = {"dropout": rates[0], "recurrent_dropout": rates[1], "seed": 7}
@@ -68,6 +69,7 @@ def scaled(kernel, masks):
 
 @every_cell
 @pytest.mark.parametrize("rates", few({"x": (0.5, 0.0), "x and h": (0.5, 0.5)}, ["x and h"]))
+@pytest.mark.sample(1, elsewhere=0)
 def test_masks_are_of_what_meets_the_kernels_and_hold_for_the_whole_sequence(name, rates, monkeypatch):
     dropping = layer_of(name, dropout=rates[0], recurrent_dropout=rates[1])
     cell, plain = dropping.cell, layer_of(name)
@@ -86,6 +88,7 @@ def test_masks_are_of_what_meets_the_kernels_and_hold_for_the_whole_sequence(nam
 
 
 @every_cell
+@pytest.mark.sample(3, elsewhere=1)
 def test_each_sequence_draws_once_and_inference_never(name, monkeypatch):
     layer, drawn = layer_of(name, dropout=0.5, recurrent_dropout=0.5), []
     create = type(layer.cell)._create_dropout_mask

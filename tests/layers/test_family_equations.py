@@ -75,6 +75,7 @@ SUBSET = ("layer norm", "FGR", "projection", "zoneout")
 
 
 @pytest.mark.parametrize("name", few(list(CELLS), SUBSET, elsewhere=SUBSET))
+@pytest.mark.sample(6, elsewhere=1)
 def test_forward_equals_the_equations_under_every_mask(name):
     make, step = CELLS[name]
     layer = keras.layers.RNN(make(), return_sequences=True)
@@ -88,6 +89,7 @@ def test_forward_equals_the_equations_under_every_mask(name):
 @pytest.mark.parametrize(
     "mask", [pytest.param(m, id=k, marks=[pytest.mark.any_backend] * (k == "holes")) for k, m in MASKS.items()]
 )
+@pytest.mark.sample(1, elsewhere=0)
 def test_batch_norm_in_training_equals_the_equations(mask):
     layer = BatchNormLSTM(UNITS, max_steps=4, return_sequences=True)
     weights = nudge(layer)
@@ -116,6 +118,7 @@ ONE_EACH = [f"{WITH_GATES[first % len(WITH_GATES)]}, {first}" for first in range
 
 
 @pytest.mark.parametrize("pair", few({f"{name}, {first}": (name, first) for name, first in PAIRS}, ONE_EACH))
+@pytest.mark.sample(5)
 def test_every_activation_in_every_gate(pair):
     name, first = pair
     (make, step), names = CELLS[name], by_letter(first)
@@ -183,6 +186,7 @@ def test_gradient_of_every_other_cell(name):
 
 
 @pytest.mark.parametrize("mask", ["none", "left", "holes", "a whole row"])
+@pytest.mark.sample(2)
 def test_gradient_of_batch_norm_goes_through_the_statistics(mask):
     layer = BatchNormLSTM(2, max_steps=2, return_sequences=True, dtype="float64")
     weights, x = nudge(layer), X[:, :4].copy()

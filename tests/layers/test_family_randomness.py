@@ -142,6 +142,7 @@ def test_a_wrapped_cell_keeps_its_own_dropout_once_a_sequence():
         ),
     ],
 )
+@pytest.mark.sample(3, elsewhere=1)
 def test_inference_moves_no_seed_and_training_does(make):
     layer, x = keras.layers.RNN([make(), make()]), np.ones((2, 3, 4), "f")
     layer(x)
@@ -202,6 +203,7 @@ def batches_of(number, steps=6):
 
 
 @pytest.mark.parametrize("max_steps", [pytest.param(4, marks=pytest.mark.any_backend), 9])
+@pytest.mark.sample(1, elsewhere=0)
 def test_moving_averages_are_numpys_and_inference_uses_them(max_steps):
     layer, weights, expected = trained_on(batches_of(3), max_steps)
     for name, (means, variances) in {

@@ -60,6 +60,7 @@ def keep_traceback_filtering():
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.sample(14, elsewhere=6)
 def test_keras_own(case):
     result = unittest.TestResult()
     case.run(result)

@@ -67,6 +67,7 @@ def trained(form):
 
 
 @every_form_here_and_some_elsewhere
+@pytest.mark.sample(1, elsewhere=0)
 def test_trains_saves_and_never_sees_the_padding(form, tmp_path):
     model = trained(form)
     expected = logits(model)
@@ -86,6 +87,7 @@ def test_trains_saves_and_never_sees_the_padding(form, tmp_path):
 
 
 @every_form_here_and_some_elsewhere
+@pytest.mark.sample(1, elsewhere=0)
 def test_half_precision_stays_near(form):
     model = trained(form)  # kept for other tests: not to be made in half precision
     policy = "mixed_float16" if "norm" in form else "mixed_bfloat16"  # float16 is what a sum of squares overflows
@@ -100,6 +102,7 @@ def test_half_precision_stays_near(form):
 
 # Not on the other backends: a SavedModel is TensorFlow's, and zoo.export says so.
 @every_form
+@pytest.mark.sample(1)
 def test_what_is_exported_answers_as_the_model_does(form, tmp_path):
     import tensorflow as tf
 

@@ -54,6 +54,7 @@ def nudge(model):
 @pytest.mark.parametrize(
     "wrap", few({"plain": lambda layer: layer, "both ways": keras.layers.Bidirectional}, ["plain"])
 )
+@pytest.mark.sample(5)
 def test_survives_saving_weights_and_cloning(arguments, wrap, tmp_path):
     model = nudge(model_of(wrap, **arguments))
     expected = answers(model)
@@ -69,6 +70,7 @@ def test_survives_saving_weights_and_cloning(arguments, wrap, tmp_path):
 
 
 @pytest.mark.parametrize("name", few(list(ACTIVATIONS), list(ACTIVATIONS)[::5]))
+@pytest.mark.sample(6)
 def test_every_activation_in_every_gate_comes_back(name, tmp_path):
     gates = {f"{gate}_activation": name for gate in GATES}
     for given in ({gate: chosen} for gate, chosen in gates.items()):
@@ -91,6 +93,7 @@ def test_weights_of_learnable_activations_are_one_set_per_gate_from_build():
     assert LSTM(5, activation=keras.layers.PReLU()).get_config()["activation"]["class_name"] == "PReLU"
 
 
+@pytest.mark.sample(1)
 def test_learnable_slopes_learn():
     model = keras.Sequential([keras.Input((7, 3)), LSTM(5, activation="prelu"), keras.layers.Dense(1)])
     before = [w.copy() for w in model.get_weights()]

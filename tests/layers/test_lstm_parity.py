@@ -70,6 +70,7 @@ def test_equals_keras_under_every_mask(mask):
 
 @pytest.mark.parametrize("mask", few(list(MASKS), ["holes"], elsewhere=["holes"]))
 @pytest.mark.parametrize("arguments", VARIANTS, ids=str)
+@pytest.mark.sample(8)
 def test_equals_keras(arguments, mask):
     theirs, ours = pair(**arguments)
     mask = None if MASKS[mask] is None else ops.convert_to_tensor(MASKS[mask])
@@ -98,6 +99,7 @@ def test_dropout_draws_what_keras_draws():
 
 
 @pytest.mark.any_backend
+@pytest.mark.sample(1)
 def test_trains_as_keras_does():
     weights = []
     for layer in pair():
@@ -122,6 +124,7 @@ def test_saves_and_loads_through_keras_config():
 
 @pytest.mark.parametrize("gate", few(GATES, ["candidate", "output_gate"]))
 @pytest.mark.parametrize("activation", everywhere(ACTIVATIONS, ["leaky_relu", "prelu", "softmax", "cloglogm"]))
+@pytest.mark.sample(25)
 def test_every_activation_in_every_gate_equals_the_equations(activation, gate):
     layer = LSTM(4, return_sequences=True, **{f"{gate}_activation": activation})
     layer.build((BATCH, STEPS, CHANNELS))

@@ -63,6 +63,7 @@ def with_padding(value):
 @pytest.mark.parametrize(
     "name", [some if some in QUICK else pytest.param(some, marks=pytest.mark.slow) for some in LAYERS]
 )
+@pytest.mark.sample(6, elsewhere=2)
 def test_padding_changes_nothing(name, training):
     layer = LAYERS[name]()
     layer.build(X.shape)
@@ -91,6 +92,7 @@ def test_padding_changes_nothing(name, training):
 
 
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sample(6, elsewhere=3)
 def test_a_nan_that_no_mask_hides_is_seen_in_every_state(name):
     layer = CELLS[name]()
     x = X.copy()
@@ -103,6 +105,7 @@ def test_a_nan_that_no_mask_hides_is_seen_in_every_state(name):
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+@pytest.mark.sample(3, elsewhere=1)
 def test_the_largest_numbers_are_numbers(kind):
     if kind == "float64" and keras.backend.backend() == "jax":
         pytest.skip("JAX has float64 only where the whole process asks for it")

@@ -75,6 +75,7 @@ def other_value(argument):
     "name", [some if some in QUICK else pytest.param(some, marks=pytest.mark.slow) for some in OWNERS]
 )
 @pytest.mark.parametrize("of_cell", [False, True], ids=["of the layer", "of the cell"])
+@pytest.mark.sample(1, elsewhere=1)
 def test_every_argument_acts_when_it_is_set_or_is_refused(name, of_cell):
     layer = OWNERS[name](**({} if name == "ZoneoutCell" else {"dropout": 0.25}))
     layer.build(X.shape)
@@ -109,6 +110,7 @@ def acts(owner, argument):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["LSTM", "LSTM, reference", "BatchNormLSTM", "LSTMCell", "PeepholeLSTMCell"])
+@pytest.mark.sample(3, elsewhere=1)
 def test_what_was_set_changes_what_is_computed_and_survives_a_file(name, tmp_path):
     layer = OWNERS[name]()
     model = keras.Sequential([keras.Input(X.shape[1:]), layer])
@@ -154,6 +156,7 @@ def test_a_compiled_model_keeps_what_it_was_traced_with_until_it_is_compiled_aga
 @pytest.mark.any_backend
 @pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
 @pytest.mark.parametrize("name", ["LSTM", "LSTM, reference", "LSTMCell", "PeepholeLSTMCell", "BatchNormLSTM"])
+@pytest.mark.sample(3, elsewhere=1)
 def test_dropout_set_later_drops_and_stops(name, rate):
     layer = OWNERS[name](dropout=0.25)
     owner = owners(layer)[0]

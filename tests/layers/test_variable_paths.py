@@ -43,6 +43,7 @@ QUICK = ("LSTM", "bidirectional", "stacked", "ZoneoutCell")
 @pytest.mark.parametrize(
     "name", [some if some in QUICK else pytest.param(some, marks=pytest.mark.slow) for some in LAYERS]
 )
+@pytest.mark.sample(2, elsewhere=1)
 def test_paths_differ_and_a_file_by_name_holds_all(name, tmp_path):
     make = LAYERS[name]
 

@@ -62,6 +62,7 @@ some_forms = pytest.mark.parametrize(
 
 
 @some_forms
+@pytest.mark.sample(3, elsewhere=1)
 def test_padding_never_matters(name, arguments):
     model = small(name, arguments)
     expected = logits(model)
@@ -76,6 +77,7 @@ def test_padding_never_matters(name, arguments):
 
 
 @some_forms
+@pytest.mark.sample(4, elsewhere=1)
 def test_saved_and_loaded_the_same(name, arguments, tmp_path):
     model = small(name, arguments)
     model.save(tmp_path / "m.keras")
@@ -84,6 +86,7 @@ def test_saved_and_loaded_the_same(name, arguments, tmp_path):
 
 
 @pytest.mark.parametrize("name", few(list(MODELS), ["lstm", "cnn_lstm", "tcn"]))
+@pytest.mark.sample(1, elsewhere=0)
 def test_learns_to_tell_apart_what_is_easy(name):
     keras.utils.set_random_seed(1)
     labels = np.arange(64) % 4
@@ -101,6 +104,7 @@ def test_learns_to_tell_apart_what_is_easy(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.sample(4, elsewhere=1)
 def test_normalisation_lives_in_the_model(name):
     keras.utils.set_random_seed(0)
     with_statistics = build(name, TASK, **SMALL[name])
@@ -137,6 +141,7 @@ def test_a_causal_front_sees_no_later_step():
     assert not np.allclose(seen(later)[:, 9:], seen(features())[:, 9:])
 
 
+@pytest.mark.sample(1, elsewhere=0)
 def test_the_question_of_40_by_80_in_6_classes():
     model = build("cnn_lstm_parallel", SequenceTask(channels=80, classes=6))
     assert fixed_steps(model) == 40

@@ -114,6 +114,7 @@ def test_one_gpu_is_no_distribution():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.sample(1, elsewhere=1)
 def test_sixteen_bits_train(policy):
     """Weights stay float32, the loss falls, and no step is left out, as each would be whose gradient overflowed."""
     with precision(policy):

@@ -72,6 +72,7 @@ def test_the_norm_is_that_of_the_whole_unscaled_gradient_before_clipping(policy,
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "sgd"])
+@pytest.mark.sample(1)
 def test_recording_changes_no_bit(name):
     keys = {"weight_decay": 0.1} | ({"momentum": 0.5} if name in ("sgd", "rmsprop") else {})
     train = TrainSection(epochs=3)

@@ -34,6 +34,19 @@ STUDY = (
 )
 
 
+# The `zoo` command several times, each in a folder of its own: one process imports TensorFlow for all of them.
+IN_TURN = """
+import json, os, sys
+from zoo.cli import main
+for folder, arguments in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    try:
+        main(arguments)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
 DYING_ZOO = (sys.executable, str(Path(__file__).with_name("dying_zoo.py")))
 
 
@@ -145,11 +158,13 @@ def note_kill(at_work: Path, outcome: Outcome) -> str:
 def ends_equal(folder: Path, arguments: Sequence[str], run_id: str) -> bool:
     """Resume a run to its end, train the same without a break, and compare weights and figures."""
     (folder / "whole").mkdir()
-    both = {
-        "whole": start(folder / "whole", *arguments),
-        "killed": start(folder / "killed", "train", "--json", "--resume", run_id),
-    }
-    answers = {name: finished(process, folder / name) for name, process in both.items()}
+    commands = {"whole": arguments, "killed": ["train", "--json", "--resume", run_id]}
+    in_turn = json.dumps([(str(folder / name), command) for name, command in commands.items()])
+    process = start(folder, in_turn, command=(sys.executable, "-c", IN_TURN))
+    printed, _ = process.communicate(timeout=600)
+    if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}: {errors_of(folder)}")
+    answers = {name: json.loads(line) for name, line in zip(commands, printed.splitlines(), strict=True)}
     left, right = (weights(folder / name, answer["run_id"]) for name, answer in answers.items())
     return (
         left.keys() == right.keys()

@@ -1,9 +1,40 @@
 """Which of many like cases run in `make test`, where all of them run in `make test-all`."""
 
+import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pytest
+
+# Cases of a test that `make test` runs on JAX, where the mark `sample` does not say.
+ELSEWHERE = 2
+
+
+def shorten(items: Iterable[pytest.Item], elsewhere: bool) -> None:
+    """Mark as slow all cases but a sample of each test that has the mark `sample`, and of each test on JAX and torch.
+
+    Which ones is a matter of their names alone: the same at every run, and no row or column of a product of
+    parameters more than another.
+
+    Args:
+        items: All tests.
+        elsewhere: Whether this is another backend than TensorFlow.
+    """
+    cases: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if not item.get_closest_marker("slow") and (not elsewhere or item.get_closest_marker("any_backend")):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for same in cases.values():
+        mark = same[0].get_closest_marker("sample")
+        if mark is not None:
+            size = mark.kwargs.get("elsewhere", ELSEWHERE) if elsewhere else mark.args[0]
+        elif elsewhere:
+            size = ELSEWHERE
+        else:
+            continue
+        for item in sorted(same, key=lambda item: zlib.crc32(item.nodeid.encode()))[size:]:
+            item.add_marker(pytest.mark.slow)
 
 
 def few(cases: Mapping[str, Any] | Iterable[Any], quick: Collection[Any], elsewhere: Collection[Any] = ()) -> list[Any]:

@@ -12,6 +12,8 @@ import mlflow
 from filelock import FileLock
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from training.files import UNFINISHED
 from training.tracking.delivery import deliver
@@ -100,9 +102,29 @@ def _make_local(path: Path) -> None:
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     for left_over in path.parent.glob(f"{unfinished.name}*"):  # SQLite's journal too
         left_over.unlink()
-    artifacts = Path("mlruns/artifacts").resolve().as_uri()
-    SqlAlchemyStore(f"sqlite:///{unfinished.resolve()}", artifacts).engine.dispose()
+    make_tables(unfinished)
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
     unfinished.replace(path)
+
+
+def make_tables(path: Path) -> None:
+    """Make a store of MLflow's at `path`, whose artifacts lie in `mlruns/artifacts` of the working directory.
+
+    MLflow migrates an empty database through all its versions, and SQLite waits for the disk after each of hundreds of
+    statements. Nobody can see the file yet, so it needs to reach the disk once, at the end: 2.4 s instead of 8.8.
+    """
+
+    def do_not_wait(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+
+    artifacts = Path("mlruns/artifacts").resolve().as_uri()
+    event.listen(Engine, "connect", do_not_wait)
+    try:
+        SqlAlchemyStore(f"sqlite:///{path.resolve()}", artifacts).engine.dispose()
+    finally:
+        event.remove(Engine, "connect", do_not_wait)
 
 
 def _check_local(path: Path) -> None:
