@@ -15,7 +15,7 @@ PICTURE = Path("pictures/activations.png")  # seen from the page
 
 INTRODUCTION = f"""# Activations
 
-Generated from the table in `zoo/_activation_table.py` by `python -m zoo.gallery`; `zoo activations --plot PNG` draws
+Generated from the table in `zoo/activations/table.py` by `python -m zoo.gallery`; `zoo activations --plot PNG` draws
 the picture alone. Write a name, or a name with numbers ("leaky_relu(0.33)"), wherever a layer of the
 zoo takes an activation.
 

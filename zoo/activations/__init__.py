@@ -22,7 +22,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo._activation_table import ACTIVATIONS as ACTIVATIONS, ALIASES as ALIASES, Definition as Definition
+from zoo.activations.table import ACTIVATIONS as ACTIVATIONS, ALIASES as ALIASES, Definition as Definition
 from zoo.checks import is_finite_number
 from zoo.suggest import unknown
 
