@@ -117,7 +117,7 @@ def _device(device: "Device") -> dict[str, Any]:
 
 
 def _engine(name: str, engine: Any) -> dict[str, Any]:
-    from zoo.kernels.call import Wanted
+    from zoo.kernels.contract import Wanted
 
     problem, detail = engine.refuses(Wanted()), None
     if name == "native" and not problem:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpu.plan import ACTIVATIONS, ENGINES, KERAS, Case, Side
 from zoo import kernels
-from zoo.kernels.call import Wanted
+from zoo.kernels.contract import Wanted
 from zoo.layers import LSTM
 
 # Relative to the norm of what is compared; what computes something else is 1 away. With 10 bits of mantissa (tf32,

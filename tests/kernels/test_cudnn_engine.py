@@ -16,7 +16,7 @@ from oracles import ORACLE, lstm, lstm_gradients
 from zoo import kernels
 from zoo.diagnostics.autograd import value_and_gradients
 from zoo.kernels import cudnn
-from zoo.kernels.call import Operands, Options
+from zoo.kernels.contract import Operands, Options
 from zoo.layers import LSTM
 
 pytestmark = pytest.mark.any_backend

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import keras
 
 from zoo.kernels import cuda, cudnn, loop, native
-from zoo.kernels.call import Run, Wanted
+from zoo.kernels.contract import Run, Wanted
 from zoo.kernels.derivatives import complete
 from zoo.suggest import unknown
 
@@ -29,7 +29,7 @@ class Engine:
     Attributes:
         summary: What it is, in one line.
         refuses: Called with what a layer wants: why it cannot run such a layer here, or `None`.
-        runs: "module:function" of what runs a call, a `zoo.kernels.call.Run`, imported when it is first needed;
+        runs: "module:function" of what runs a call, a `zoo.kernels.contract.Run`, imported when it is first needed;
             `None` for the reference, which is the loop of Keras's own RNN layer over our cell.
         computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
         first_order_on: The backends on which it has a first gradient in reverse mode only, so that the rest has to come

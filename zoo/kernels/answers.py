@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from zoo.kernels.call import Options, Tensor
+from zoo.kernels.contract import Options, Tensor
 
 
 def answered(hidden: Tensor, mask: Tensor | None, options: Options) -> Tensor:

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.kernels.call import Operands, Options, Tensor, Wanted, published_activation, unusual_gate
+from zoo.kernels.contract import Operands, Options, Tensor, Wanted, published_activation, unusual_gate
 from zoo.kernels.valid_first import restore, valid_first
 
 HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly

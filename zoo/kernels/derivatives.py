@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.call import Operands, Options, Run, Tensor
+from zoo.kernels.contract import Operands, Options, Run, Tensor
 from zoo.kernels.loop import plain_lstm, vectorised
 
 Tensors = tuple[Any, ...]

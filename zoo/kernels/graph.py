@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.kernels.call import unusual_gate
+from zoo.kernels.contract import unusual_gate
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
 
 BLOCKS = (8, 1)  # steps an iteration, one loop each; what a block leaves over is for the next loop

@@ -14,7 +14,7 @@ from keras import ops
 
 from zoo.activations import LayerActivation
 from zoo.kernels.answers import answered
-from zoo.kernels.call import Operands, Options, Tensor, Wanted
+from zoo.kernels.contract import Operands, Options, Tensor, Wanted
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.passes import Passes
 from zoo.kernels.products import product

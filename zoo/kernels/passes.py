@@ -35,7 +35,7 @@ import keras
 from keras import ops
 
 from zoo.activations import Activation
-from zoo.kernels.call import Options
+from zoo.kernels.contract import Options
 from zoo.kernels.products import kernel_gradient, product, product_back
 from zoo.kernels.reference import GateFunctions, lstm_step, split_gates
 from zoo.kernels.scan import Tensor, Tensors, scan, vjp

@@ -12,7 +12,7 @@ from keras import ops
 from zoo import kernels
 from zoo.activations import Activation
 from zoo.kernels import graph, target
-from zoo.kernels.call import Operands, Options, Wanted
+from zoo.kernels.contract import Operands, Options, Wanted
 from zoo.kernels.reference import Tensor
 from zoo.kernels.target import Place
 from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell

@@ -8,7 +8,7 @@ import functools
 
 import keras
 
-from zoo.kernels.call import Wanted, foreign_activation
+from zoo.kernels.contract import Wanted, foreign_activation
 from zoo.kernels.cuda import compiler, driver, launch
 from zoo.kernels.cuda.variant import LARGEST, names
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.call import Tensor
+from zoo.kernels.contract import Tensor
 from zoo.kernels.cuda import driver
 from zoo.kernels.cuda.compiler import host_library
 from zoo.kernels.native.build import BuildError

@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from zoo.kernels.answers import answered
-from zoo.kernels.call import Operands, Options, Tensor
+from zoo.kernels.contract import Operands, Options, Tensor
 from zoo.kernels.cuda.kernels import kernel
 from zoo.kernels.cuda.launch import run
 from zoo.kernels.cuda.variant import ROWS, Variant, padded
@@ -23,7 +23,7 @@ from zoo.kernels.gradient import differentiable
 
 
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.call.Run`.
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`.
 
     What it is given may be float32, float16 or bfloat16; inside, everything is float32 but the operands of the
     recurrent product, which are float16 (bfloat16 where that was given).

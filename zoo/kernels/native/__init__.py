@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from zoo.checks import positive_integer
-from zoo.kernels.call import Wanted, foreign_activation
+from zoo.kernels.contract import Wanted, foreign_activation
 from zoo.kernels.native.build import LIBRARY, NOTE
 
 _threads: int | None = None

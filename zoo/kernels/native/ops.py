@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from zoo.activations import ACTIVATIONS, Activation
 from zoo.kernels import native
-from zoo.kernels.call import Operands, Options, Tensor
+from zoo.kernels.contract import Operands, Options, Tensor
 from zoo.kernels.loop import plain_lstm
 
 # === Not in a SavedModel ===
