@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from zoo.kernels.contract import Operands, Options, Tensor, Wanted, published_activation, unusual_gate
-from zoo.kernels.valid_first import restore, valid_first
+from zoo.kernels.masking import restore, valid_first
 
 HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly
 ALIGNED = 8  # channels: matrix products of half precision want rows of whole 16 bytes

@@ -108,10 +108,10 @@ def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: Options) -> T
     if options.return_sequences:
         seen = tf.cumsum(tf.cast(mask, tf.int32), axis=1)
         outputs = tf.gather(outputs, tf.maximum(seen - 1, 0), batch_dims=1)
-        answered = mask if options.zero_output_for_mask else seen > 0
+        kept = mask if options.zero_output_for_mask else seen > 0
     else:
-        answered = mask[:, -1] if options.zero_output_for_mask else ends > 0
-    return tf.where(answered[..., tf.newaxis], outputs, tf.zeros_like(outputs))
+        kept = mask[:, -1] if options.zero_output_for_mask else ends > 0
+    return tf.where(kept[..., tf.newaxis], outputs, tf.zeros_like(outputs))
 
 
 # === All steps: outputs, h and c. Row r is valid before step `ends[r]`, or everywhere where `ends` is `None` ===

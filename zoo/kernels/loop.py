@@ -13,9 +13,9 @@ import keras
 from keras import ops
 
 from zoo.activations import LayerActivation
-from zoo.kernels.answers import answered
 from zoo.kernels.contract import Operands, Options, Tensor, Wanted
 from zoo.kernels.gradient import differentiable
+from zoo.kernels.masking import masked_outputs
 from zoo.kernels.passes import Passes
 from zoo.kernels.products import product
 
@@ -105,7 +105,7 @@ def _run(
         run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
     hidden, cell = run(*(tensor for tensor in given if tensor is not None))
     last = hidden[-1] if options.return_sequences else hidden
-    outputs = answered(hidden, mask, options)
+    outputs = masked_outputs(hidden, mask, options)
     return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.kernels.masking import restore, valid_first
 from zoo.kernels.reference import Tensor
-from zoo.kernels.valid_first import restore, valid_first
 from zoo.layers._arguments import ArgumentsOfCell, OfCell
 from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
 from zoo.layers._states import broadcast_states

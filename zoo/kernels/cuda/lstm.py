@@ -14,12 +14,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.answers import answered
 from zoo.kernels.contract import Operands, Options, Tensor
 from zoo.kernels.cuda.kernels import kernel
 from zoo.kernels.cuda.launch import run
 from zoo.kernels.cuda.variant import ROWS, Variant, padded
 from zoo.kernels.gradient import differentiable
+from zoo.kernels.masking import masked_outputs
 
 
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +62,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     *hidden, h, c = differentiable(core.forward, core.backward, core.infer, options.training)(*tensors)
     h, c = h[:, :units], c[:, :units]
     steps_first = None if mask is None else ops.transpose(mask)[:, :, None]
-    outputs = answered(hidden[0][:, :, :units] if hidden else h, steps_first, options)
+    outputs = masked_outputs(hidden[0][:, :, :units] if hidden else h, steps_first, options)
     return ops.transpose(outputs, (1, 0, 2)) if hidden else outputs, h, c
 
 

@@ -1,8 +1,8 @@
-"""Masked sequences with their valid steps moved to the front, and back."""
+"""Masked steps: valid ones moved to the front and back, and what a masked step puts out."""
 
 from keras import ops
 
-from zoo.kernels.reference import Tensor
+from zoo.kernels.contract import Options, Tensor
 
 
 def valid_first(sequences: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,3 +44,26 @@ def restore(outputs: Tensor, position: Tensor) -> Tensor:
     """
     back = ops.take_along_axis(outputs, ops.maximum(position, 0)[:, :, None], axis=1)
     return ops.where((position >= 0)[:, :, None], back, ops.zeros_like(back))
+
+
+def masked_outputs(hidden: Tensor, mask: Tensor | None, options: Options) -> Tensor:
+    """Set outputs to zero before the first valid step or, with `zero_output_for_mask`, at every masked one.
+
+    Args:
+        hidden: The hidden state after every step, (t, b, n), or after the last, (b, n), as `options` has it.
+        mask: Bool (t, b, 1), true where a step is valid, or `None`.
+        options: The options of the call.
+
+    Returns:
+        The outputs, of the shape of `hidden`.
+
+    Example:
+    >>> mask = ops.reshape(ops.convert_to_tensor([False, True, False]), (3, 1, 1))
+    >>> outputs = masked_outputs(ops.ones((3, 1, 1)), mask, Options((), return_sequences=True))
+    >>> ops.convert_to_numpy(outputs).ravel().tolist()
+    [0.0, 1.0, 1.0]
+    """
+    if mask is None:
+        return hidden
+    kept = mask if options.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
+    return ops.where(kept if options.return_sequences else kept[-1], hidden, ops.zeros_like(hidden))
