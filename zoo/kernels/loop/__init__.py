@@ -1,7 +1,7 @@
 """The loop engine: the LSTM recurrence with a gradient written by hand, on every Keras backend, for any activation.
 
-`passes.py` has the forward and the backward pass over z = x W + b; here stand what surrounds them and what is refused.
-The gradients of W, b and x are the backend's own, from that of z: one product or sum each.
+`passes.py` has the forward and the backward pass over z = x W + b. This module prepares their inputs and checks what
+the engine supports. The gradients of W, b and x are the backend's own, from that of z: one product or sum each.
 """
 
 import functools
@@ -15,9 +15,9 @@ from keras import ops
 from zoo.activations import LayerActivation
 from zoo.kernels.contract import Operands, Options, Tensor, Wanted
 from zoo.kernels.gradient import differentiable
+from zoo.kernels.loop.passes import Passes
+from zoo.kernels.loop.products import product
 from zoo.kernels.masking import masked_outputs
-from zoo.kernels.passes import Passes
-from zoo.kernels.products import product
 
 PARALLEL = "tensorflow.python.ops.parallel_for"
 

@@ -36,9 +36,9 @@ from keras import ops
 
 from zoo.activations import Activation
 from zoo.kernels.contract import Options
-from zoo.kernels.products import kernel_gradient, product, product_back
+from zoo.kernels.loop.products import kernel_gradient, product, product_back
+from zoo.kernels.loop.scan import Tensor, Tensors, scan, vjp
 from zoo.kernels.reference import GateFunctions, lstm_step, split_gates
-from zoo.kernels.scan import Tensor, Tensors, scan, vjp
 
 HALF = ("float16", "bfloat16")
 Slices = Mapping[str, Tensor]
@@ -95,7 +95,7 @@ class Passes:
         present: Which there are of z (t, b, 4 n), recurrent_kernel, h, c, mask (t, b, 1), factors of h (4, b, n), and
             the five slopes, learned where they are (n,) and drawn where (b, n).
         dtype: Of all but the mask.
-        unrolled: As `zoo.kernels.scan.scan` has it.
+        unrolled: As `zoo.kernels.loop.scan.scan` has it.
     """
 
     options: Options
