@@ -6,8 +6,7 @@ import pytest
 from cubin import resources
 
 from zoo.kernels.cuda import compiler
-from zoo.kernels.cuda.kernels import OPTIONS
-from zoo.kernels.cuda.variant import LARGEST, Variant, headers, names, source
+from zoo.kernels.cuda.variant import LARGEST, OPTIONS, Variant, headers, names, source
 
 pytestmark = pytest.mark.skipif(compiler.unavailable() is not None, reason=str(compiler.unavailable()))
 

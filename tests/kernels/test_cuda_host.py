@@ -12,7 +12,8 @@ import pytest
 
 from zoo.kernels.cuda import launch
 from zoo.kernels.cuda.compiler import host_library
-from zoo.kernels.cuda.launch import Launch, run
+from zoo.kernels.cuda.driver import Launch
+from zoo.kernels.cuda.launch import run
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.native.build import BuildError, find_compiler
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from zoo.kernels.cuda import variant
-from zoo.kernels.cuda.launch import Launch
+from zoo.kernels.cuda.driver import Launch
 from zoo.kernels.native.build import find_compiler
 
 SOURCES = Path(__file__).parent / "cuda_emulator"

@@ -9,11 +9,9 @@ import functools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from zoo.kernels.cuda.launch import Launch
+from typing import Any
 
 # Values of CUdevice_attribute, CUfunction_attribute and CUstreamCaptureMode.
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76
@@ -21,6 +19,27 @@ _MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
 _CAPTURE_MODE_RELAXED = 2
 
 _loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is run, and on how many threads.
+
+    Attributes:
+        module: Path of a .cubin file; for tensors on the CPU, of a shared library with a function that does the same:
+            `extern "C" int zoo_emulate(const char* name, int grid, int block, void** pointers, int steps, int batch,
+            float clip)`. It gets the pointers of all inputs, then of all outputs, and gives 0 where all went well.
+        name: Of the kernel, "forward" or "backward".
+        grid: Number of blocks.
+        block: Threads of a block.
+        shared: Bytes of dynamic shared memory of a block.
+    """
+
+    module: str
+    name: str
+    grid: int
+    block: int
+    shared: int = 0
 
 
 def unavailable() -> str | None:
@@ -54,7 +73,7 @@ def architecture(device: int = 0) -> int:
     return 10 * major.value + minor.value
 
 
-def start(launch: "Launch", device: int, stream: int, arguments: Sequence[Any]) -> None:
+def start(launch: Launch, device: int, stream: int, arguments: Sequence[Any]) -> None:
     """Put a kernel on a stream. Nothing waits for it.
 
     Args:

@@ -10,7 +10,6 @@ import ctypes
 import functools
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,12 @@ import keras
 from zoo.kernels.contract import Tensor
 from zoo.kernels.cuda import driver
 from zoo.kernels.cuda.compiler import host_library
+from zoo.kernels.cuda.driver import Launch
 from zoo.kernels.native.build import BuildError
 
 SOURCE = Path(__file__).with_name("src") / "xla_call.cc"
 
 Outputs = Sequence[tuple[Sequence[int], str]]
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What is run, and on how many threads.
-
-    Attributes:
-        module: Path of a .cubin file; for tensors on the CPU, of a shared library with a function that does the same:
-            `extern "C" int zoo_emulate(const char* name, int grid, int block, void** pointers, int steps, int batch,
-            float clip)`. It gets the pointers of all inputs, then of all outputs, and gives 0 where all went well.
-        name: Of the kernel, "forward" or "backward".
-        grid: Number of blocks.
-        block: Threads of a block.
-        shared: Bytes of dynamic shared memory of a block.
-    """
-
-    module: str
-    name: str
-    grid: int
-    block: int
-    shared: int = 0
 
 
 @functools.cache  # what could not be built is not tried again for every layer

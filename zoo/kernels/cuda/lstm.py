@@ -15,9 +15,8 @@ import keras
 from keras import ops
 
 from zoo.kernels.contract import Operands, Options, Tensor
-from zoo.kernels.cuda.kernels import kernel
 from zoo.kernels.cuda.launch import run
-from zoo.kernels.cuda.variant import ROWS, Variant, padded
+from zoo.kernels.cuda.variant import ROWS, Variant, kernel, padded
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.masking import masked_outputs
 

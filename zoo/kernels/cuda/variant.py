@@ -1,15 +1,24 @@
-"""What the CUDA kernels are compiled for: the source text is one, a variant is a set of macros."""
+"""What the CUDA kernels are compiled for: the source text is one, a variant is a set of macros.
+
+A kernel is compiled for this GPU and a variant when it is first asked for.
+"""
 
 import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
+
+from zoo.kernels.cuda import compiler, driver
+from zoo.kernels.cuda.driver import Launch
+
 SOURCES = Path(__file__).parent / "src"
 ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # one text for both engines
 
 ROWS = 8  # of the batch, in a block of threads
 LARGEST = 128  # units
+OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
 _CHUNKS = {"forward": 4, "backward": 6}  # of 16 bytes, for each thread and stage
 _GATES = ("INPUT_GATE", "FORGET_GATE", "CANDIDATE", "OUTPUT_GATE", "HIDDEN")
 
@@ -114,3 +123,28 @@ def headers() -> dict[str, str]:
 def source() -> str:
     """The text of the kernels."""
     return (SOURCES / "lstm.cu").read_text(encoding="utf-8")
+
+
+def kernel(variant: Variant, name: str, blocks: int) -> Launch:
+    """The kernel `name`, "forward" or "backward", of a variant, to be launched in `blocks` blocks.
+
+    Raises:
+        zoo.kernels.cuda.compiler.CompileError: It could not be compiled.
+    """
+    return Launch(_compiled(variant, _device()), name, blocks, variant.threads, variant.shared(name))
+
+
+@functools.cache
+def _compiled(variant: Variant, device: int) -> str:
+    return str(
+        compiler.compile_cached(source(), headers(), (*OPTIONS, *variant.options()), driver.architecture(device))
+    )
+
+
+def _device() -> int:
+    """Number of the GPU that new tensors are on; on JAX all GPUs of a process are of one kind."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return int(torch.cuda.current_device())
+    return 0
