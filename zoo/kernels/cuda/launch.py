@@ -46,26 +46,6 @@ def unavailable() -> str | None:
     return None
 
 
-def gpu_of(tensor: Tensor) -> int | None:
-    """Number of the GPU that a kernel for `tensor` runs on, as `driver.py` counts them, or `None` where it is none.
-
-    Inside `jax.jit` no tensor is on a device yet: on JAX it is the device that JAX uses by default.
-
-    Example:
-    >>> gpu_of(keras.ops.zeros((1,), "float32")) in (None, 0)
-    True
-    """
-    if keras.backend.backend() == "torch":
-        return int(tensor.device.index) if tensor.device.type == "cuda" else None
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    default = jax.config.jax_default_device  # a device, the name of a platform, or None
-    device = default if isinstance(default, jax.Device) else jax.local_devices(backend=default)[0]
-    return int(device.local_hardware_id) if device.platform == "gpu" else None
-
-
 def run(
     launch: Launch, inputs: Sequence[Tensor], outputs: Outputs, steps: int, batch: int, clip: float
 ) -> tuple[Tensor, ...]:
