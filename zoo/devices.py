@@ -52,6 +52,24 @@ def gpus() -> list[Device]:
     return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]()
 
 
+def has_gpu() -> bool:
+    """Whether the Keras backend has a GPU to compute on."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return str(keras.src.backend.torch.core.get_device()).startswith("cuda")
+    if backend == "jax":
+        import jax
+
+        chosen = jax.config.jax_default_device  # a device, its name, or nothing
+        platform = getattr(chosen, "platform", chosen) or jax.default_backend()
+        return str(platform).startswith(("gpu", "cuda"))
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_logical_devices("GPU"))
+    return False
+
+
 def computing() -> str:
     """The device that is computed on where nobody says otherwise, such as "cpu:0" or "gpu:1".
 

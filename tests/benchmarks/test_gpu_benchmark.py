@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from zoo import kernels
+from zoo import devices
 
 
 @pytest.mark.any_backend
@@ -245,7 +245,7 @@ def test_the_dry_run_measures_every_side_that_can_run_here(part: Any, one_thread
 
 @pytest.mark.any_backend
 @pytest.mark.skipif(keras.backend.backend() not in ("jax", "torch"), reason="its sides run on JAX and on torch")
-@pytest.mark.skipif(kernels.has_gpu(), reason="there is a GPU")
+@pytest.mark.skipif(devices.has_gpu(), reason="there is a GPU")
 def test_a_framework_that_sees_no_gpu_is_not_measured(part: Any, tmp_path: Path) -> None:
     path, name = tmp_path / "lines", keras.backend.backend()
     done = CliRunner().invoke(part("gpu.measure").main, [name, "--lines", str(path), "--seconds", "9"])

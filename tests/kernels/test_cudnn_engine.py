@@ -13,7 +13,7 @@ from cudnn_stand_in import stand_in
 from keras import ops
 from oracles import ORACLE, lstm, lstm_gradients
 
-from zoo import kernels
+from zoo import devices
 from zoo.diagnostics.autograd import value_and_gradients
 from zoo.kernels import cudnn
 from zoo.kernels.contract import Operands, Options
@@ -307,10 +307,10 @@ def test_the_operation_takes_what_it_is_handed():
 
 
 def test_without_a_gpu_it_is_refused(monkeypatch):
-    monkeypatch.setattr(kernels, "has_gpu", lambda: False)
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
     with pytest.raises(ValueError, match=r"engine='cudnn' cannot run this layer here: cuDNN needs a GPU, and Keras's"):
         LSTM(2, engine="cudnn")
-    monkeypatch.setattr(kernels, "has_gpu", lambda: True)
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
     monkeypatch.setattr(cudnn, "has_library", lambda: False)
     with pytest.raises(ValueError, match="built without cuDNN"):
         LSTM(2, engine="cudnn")
@@ -362,7 +362,7 @@ def test_a_saved_model_loads_where_there_is_no_gpu(monkeypatch, tmp_path):
         model = keras.Sequential([keras.Input((STEPS, CHANNELS)), LSTM(UNITS, engine="cudnn")])
         answer = ops.convert_to_numpy(model(arrays()[0]))
         model.save(tmp_path / "model.keras")
-    monkeypatch.setattr(kernels, "has_gpu", lambda: False)
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
     with pytest.warns(UserWarning, match="cuDNN needs a GPU.*Going on with engine='auto'"):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(ops.convert_to_numpy(loaded(arrays()[0])), answer, atol=1e-6)

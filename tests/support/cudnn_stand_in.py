@@ -5,7 +5,7 @@ JAX brings one, PyTorch's own call knows the CPU too, and TensorFlow's is writte
 
 import keras
 
-from zoo import kernels
+from zoo import devices
 from zoo.kernels import cudnn
 
 BACKEND = keras.backend.backend()
@@ -65,7 +65,7 @@ class Counted:
 
 def stand_in(patch):
     """Put the stand-in where cuDNN would be called."""
-    patch.setattr(kernels, "has_gpu", lambda: True)
+    patch.setattr(devices, "has_gpu", lambda: True)
     patch.setattr(cudnn, "has_library", lambda: True)
     if BACKEND == "torch":
         import torch

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import keras
 
+from zoo import devices
 from zoo.kernels import cuda, cudnn, loop, native
 from zoo.kernels.contract import Run, Wanted
 from zoo.kernels.derivatives import complete
@@ -112,7 +113,7 @@ def resolve(engine: str, wanted: Wanted | None = None) -> str:
     """
     wanted = wanted or Wanted()
     if engine == "auto":
-        preferred = ON_GPU if has_gpu() else ON_CPU.get(keras.backend.backend(), ())
+        preferred = ON_GPU if devices.has_gpu() else ON_CPU.get(keras.backend.backend(), ())
         candidates = preferred if wanted.activations else ()
         return next((name for name in candidates if not ENGINES[name].refuses(wanted)), "reference")
     known(engine)
@@ -120,21 +121,3 @@ def resolve(engine: str, wanted: Wanted | None = None) -> str:
     if reason:
         raise ValueError(f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can")
     return engine
-
-
-def has_gpu() -> bool:
-    """Whether the Keras backend has a GPU to compute on."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return str(keras.src.backend.torch.core.get_device()).startswith("cuda")
-    if backend == "jax":
-        import jax
-
-        chosen = jax.config.jax_default_device  # a device, its name, or nothing
-        platform = getattr(chosen, "platform", chosen) or jax.default_backend()
-        return str(platform).startswith(("gpu", "cuda"))
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return bool(tf.config.list_logical_devices("GPU"))
-    return False

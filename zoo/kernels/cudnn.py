@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from zoo import devices
 from zoo.kernels.contract import Operands, Options, Tensor, Wanted, published_activation, unusual_gate
 from zoo.kernels.masking import restore, valid_first
 
@@ -30,10 +31,8 @@ ALIGNED = 8  # channels: matrix products of half precision want rows of whole 16
 
 def unavailable() -> str | None:
     """Why cuDNN cannot be called here at all, or `None` where it can."""
-    from zoo import kernels
-
     backend = keras.backend.backend()
-    if not kernels.has_gpu():
+    if not devices.has_gpu():
         return f"cuDNN needs a GPU, and Keras's {backend} backend has none here"
     if not has_library():
         return f"the {backend} that is installed was built without cuDNN"

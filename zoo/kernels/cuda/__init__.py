@@ -8,6 +8,7 @@ import functools
 
 import keras
 
+from zoo import devices
 from zoo.kernels.contract import Wanted, foreign_activation
 from zoo.kernels.cuda import compiler, driver, launch
 from zoo.kernels.cuda.variant import LARGEST, names
@@ -46,9 +47,7 @@ def unavailable(backend: str) -> str | None:
     """
     if backend not in ("jax", "torch"):
         return f"it runs on Keras's JAX and torch backends, and this is {backend}"
-    from zoo.kernels import has_gpu
-
-    if not has_gpu():
+    if not devices.has_gpu():
         return f"Keras has no GPU on {backend} here"
     reason = driver.unavailable()
     if reason is None and driver.architecture() < OLDEST:
