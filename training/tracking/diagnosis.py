@@ -11,7 +11,7 @@ from training.loop import Data, longest_seen
 from training.pipeline import Batches, Windows
 from zoo.diagnostics import Health
 from zoo.diagnostics.health import Checkup
-from zoo.diagnostics.walk import leaf_layers
+from zoo.interception import leaf_layers
 
 # Rows that the gates are watched on, and, of running text, steps.
 _ROWS, _STEPS = 16, 100

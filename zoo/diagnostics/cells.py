@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from zoo import activations
-from zoo.diagnostics.walk import replaced
+from zoo.interception import replaced
 from zoo.layers import LSTM, BatchNormLSTM, LSTMCell, ZoneoutCell
 from zoo.layers._gated_cell import BLOCKS, GATES, GatedCell
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.diagnostics.walk import require_built, tensors
+from zoo.interception import require_built, tensors
 
 HALF_AND_SINGLE = ("float16", "bfloat16", "float32")
 

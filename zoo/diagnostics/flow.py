@@ -14,7 +14,7 @@ from zoo.diagnostics.cells import cells_of
 from zoo.diagnostics.loop import Trace, WideLoop
 from zoo.diagnostics.recording import Call, Recording, record, to_numpy, unknown_cells
 from zoo.diagnostics.running import pays, stateless
-from zoo.diagnostics.walk import intercepted, tensors
+from zoo.interception import intercepted, tensors
 
 Tensor = Any
 

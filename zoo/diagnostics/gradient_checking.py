@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zoo.diagnostics.autograd import gradients
 from zoo.diagnostics.double_precision import DoublePrecisionRefused, in_double
 from zoo.diagnostics.recording import to_numpy
-from zoo.diagnostics.walk import tensors
+from zoo.interception import tensors
 
 STEP = 1e-5  # balances truncation (step ** 2) against rounding (1e-16 / step) of a central difference
 FINER = 30.0  # the second step is this much smaller

@@ -10,7 +10,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from zoo.diagnostics.cells import Cell, noting
-from zoo.diagnostics.walk import replaced
+from zoo.interception import replaced
 from zoo.layers._batch_norm_cell import BatchNormCell
 
 Tensor = Any

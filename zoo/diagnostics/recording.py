@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zoo.diagnostics.cells import cells_of
 from zoo.diagnostics.loop import Trace, WideLoop
 from zoo.diagnostics.running import pays, stateless
-from zoo.diagnostics.walk import intercepted, leaf_layers, require_built, tensors
+from zoo.interception import intercepted, leaf_layers, require_built, tensors
 
 Tensor = Any
 Checkpoint = Callable[[int, int], None]

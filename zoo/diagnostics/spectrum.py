@@ -9,7 +9,7 @@ import numpy as np
 from zoo.activations import Activation
 from zoo.diagnostics.cells import Cell, cells_of
 from zoo.diagnostics.recording import to_numpy
-from zoo.diagnostics.walk import require_built
+from zoo.interception import require_built
 from zoo.layers import BatchNormLSTM, LayerNormLSTMCell, ProjectionLSTMCell
 
 

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from zoo import layers
-from zoo.diagnostics.walk import replaced
+from zoo.interception import replaced
 
 Tensor = Any
 Layer = Any

@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from zoo.diagnostics.walk import intercepted
 from zoo.export.rules import OPERATIONS, RULES, Call, Chunk, Layer, NotStreamable, Rule, Shapes, where
+from zoo.interception import intercepted
 
 Tensor = Any
 

@@ -10,7 +10,7 @@ import keras
 
 
 def leaf_layers(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
-    """The layers inside `model` that hold no other layers that this package looks into, by path.
+    """The layers inside `model` that hold no other layers that this module looks into, by path.
 
     It looks into models and into `Bidirectional`; any other layer is one piece.
 
