@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.export.classify_regress import CLASSIFY, REGRESS
 from zoo.export.contract import Contract, ExportError, Outputs
-from zoo.export.examples import CLASSIFY, REGRESS
 from zoo.export.golden import Golden
 from zoo.export.last_layer import sum_to_one
 from zoo.export.operations import refused_operations

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.export import examples
+from zoo.export import classify_regress
 from zoo.export.contract import Contract, Outputs as ModelOutputs
 from zoo.export.rules import Chunk, NotStreamable
 from zoo.export.streaming import Plan, plan
@@ -75,8 +75,8 @@ def graph(model: keras.Model, contract: Contract, xla: bool) -> Graph:
         refused[STREAM] = str(error)
     answer = answers.text if contract.text else answers.padded
     for name, refuses, make in (
-        (examples.CLASSIFY, examples.refuses_classify, examples.classify),
-        (examples.REGRESS, examples.refuses_regress, examples.regress),
+        (classify_regress.CLASSIFY, classify_regress.refuses_classify, classify_regress.classify),
+        (classify_regress.REGRESS, classify_regress.refuses_regress, classify_regress.regress),
     ):
         reason = refuses(contract)
         if reason:

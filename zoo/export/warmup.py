@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.export.check import Written, stream
+from zoo.export.classify_regress import CLASSIFY, REGRESS
 from zoo.export.contract import Contract
-from zoo.export.examples import CLASSIFY, REGRESS
 from zoo.export.probes import Probe, alone, batch, chunks, examples_of
 from zoo.export.signatures import DEFAULT, PADDED, STREAM
 
