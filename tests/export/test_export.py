@@ -15,9 +15,8 @@ from tiers import few
 
 from training.datasets import text as training_text
 from zoo.activations import ACTIVATIONS
-from zoo.export import ExportError, export
+from zoo.export import ExportError, export, write
 from zoo.export.contract import contract
-from zoo.export.exporting import write
 from zoo.export.operations import ALLOWED, operations, refused_operations
 from zoo.export.signatures import Graph, graph
 from zoo.export.text import Tokeniser

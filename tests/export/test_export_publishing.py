@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.export import ExportError, check, export, exporting, publish
+import zoo.export
+from zoo.export import ExportError, check, export, publish
 from zoo.models import SequenceTask, build
 
 TASK = SequenceTask(channels=3, classes=4, mean=(100.0, 2.0, 3.0), variance=(1.0, 4.0, 0.5))
@@ -39,13 +40,13 @@ def written(monkeypatch):
     def write(model, built, path):
         (path / "saved_model.pb").write_bytes(b"graph")
 
-    monkeypatch.setattr(exporting, "write", write)
+    monkeypatch.setattr(zoo.export, "write", write)
     for name, value in {"Written": lambda path: None, "check": lambda *a: 0.0, "measure": lambda *a: {}}.items():
-        monkeypatch.setattr(exporting, name, value)
-    monkeypatch.setattr(exporting, "write_warmup", lambda *a: 0)
-    monkeypatch.setattr(exporting, "model_card", lambda *a: {})
-    monkeypatch.setattr(exporting, "write_card", lambda *a: None)
-    monkeypatch.setattr(exporting, "graph", lambda *a: type("Graph", (), {"signatures": {}, "refused": {}}))
+        monkeypatch.setattr(check, name, value)
+    monkeypatch.setattr(zoo.export, "write_warmup", lambda *a: 0)
+    monkeypatch.setattr(zoo.export, "model_card", lambda *a: {})
+    monkeypatch.setattr(zoo.export, "write_card", lambda *a: None)
+    monkeypatch.setattr(zoo.export, "graph", lambda *a: type("Graph", (), {"signatures": {}, "refused": {}}))
 
 
 # === Beside the graph ===
@@ -234,8 +235,8 @@ def test_what_differs_from_the_model_is_not_published(tmp_path, monkeypatch):
         model.set_weights([w + 0.1 for w in model.get_weights()])
         write(model, built, path)
 
-    write = exporting.write
-    monkeypatch.setattr(exporting, "write", corrupted)
+    write = zoo.export.write
+    monkeypatch.setattr(zoo.export, "write", corrupted)
     with pytest.raises(ExportError, match="differs from the Keras model"):
         export(tiny(), KEPT, tmp_path / "served")
     assert list((tmp_path / "served").iterdir()) == []
