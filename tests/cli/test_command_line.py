@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from zoo import cli, doctor
+from zoo import cli
 from zoo.activations import ACTIVATIONS
-from zoo.cli import VERBS, main
+from zoo.cli import VERBS, doctor, main
 from zoo.models import MODELS
 
 

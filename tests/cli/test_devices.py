@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from zoo import devices, doctor, quiet
+from zoo import devices, quiet
+from zoo.cli import doctor
 from zoo.devices import Device
 
 H200 = Device("gpu:0", "NVIDIA H200", 141 * 2**30, "9.0")

@@ -11,14 +11,14 @@ from PIL import Image
 from tiers import few
 
 from zoo.activations import ACTIVATIONS, bind
-from zoo.gallery import CLAIMS, PICTURE, curves, page
-from zoo.listings import activations
+from zoo.cli.gallery import CLAIMS, PICTURE, curves, page
+from zoo.cli.listings import activations
 
 PAGE = Path(__file__).parents[2] / "docs/activations.md"
 
 
 def test_the_committed_page_is_the_generated_one():
-    assert PAGE.read_text() == page(), "run `python -m zoo.gallery` and commit docs/activations.md"
+    assert PAGE.read_text() == page(), "run `python -m zoo.cli.gallery` and commit docs/activations.md"
 
 
 def test_the_page_has_every_activation_and_claim():
@@ -33,7 +33,7 @@ def test_the_page_shows_the_committed_picture_of_every_activation():
     assert f"]({PICTURE})" in PAGE.read_text()
     with Image.open(PAGE.parent / PICTURE) as picture:
         said = picture.text["Description"]
-    assert said.split(", ") == list(ACTIVATIONS), "run `python -m zoo.gallery` and commit the picture"
+    assert said.split(", ") == list(ACTIVATIONS), "run `python -m zoo.cli.gallery` and commit the picture"
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -79,5 +79,11 @@ def test_what_needs_no_backend_imports_none(folder, arguments):
 def test_training_begins_without_what_only_its_end_needs(folder):
     names = imported(folder, "train", "--at-fit", "dataset.name=parity", "model.units=4", "train.epochs=1")
     assert "tensorflow" in names
-    late = ("training.pictures", "training.study", "training.exporting", "zoo.gallery", "training.tracking.artifacts")
+    late = (
+        "training.pictures",
+        "training.study",
+        "training.exporting",
+        "zoo.cli.gallery",
+        "training.tracking.artifacts",
+    )
     assert not names & set(late)

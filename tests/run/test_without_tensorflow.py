@@ -31,7 +31,8 @@ ROWS = 8
 SCRIPT = f"""
 import sys
 import numpy as np
-from zoo import cli, doctor
+from zoo import cli
+from zoo.cli import doctor
 
 def zoo(*arguments):
     try:

@@ -39,10 +39,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "metadata": ("serving.client_commands:metadata", "Say what a served model takes and gives."),
     "verify": ("serving.client_commands:verify", "Replay an export's golden requests and compare the answers."),
     "bench-serve": ("serving.bench_command:bench_serve", "Put a load on a server and measure its latencies."),
-    "models": ("zoo.listings:models", "List the models and their arguments."),
+    "models": ("zoo.cli.listings:models", "List the models and their arguments."),
     "datasets": ("training.datasets_command:datasets", "List, describe and prepare the datasets."),
-    "activations": ("zoo.listings:activations", "List the activations and their properties."),
-    "doctor": ("zoo.doctor:doctor", "Say what is installed, what is missing and how to get it."),
+    "activations": ("zoo.cli.listings:activations", "List the activations and their properties."),
+    "doctor": ("zoo.cli.doctor:doctor", "Say what is installed, what is missing and how to get it."),
 }
 
 

@@ -44,7 +44,7 @@ def activations(as_json: bool, plot: Path | None) -> None:
     """List the activations and their properties, at their default parameters, or draw them."""
     import_keras()
     if plot is not None:
-        from zoo.gallery import plot as draw
+        from zoo.cli.gallery import plot as draw
 
         draw(plot)
         click.echo(plot)

@@ -1,4 +1,4 @@
-"""The activations drawn, and written up: `python -m zoo.gallery` writes docs/activations.md from the table.
+"""The activations drawn, and written up: `python -m zoo.cli.gallery` writes docs/activations.md from the table.
 
 The claims on the page are answered by doctests in `CLAIMS`, so that what it shows is what runs.
 """
@@ -15,8 +15,8 @@ PICTURE = Path("pictures/activations.png")  # seen from the page
 
 INTRODUCTION = f"""# Activations
 
-Generated from the table in `zoo/activations/table.py` by `python -m zoo.gallery`; `zoo activations --plot PNG` draws
-the picture alone. Write a name, or a name with numbers ("leaky_relu(0.33)"), wherever a layer of the
+Generated from the table in `zoo/activations/table.py` by `python -m zoo.cli.gallery`; `zoo activations --plot PNG`
+draws the picture alone. Write a name, or a name with numbers ("leaky_relu(0.33)"), wherever a layer of the
 zoo takes an activation.
 
 ![Each function and its derivative at the default parameters]({PICTURE})
