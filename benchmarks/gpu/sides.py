@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpu.plan import ACTIVATIONS, ENGINES, KERAS, Case, Side
 from zoo import kernels
-from zoo.kernels.contract import Wanted
+from zoo.kernels.contract import LayerSpec
 from zoo.layers import LSTM
 
 # Relative to the norm of what is compared; what computes something else is 1 away. With 10 bits of mantissa (tf32,
@@ -69,8 +69,8 @@ def refusal(side: Side, cell: Cell) -> str | None:
     if side.name not in kernels.ENGINES:
         return "this version has no such engine"
     layer = LSTM(**_arguments(side, cell), engine="reference")
-    wanted = Wanted(activations=layer.gate_activations, units=cell.units, dtype=layer.compute_dtype)
-    return kernels.ENGINES[side.name].refuses(wanted)
+    spec = LayerSpec(activations=layer.gate_activations, units=cell.units, dtype=layer.compute_dtype)
+    return kernels.ENGINES[side.name].refuses(spec)
 
 
 def _arguments(side: Side, cell: Cell) -> dict[str, Any]:

@@ -273,7 +273,7 @@ def test_a_saved_engine_that_never_was_one_is_an_error(wrong):
 
 def test_a_saved_engine_that_is_not_here_warns_and_gives_way(monkeypatch):
     reason = "the test says so"
-    monkeypatch.setitem(ENGINES, "loop", dataclasses.replace(ENGINES["loop"], refuses=lambda wanted: reason))
+    monkeypatch.setitem(ENGINES, "loop", dataclasses.replace(ENGINES["loop"], refuses=lambda spec: reason))
     with pytest.warns(UserWarning, match=r"engine='loop' cannot run .*the test says so.*engine='auto'") as caught:
         layer = LSTM.from_config({**LSTM(2).get_config(), "engine": "loop"})
     assert len(caught) == 1

@@ -117,9 +117,9 @@ def _device(device: "Device") -> dict[str, Any]:
 
 
 def _engine(name: str, engine: Any) -> dict[str, Any]:
-    from zoo.kernels.contract import Wanted
+    from zoo.kernels.contract import LayerSpec
 
-    problem, detail = engine.refuses(Wanted()), None
+    problem, detail = engine.refuses(LayerSpec()), None
     if name == "native" and not problem:
         from zoo.kernels import native
 

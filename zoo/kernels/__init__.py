@@ -18,7 +18,7 @@ import keras
 
 from zoo import devices
 from zoo.kernels import cuda, cudnn, loop, native
-from zoo.kernels.contract import Run, Wanted
+from zoo.kernels.contract import LayerSpec, Run
 from zoo.kernels.derivatives import complete
 from zoo.suggest import unknown
 
@@ -29,7 +29,7 @@ class Engine:
 
     Attributes:
         summary: What it is, in one line.
-        refuses: Called with what a layer wants: why it cannot run such a layer here, or `None`.
+        refuses: Called with a layer's spec: why it cannot run such a layer here, or `None`.
         runs: "module:function" of what runs a call, a `zoo.kernels.contract.Run`, imported when it is first needed;
             `None` for the reference, which is the loop of Keras's own RNN layer over our cell.
         computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
@@ -38,7 +38,7 @@ class Engine:
     """
 
     summary: str
-    refuses: Callable[[Wanted], str | None]
+    refuses: Callable[[LayerSpec], str | None]
     runs: str | None = None
     computes_in: Callable[[str], str] = str
     first_order_on: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def known(engine: str) -> str:
     return engine
 
 
-def resolve(engine: str, wanted: Wanted | None = None) -> str:
+def resolve(engine: str, spec: LayerSpec | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
     "auto" is the first of `ON_GPU` or `ON_CPU` that can run the layer, else the reference. On TensorFlow without a GPU
@@ -106,18 +106,18 @@ def resolve(engine: str, wanted: Wanted | None = None) -> str:
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.
-        wanted: What the layer wants; `None` where it is not known.
+        spec: The layer that is to run; `None` where it is not known.
 
     Raises:
         ValueError: There is no such engine, or it cannot run such a layer here.
     """
-    wanted = wanted or Wanted()
+    spec = spec or LayerSpec()
     if engine == "auto":
         preferred = ON_GPU if devices.has_gpu() else ON_CPU.get(keras.backend.backend(), ())
-        candidates = preferred if wanted.activations else ()
-        return next((name for name in candidates if not ENGINES[name].refuses(wanted)), "reference")
+        candidates = preferred if spec.activations else ()
+        return next((name for name in candidates if not ENGINES[name].refuses(spec)), "reference")
     known(engine)
-    reason = ENGINES[engine].refuses(wanted)
+    reason = ENGINES[engine].refuses(spec)
     if reason:
         raise ValueError(f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can")
     return engine

@@ -10,7 +10,7 @@ Tensor = Any
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LayerSpec:
     """What is known of a layer before it is called: what an engine may refuse.
 
     Attributes:
@@ -32,15 +32,15 @@ class Wanted:
     use_cudnn: bool = True
 
 
-def foreign_activation(wanted: Wanted, names: Collection[str]) -> str | None:
+def foreign_activation(spec: LayerSpec, names: Collection[str]) -> str | None:
     """Which activation is none of the rows of the table called `names`, and why that is; `None` where all are.
 
     Example:
     >>> from zoo.activations import get
-    >>> foreign_activation(Wanted({"candidate": get("softmax")}), ["tanh"])
+    >>> foreign_activation(LayerSpec({"candidate": get("softmax")}), ["tanh"])
     "the activation of its candidate is 'softmax', which is not elementwise"
     """
-    for gate, activation in wanted.activations.items():
+    for gate, activation in spec.activations.items():
         if not isinstance(activation, Activation):
             return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
         if activation.name not in names:

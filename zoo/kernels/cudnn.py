@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from zoo import devices
-from zoo.kernels.contract import Operands, Options, Tensor, Wanted, published_activation, unusual_gate
+from zoo.kernels.contract import LayerSpec, Operands, Options, Tensor, published_activation, unusual_gate
 from zoo.kernels.masking import restore, valid_first
 
 HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly
@@ -55,22 +55,22 @@ def has_library() -> bool:
     return bool(tf.sysconfig.get_build_info()["is_cuda_build"])
 
 
-def refuses(wanted: Wanted) -> str | None:
+def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
     reason = unavailable()
     if reason:
         return reason
-    if not wanted.use_cudnn:
+    if not spec.use_cudnn:
         return "use_cudnn=False was given"
-    gate = unusual_gate(wanted.activations)
+    gate = unusual_gate(spec.activations)
     if gate is not None:
         own = published_activation(gate)
-        return f"the activation of its {gate} is {str(wanted.activations[gate])!r}, and cuDNN's is {str(own)!r}"
-    if wanted.cell_clip is not None:
-        return f"cell_clip={wanted.cell_clip} was asked for, and no backend hands a bound to cuDNN"
-    if wanted.recurrent_dropout:
-        return f"recurrent_dropout={wanted.recurrent_dropout} was asked for, and cuDNN drops nothing between steps"
-    if wanted.dtype == "float64" and keras.backend.backend() == "jax":
+        return f"the activation of its {gate} is {str(spec.activations[gate])!r}, and cuDNN's is {str(own)!r}"
+    if spec.cell_clip is not None:
+        return f"cell_clip={spec.cell_clip} was asked for, and no backend hands a bound to cuDNN"
+    if spec.recurrent_dropout:
+        return f"recurrent_dropout={spec.recurrent_dropout} was asked for, and cuDNN drops nothing between steps"
+    if spec.dtype == "float64" and keras.backend.backend() == "jax":
         return "it computes in float64, and JAX calls cuDNN in float32 only"
     return None
 

@@ -12,7 +12,7 @@ from keras import ops
 from zoo import kernels
 from zoo.activations import Activation
 from zoo.kernels import graph, target
-from zoo.kernels.contract import Operands, Options, Wanted
+from zoo.kernels.contract import LayerSpec, Operands, Options
 from zoo.kernels.reference import Tensor
 from zoo.kernels.target import Place
 from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell
@@ -191,7 +191,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         self.use_cudnn = use_cudnn
         self.engine = engine
         if use_cudnn is not True:  # a named engine is obeyed or refused here; cuDNN by Keras's argument at the call
-            kernels.resolve(engine, self._wanted)
+            kernels.resolve(engine, self._layer_spec)
         self._logged_engine: str | None = None
         self._warned = False
 
@@ -202,11 +202,11 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         A graph that leaves the process has stock operations in its place, and one for XLA the reference where the
         engine is not for XLA; `zoo.kernels.target` says how either is recognised.
         """
-        return kernels.resolve(self._asked_engine, self._wanted)
+        return kernels.resolve(self._asked_engine, self._layer_spec)
 
     @property
-    def _wanted(self) -> Wanted:
-        return Wanted(
+    def _layer_spec(self) -> LayerSpec:
+        return LayerSpec(
             activations=self.gate_activations,
             units=self.units,
             dtype=self.compute_dtype,

@@ -9,27 +9,27 @@ import functools
 import keras
 
 from zoo import devices
-from zoo.kernels.contract import Wanted, foreign_activation
+from zoo.kernels.contract import LayerSpec, foreign_activation
 from zoo.kernels.cuda import compiler, driver, launch
 from zoo.kernels.cuda.variant import LARGEST, names
 
 OLDEST = 80  # compute capability, of the tensor-core and copy instructions in src/warp.h
 
 
-def refuses(wanted: Wanted) -> str | None:
+def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer here, or `None` where it can."""
-    return unavailable(keras.backend.backend()) or _refuses_layer(wanted)
+    return unavailable(keras.backend.backend()) or _refuses_layer(spec)
 
 
-def _refuses_layer(wanted: Wanted) -> str | None:
-    reason = foreign_activation(wanted, names())
+def _refuses_layer(spec: LayerSpec) -> str | None:
+    reason = foreign_activation(spec, names())
     if reason:
         return reason
-    if wanted.units is not None and wanted.units > LARGEST:
-        return f"it has {wanted.units} units, and the kernels hold the weights of at most {LARGEST} in registers"
-    if wanted.recurrent_dropout:
+    if spec.units is not None and spec.units > LARGEST:
+        return f"it has {spec.units} units, and the kernels hold the weights of at most {LARGEST} in registers"
+    if spec.recurrent_dropout:
         return "it has recurrent dropout, for which each gate needs a hidden state of its own"
-    if wanted.dtype == "float64":
+    if spec.dtype == "float64":
         return "it computes in float64, and the kernels in float32"
     return None
 

@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from zoo.activations import LayerActivation
-from zoo.kernels.contract import Operands, Options, Tensor, Wanted
+from zoo.kernels.contract import LayerSpec, Operands, Options, Tensor
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.loop.passes import Passes
 from zoo.kernels.loop.products import product
@@ -22,21 +22,21 @@ from zoo.kernels.masking import masked_outputs
 PARALLEL = "tensorflow.python.ops.parallel_for"
 
 
-def refuses(wanted: Wanted) -> str | None:
+def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can: the weights of another layer get no gradient.
 
     Example:
     >>> from zoo.activations import get
-    >>> refuses(Wanted({"candidate": get(keras.layers.LeakyReLU(0.1))})) is None
+    >>> refuses(LayerSpec({"candidate": get(keras.layers.LeakyReLU(0.1))})) is None
     True
-    >>> refuses(Wanted({"candidate": get(keras.layers.PReLU())}))
+    >>> refuses(LayerSpec({"candidate": get(keras.layers.PReLU())}))
     "the activation of its candidate is a PReLU layer, which has weights of its own; ..."
     """
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax", "torch"):
         return f"it has a gradient of its own, and Keras's {backend} backend has none"
-    for gate, activation in wanted.activations.items():
-        if isinstance(activation, LayerActivation) and _has_weights(activation, wanted.units or 1):
+    for gate, activation in spec.activations.items():
+        if isinstance(activation, LayerActivation) and _has_weights(activation, spec.units or 1):
             name = type(activation.make()).__name__
             return (
                 f"the activation of its {gate} is a {name} layer, which has weights of its own; a name such as 'prelu' "

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from zoo.checks import positive_integer
-from zoo.kernels.contract import Wanted, foreign_activation
+from zoo.kernels.contract import LayerSpec, foreign_activation
 from zoo.kernels.native.build import LIBRARY, NOTE
 
 _threads: int | None = None
@@ -44,9 +44,9 @@ def not_built() -> str | None:
     return f"it was not built when the package was installed: {error}; once that is mended, {again}"
 
 
-def refuses(wanted: Wanted) -> str | None:
+def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
-    return unavailable() or foreign_activation(wanted, codes())
+    return unavailable() or foreign_activation(spec, codes())
 
 
 @functools.cache
