@@ -12,7 +12,7 @@ from zoo.kernels import graph, target
 from zoo.kernels.target import Place, Target
 from zoo.layers import LSTM
 
-N = graph.BLOCKS[0]
+N = graph.STEPS_AT_ONCE[0]
 SIZES = [(1, 1), (N - 1, 3), (N, 1), (N + 1, 3), (2 * N + 3, 3)]  # steps, batch
 UNITS, EVEN = 3, 4  # one operation for all steps takes even units only
 CHANNELS = 3
@@ -22,9 +22,9 @@ CHANNELS = 3
 def exporting(monkeypatch):
     """Turns what a layer gives into the function that an export would trace: any batch, any number of steps."""
 
-    def traced(layer, masked=False, xla=False, dtype=tf.float32, steps_a_block=None):
-        if steps_a_block:
-            monkeypatch.setattr(graph, "BLOCKS", (steps_a_block, 1))
+    def traced(layer, masked=False, xla=False, dtype=tf.float32, steps_at_once=None):
+        if steps_at_once:
+            monkeypatch.setattr(graph, "STEPS_AT_ONCE", (steps_at_once, 1))
         states = [tf.TensorSpec((None, layer.units), dtype)] * 2
         specs = [tf.TensorSpec((None, None, CHANNELS), dtype), *states]
         specs += [tf.TensorSpec((None, None), tf.bool)] * masked
@@ -102,12 +102,12 @@ def test_large_inputs(exporting):
 )
 def test_what_the_one_operation_does_not_compute(exporting, other):
     layer = made(EVEN, **other)
-    assert not in_one_operation(exporting(layer, dtype=layer.compute_dtype, steps_a_block=1))
+    assert not in_one_operation(exporting(layer, dtype=layer.compute_dtype, steps_at_once=1))
 
 
 def test_a_large_kernel_is_not_read_at_every_step(exporting, monkeypatch):
     monkeypatch.setattr(graph, "LARGE", CHANNELS * 4 * EVEN - 1)
-    assert not in_one_operation(exporting(made(EVEN), steps_a_block=1))
+    assert not in_one_operation(exporting(made(EVEN), steps_at_once=1))
 
 
 @pytest.mark.parametrize("where", ["x", "h", "c"])
@@ -163,7 +163,7 @@ def test_every_activation(exporting, activation):
     x, *states = arguments(3, 2)
     expected = layer(x, initial_state=states)
     size = max(1.0, *(float(tf.reduce_max(tf.abs(tensor))) for tensor in expected))  # of gates without a bound
-    assert_equal(exporting(layer, steps_a_block=2)(x, *states), expected, atol=1e-6 * size)
+    assert_equal(exporting(layer, steps_at_once=2)(x, *states), expected, atol=1e-6 * size)
 
 
 def test_each_gate_its_own(exporting):
@@ -176,14 +176,14 @@ def test_each_gate_its_own(exporting):
         use_bias=False,
     )
     x, *states = arguments(3, 2)
-    assert_equal(exporting(layer, steps_a_block=2)(x, *states), layer(x, initial_state=states))
+    assert_equal(exporting(layer, steps_at_once=2)(x, *states), layer(x, initial_state=states))
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [("mixed_float16", 2**-9), ("mixed_bfloat16", 2**-6), ("float64", 1e-12)])
 def test_precisions(exporting, dtype, atol):
     layer = made(dtype=dtype, return_sequences=True)
     x, *states = arguments(3, 2, layer.compute_dtype)
-    run = exporting(layer, dtype=layer.compute_dtype, steps_a_block=2)
+    run = exporting(layer, dtype=layer.compute_dtype, steps_at_once=2)
     assert_equal(run(x, *states), layer(x, initial_state=states), atol)
 
 

@@ -6,7 +6,7 @@ import pytest
 from cubin import resources
 
 from zoo.kernels.cuda import compiler
-from zoo.kernels.cuda.variant import LARGEST, OPTIONS, Variant, headers, names, source
+from zoo.kernels.cuda.variant import COMPILER_FLAGS, LARGEST, Variant, headers, names, source
 
 pytestmark = pytest.mark.skipif(compiler.unavailable() is not None, reason=str(compiler.unavailable()))
 
@@ -22,7 +22,7 @@ def cache(monkeypatch, tmp_path):
 
 
 def compiled(variant, architecture, text=None):
-    path = compiler.compile_cached(text or source(), headers(), (*OPTIONS, *variant.options()), architecture)
+    path = compiler.compile_cached(text or source(), headers(), (*COMPILER_FLAGS, *variant.options()), architecture)
     return resources(path.read_bytes())
 
 
@@ -57,5 +57,5 @@ def test_every_width_on_the_oldest_architecture(units):
 def test_the_check_sees_registers_that_spill():
     """Two blocks on a multiprocessor leave each half the registers, which is not enough."""
     crowded = {name: text.replace("(kThreads, 1)", "(kThreads, 2)") for name, text in headers().items()}
-    path = compiler.compile_cached(source(), crowded, (*OPTIONS, *WORST.options()), 90)
+    path = compiler.compile_cached(source(), crowded, (*COMPILER_FLAGS, *WORST.options()), 90)
     assert resources(path.read_bytes())["backward"]["stack"] > 0

@@ -6,15 +6,15 @@ at every step, so a large W goes the way of every other activation: all that nee
 at once, and the loop takes several steps an iteration:
 
     z = x @ W + b                              all steps in one product, time-major: (steps * batch, 4 * units)
-    for each block of K steps:
+    K steps an iteration:
         h, c = step(z_t + h @ U, c)            K times; `zoo.kernels.reference.lstm_step`
 
 A mask costs no operation in either. The valid steps of each row are moved to its front, after which every row is
 valid up to its end. The one operation keeps the states of all steps, among which each row's last is found. In the
-loop, blocks run until the first row ends, single steps from there on, and only those hold an ended row:
+loop, K steps at once run until the first row ends, single steps from there on, and only those hold an ended row:
 
     order  = argsort(not mask), stable         ends = sum(mask)
-    blocks:  t < min(ends)                     singles: t < max(ends);  h, c = where(t < ends, new, old)
+    K steps: t < min(ends)                     singles: t < max(ends);  h, c = where(t < ends, new, old)
 
 Outputs go back to where the valid steps were. The gates are not put under shared operations: measured, cutting one
 tensor in two ways costs more than the one or two operations that this saves.
@@ -28,7 +28,7 @@ import numpy as np
 from zoo.kernels.contract import unusual_gate
 from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
 
-BLOCKS = (8, 1)  # steps an iteration, one loop each; what a block leaves over is for the next loop
+STEPS_AT_ONCE = (8, 1)  # steps an iteration, one loop each; what the first leaves over is for the next
 LARGE = 2**17  # numbers in W above which reading W at every step costs more than a loop of operations
 
 
@@ -46,7 +46,7 @@ class Weights(NamedTuple):
     bias: Tensor | None
 
 
-class Options(NamedTuple):
+class GraphOptions(NamedTuple):
     """What an LSTM does with its steps; see `zoo.layers.LSTM`."""
 
     functions: GateFunctions
@@ -54,11 +54,11 @@ class Options(NamedTuple):
     go_backwards: bool = False
     return_sequences: bool = False
     zero_output_for_mask: bool = False
-    compiled: bool = False  # by XLA, for which an iteration costs next to nothing: no blocks
+    compiled: bool = False  # by XLA, for which an iteration costs next to nothing: one step each
 
 
 def lstm(
-    sequences: Tensor, states: Sequence[Tensor], mask: Tensor | None, weights: Weights, options: Options
+    sequences: Tensor, states: Sequence[Tensor], mask: Tensor | None, weights: Weights, options: GraphOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run an LSTM over sequences, as Keras's loop does.
 
@@ -101,7 +101,7 @@ def _valid_first(mask: Tensor) -> Tensor:
     return tf.math.top_k(tf.where(mask, later + steps, later), k=steps).indices
 
 
-def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: Options) -> Tensor:
+def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: GraphOptions) -> Tensor:
     """Put the outputs of valid steps back to where these were."""
     import tensorflow as tf
 
@@ -117,7 +117,7 @@ def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: Options) -> T
 # === All steps: outputs, h and c. Row r is valid before step `ends[r]`, or everywhere where `ends` is `None` ===
 
 
-def _fits_one_operation(sequences: Tensor, weights: Weights, options: Options) -> bool:
+def _fits_one_operation(sequences: Tensor, weights: Weights, options: GraphOptions) -> bool:
     """Whether `BlockLSTM` computes this, and faster than the loops."""
     channels, columns = weights.kernel.shape
     return (
@@ -131,7 +131,7 @@ def _fits_one_operation(sequences: Tensor, weights: Weights, options: Options) -
 
 
 def _one_operation(
-    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: Options
+    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: GraphOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     import tensorflow as tf
 
@@ -174,7 +174,7 @@ def _in_its_order(kernels: list[Tensor], units: int) -> Tensor:
 
 
 def _loops(
-    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: Options
+    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: GraphOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     import tensorflow as tf
 
@@ -189,14 +189,14 @@ def _loops(
         longest = tf.maximum(tf.reduce_max(ends), 0)
         shortest = tf.minimum(tf.reduce_min(ends), longest)
     done, (hidden, cell), outputs = tf.constant(0), states, []
-    for block in (1,) if options.compiled else BLOCKS:
-        last = block == 1
-        count = longest - done if last else (shortest - done) // block
-        loop = _Loop(z, batch, block, done, ends if last else None, weights.recurrent_kernel, options)
+    for at_once in (1,) if options.compiled else STEPS_AT_ONCE:
+        last = at_once == 1
+        count = longest - done if last else (shortest - done) // at_once
+        loop = _Loop(z, batch, at_once, done, ends if last else None, weights.recurrent_kernel, options)
         # Past the last row's end there is nothing to compute, and the outputs stay zeros.
         hidden, cell, found = loop.run(count, hidden, cell, places=steps - done if last else count)
         outputs.append(found)
-        done = done + count * block
+        done = done + count * at_once
     if not options.return_sequences:
         return hidden, hidden, cell
     rows = tf.reshape(tf.concat(outputs, axis=0), [steps, batch, hidden.shape[-1]])
@@ -204,12 +204,12 @@ def _loops(
 
 
 class _Loop(NamedTuple):
-    """A loop of `block` steps an iteration, from step `start`.
+    """A loop of `at_once` steps an iteration, from step `start`.
 
     Attributes:
         z: What the gates receive from the inputs, (steps * batch, 4 * units).
         batch: Number of rows.
-        block: Steps an iteration.
+        at_once: Steps an iteration.
         start: The first step of the first iteration.
         ends: (batch,), the step from which a row keeps its state; `None` where none ends in this loop.
         recurrent_kernel: U.
@@ -218,19 +218,19 @@ class _Loop(NamedTuple):
 
     z: Tensor
     batch: Tensor
-    block: int
+    at_once: int
     start: Tensor
     ends: Tensor | None
     recurrent_kernel: Tensor
-    options: Options
+    options: GraphOptions
 
     def run(self, count: Tensor, hidden: Tensor, cell: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`count` iterations. Gives h, c and, with `return_sequences`, `places` blocks of h: (rows, units)."""
+        """`count` iterations. Gives h, c and, with `return_sequences`, `places` iterations of h: (rows, units)."""
         import tensorflow as tf
 
         units = self.recurrent_kernel.shape[0]
         variables, shapes = [tf.constant(0), hidden, cell], [[], [None, units], [None, units]]
-        rows = {"element_shape": tf.stack([self.block * self.batch, units]), "element_dtype": cell.dtype}
+        rows = {"element_shape": tf.stack([self.at_once * self.batch, units]), "element_dtype": cell.dtype}
         if self.options.return_sequences:
             variables.append(tf.raw_ops.TensorListReserve(num_elements=places, **rows))
             shapes.append([])
@@ -248,7 +248,7 @@ class _Loop(NamedTuple):
     def _iteration(self, index: Tensor, hidden: Tensor, cell: Tensor, *kept: Tensor) -> list[Tensor]:
         import tensorflow as tf
 
-        done = self.start + index * self.block
+        done = self.start + index * self.at_once
         hiddens = []
         for z in self._of_each_step(done):
             new = lstm_step(
@@ -263,19 +263,19 @@ class _Loop(NamedTuple):
             hidden, cell = new
             hiddens.append(hidden)
         if kept:
-            rows = tf.concat(hiddens, axis=0) if self.block > 1 else hidden
+            rows = tf.concat(hiddens, axis=0) if self.at_once > 1 else hidden
             kept = (tf.raw_ops.TensorListSetItem(input_handle=kept[0], index=index, item=rows),)
         return [index + 1, hidden, cell, *kept]
 
     def _of_each_step(self, done: Tensor) -> list[Tensor]:
-        """The z of each step of the block, (batch, 4 * units): no copies, rows of z lie one after the other."""
+        """The z of each step of an iteration, (batch, 4 * units): no copies, rows of z lie one after the other."""
         import tensorflow as tf
 
         width = self.z.shape[-1]
-        if self.block == 1:
+        if self.at_once == 1:
             steps = [tf.slice(self.z, [done * self.batch, 0], [self.batch, width])]  # of a size that XLA knows
         else:
-            steps = tf.split(self.z[done * self.batch : (done + self.block) * self.batch], self.block, axis=0)
+            steps = tf.split(self.z[done * self.batch : (done + self.at_once) * self.batch], self.at_once, axis=0)
         for z in steps:
             z.set_shape([None, width])
         return steps

@@ -316,7 +316,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
             [own(tensor) for tensor in initial_state],
             None if mask is None else ops.cast(mask, "bool"),
             graph.Weights(own(cell.kernel), own(cell.recurrent_kernel), own(cell.bias) if cell.use_bias else None),
-            graph.Options(
+            graph.GraphOptions(
                 functions=cell.functions(),
                 cell_clip=cell.cell_clip,
                 go_backwards=self.go_backwards,

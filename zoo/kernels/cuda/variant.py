@@ -18,7 +18,7 @@ ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # 
 
 ROWS = 8  # of the batch, in a block of threads
 LARGEST = 128  # units
-OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
+COMPILER_FLAGS = ("--std=c++17", "--device-as-default-execution-space")
 _CHUNKS = {"forward": 4, "backward": 6}  # of 16 bytes, for each thread and stage
 _GATES = ("INPUT_GATE", "FORGET_GATE", "CANDIDATE", "OUTPUT_GATE", "HIDDEN")
 
@@ -137,7 +137,7 @@ def kernel(variant: Variant, name: str, blocks: int) -> Launch:
 @functools.cache
 def _compiled(variant: Variant, device: int) -> str:
     return str(
-        compiler.compile_cached(source(), headers(), (*OPTIONS, *variant.options()), driver.architecture(device))
+        compiler.compile_cached(source(), headers(), (*COMPILER_FLAGS, *variant.options()), driver.architecture(device))
     )
 
 
