@@ -96,8 +96,8 @@ def batch(rng):
     return rng.normal(size=(ROWS, STEPS, CHANNELS)).astype("float32"), mask
 
 
-def blocks(cell):
-    return getattr(cell, "blocks", PARTS[:4])
+def kernel_gates(cell):
+    return getattr(cell, "kernel_gates", PARTS[:4])
 
 
 def plant_in_weight(rng, model):
@@ -105,14 +105,14 @@ def plant_in_weight(rng, model):
     found = list(lstms(model))
     name, layer, cell = found[rng.integers(len(found))]
     weight = (cell.kernel, cell.recurrent_kernel, cell.bias)[rng.integers(3)]
-    unit, gate = int(rng.integers(cell.units)), int(rng.integers(len(blocks(cell))))
+    unit, gate = int(rng.integers(cell.units)), int(rng.integers(len(kernel_gates(cell))))
     values = np.array(ops.convert_to_numpy(weight))
-    values.reshape(-1, len(blocks(cell)) * cell.units)[0, gate * cell.units + unit] = np.nan
+    values.reshape(-1, len(kernel_gates(cell)) * cell.units)[0, gate * cell.units + unit] = np.nan
     weight.assign(values)
     x, mask = batch(rng)
     # Masks end on the right, so reading backwards starts at the longest row's last step.
     step = int(mask.sum(1).max()) - 1 if layer.go_backwards else 0
-    return (x, mask), ("weight", name, blocks(cell)[gate], step, unit)
+    return (x, mask), ("weight", name, kernel_gates(cell)[gate], step, unit)
 
 
 def plant_in_input(rng, model):
@@ -129,7 +129,7 @@ def plant_in_step(rng, model):
     found = [(name, cell) for name, _, cell in lstms(model) if cell.kernel.shape[0] == CHANNELS and "/high" not in name]
     first = [entry for entry in found if entry[0].split("/")[0] == found[0][0].split("/")[0]]
     name, chosen = first[rng.integers(len(first))]
-    unit, gate = int(rng.integers(chosen.units)), int(rng.integers(len(blocks(chosen))))
+    unit, gate = int(rng.integers(chosen.units)), int(rng.integers(len(kernel_gates(chosen))))
     for _, cell in found:
         kernel = np.array(ops.convert_to_numpy(cell.kernel))
         kernel[0] = 0
@@ -142,7 +142,7 @@ def plant_in_step(rng, model):
     x[row, step, 0] = 3e37
     if isinstance(chosen, LayerNormLSTMCell):  # it spreads what is not finite over all gates before the first of them
         gate, unit = 0, 0
-    return (x, mask), ("value", name, blocks(chosen)[gate], step, unit)
+    return (x, mask), ("value", name, kernel_gates(chosen)[gate], step, unit)
 
 
 PLANTS = (plant_in_input, plant_in_weight, plant_in_step)

@@ -10,13 +10,13 @@ import keras
 from zoo import activations
 from zoo.interception import replaced
 from zoo.layers import LSTM, BatchNormLSTM, LSTMCell, ZoneoutCell
-from zoo.layers._gated_cell import BLOCKS, GATES, GatedCell
+from zoo.layers._gated_cell import GATES, KERNEL_GATES, GatedCell
 
 Tensor = Any
 Note = Callable[[str, Tensor], None]
 
 STATES = ("cell_state", "hidden_state")
-PARTS = (*BLOCKS, *STATES)
+PARTS = (*KERNEL_GATES, *STATES)
 
 # What runs a cell step by step exactly as Keras's own loop does; a loop of another class is not known.
 _LOOPS = (
@@ -69,13 +69,13 @@ class Cell:
     def parts(self) -> tuple[str, ...]:
         """`PARTS` in the order in which a step computes them: what is not finite first is the cause of the others."""
         if hasattr(self.core, "peephole"):  # its output gate sees the new cell state
-            return (*BLOCKS[:3], "cell_state", "output_gate", "hidden_state")
+            return (*KERNEL_GATES[:3], "cell_state", "output_gate", "hidden_state")
         return PARTS
 
     @property
-    def blocks(self) -> tuple[str, ...]:
+    def kernel_gates(self) -> tuple[str, ...]:
         """The gates that have columns in the kernels, in their order."""
-        return tuple(getattr(self.core, "blocks", BLOCKS))
+        return tuple(getattr(self.core, "kernel_gates", KERNEL_GATES))
 
     def activation(self, gate: str) -> Any:
         """The activation of `gate`, an `Activation` where the table of the zoo has it."""
@@ -126,14 +126,14 @@ def gate_of_weight(cell: Cell, weight: str, width: int, column: int) -> tuple[st
     >>> gate_of_weight(cells_of(layer, "lstm")[0], "kernel", 20, 12)
     ('candidate', 2)
     """
-    owner = next((gate for gate in BLOCKS if weight.startswith(gate)), None)
+    owner = next((gate for gate in KERNEL_GATES if weight.startswith(gate)), None)
     if owner:  # what an activation learns is named after the gate that owns it: "candidate_slope"
         return owner, column
-    units, peeping = cell.core.units, tuple(block for block in cell.blocks if block != "candidate")
+    units, peeping = cell.core.units, tuple(gate for gate in cell.kernel_gates if gate != "candidate")
     if not weight.startswith(("cell_", "projection_", "hidden_")):
-        for blocks in (cell.blocks, peeping):
-            if width == len(blocks) * units:
-                return blocks[column // units], column % units
+        for gates in (cell.kernel_gates, peeping):
+            if width == len(gates) * units:
+                return gates[column // units], column % units
     return "hidden_state", column
 
 

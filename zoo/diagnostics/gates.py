@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zoo.activations import Activation
 from zoo.diagnostics.loop import Trace
 from zoo.diagnostics.recording import Recording, record, to_numpy, unknown_cells
-from zoo.layers._gated_cell import BLOCKS
+from zoo.layers._gated_cell import KERNEL_GATES
 
 CLOSED, OPEN = 0.05, 0.95  # a sigmoid there has less than a fifth of its largest slope
 MOSTLY = 0.9  # share of a saturated gate from which it is worth a sentence
@@ -212,7 +212,7 @@ def _layer_gates(trace: Trace) -> LayerGates:
     valid_states = states[trace.valid]
     return LayerGates(
         layer=trace.cell.name,
-        gates=tuple(_statistics(trace, gate) for gate in BLOCKS if gate in trace.parts),
+        gates=tuple(_statistics(trace, gate) for gate in KERNEL_GATES if gate in trace.parts),
         dead_candidate=_dead(trace, "candidate"),
         dead_hidden=_dead(trace, "hidden"),
         units=core.units,

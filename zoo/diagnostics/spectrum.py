@@ -100,11 +100,11 @@ def spectral_radius(layer: keras.layers.Layer) -> Spectrum:
 
 def _of_cell(cell: Cell) -> list[GateSpectrum]:
     kernel = to_numpy(cell.core.recurrent_kernel).astype("float64")
-    blocks = np.split(kernel, len(cell.blocks), 1)
+    blocks = np.split(kernel, len(cell.kernel_gates), 1)
     if isinstance(cell.core, ProjectionLSTMCell):
         projection = to_numpy(cell.core.projection_kernel).astype("float64")
         blocks = [block @ projection for block in blocks]
-    return [_measure(cell, gate, block) for gate, block in zip(cell.blocks, blocks, strict=True)]
+    return [_measure(cell, gate, block) for gate, block in zip(cell.kernel_gates, blocks, strict=True)]
 
 
 def _measure(cell: Cell, gate: str, block: Any) -> GateSpectrum:

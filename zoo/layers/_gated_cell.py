@@ -22,7 +22,7 @@ from zoo.layers._gate_activations import (
     random_gates,
 )
 
-BLOCKS = GATES[:4]  # what has columns in the kernels, in Keras's order i, f, c, o
+KERNEL_GATES = GATES[:4]  # those with columns in the kernels, in Keras's order i, f, c, o
 
 _INITIALIZERS = {"kernel": "glorot_uniform", "recurrent": "orthogonal", "bias": "zeros"}
 
@@ -54,7 +54,7 @@ class Draws(NamedTuple):
 class GatedCell(GateActivations, SequenceDraws):
     """Mixin before `keras.layers.Layer`: block weights, the activations of `gates`, dropout, and their configuration.
 
-    A class says in `gates` which activations it has and in `blocks` which columns. Arguments of every such cell:
+    A class says in `gates` which activations it has and in `kernel_gates` which columns. Arguments of every such cell:
 
     Args:
         units: Positive int, the width n of the cell state.
@@ -76,7 +76,7 @@ class GatedCell(GateActivations, SequenceDraws):
         AttributeError: An argument that the weights are made from, such as `units`, is set again.
     """
 
-    blocks: tuple[str, ...] = BLOCKS
+    kernel_gates: tuple[str, ...] = KERNEL_GATES
     argument_checks: ClassVar[Checks] = {
         "units": positive_integer,
         "dropout": dropped_share,
@@ -130,21 +130,21 @@ class GatedCell(GateActivations, SequenceDraws):
     @property
     def dropout_mask_count(self) -> int:
         """How many masks each kind of dropout has: with a `recurrent_dropout` every block its own."""
-        return len(self.blocks) if self.recurrent_dropout else 1
+        return len(self.kernel_gates) if self.recurrent_dropout else 1
 
     def _refuse_chrono_bias(self) -> None:
         initializer = self.bias_initializer
-        if isinstance(initializer, ChronoBias) and self.blocks != BLOCKS:
+        if isinstance(initializer, ChronoBias) and self.kernel_gates != KERNEL_GATES:
             raise ValueError(
-                f"`bias_initializer=ChronoBias(...)` fills the biases of {', '.join(BLOCKS)}, and {self.name} has only "
-                f"{', '.join(self.blocks)}; choose another initializer or a cell that has all four."
+                f"`bias_initializer=ChronoBias(...)` fills the biases of {', '.join(KERNEL_GATES)}, and {self.name} "
+                f"has only {', '.join(self.kernel_gates)}; choose another initializer or a cell that has all four."
             )
         refuse_overwritten(initializer, self.unit_forget_bias)
 
     # === Weights ===
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        columns = len(self.blocks) * self.units
+        columns = len(self.kernel_gates) * self.units
         self.kernel = self._add("kernel", "kernel", (input_shape[-1], columns))
         self.recurrent_kernel = self._add("recurrent_kernel", "recurrent", (self.output_size, columns))
         self.bias = self._add("bias", "bias", (columns,)) if self.use_bias else None
@@ -153,12 +153,12 @@ class GatedCell(GateActivations, SequenceDraws):
 
     def _add(self, name: str, part: str, shape: tuple[Any, ...]) -> Any:
         options = {kind: getattr(self, f"{part}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
-        if name == "bias" and self.unit_forget_bias and "forget_gate" in self.blocks:
+        if name == "bias" and self.unit_forget_bias and "forget_gate" in self.kernel_gates:
             options["initializer"] = functools.partial(self._bias_with_open_forget_gate, options["initializer"])
         return self.add_weight(shape=shape, name=name, **options)
 
     def _bias_with_open_forget_gate(self, initializer: Any, shape: tuple[int], dtype: Any = None) -> Tensor:
-        bias, start = initializer(shape, dtype=dtype), self.blocks.index("forget_gate") * self.units
+        bias, start = initializer(shape, dtype=dtype), self.kernel_gates.index("forget_gate") * self.units
         ones = ops.ones((self.units,), dtype=dtype)
         return ops.concatenate([bias[:start], ones, bias[start + self.units :]])
 
@@ -174,7 +174,7 @@ class GatedCell(GateActivations, SequenceDraws):
         raise NotImplementedError
 
     def preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> dict[str, Tensor]:
-        """X @ W + h @ U + b, cut into the blocks of this cell, each (batch, units)."""
+        """X @ W + h @ U + b, cut into the columns of each gate of this cell, (batch, units)."""
         z = self.input_product(inputs, training) + self.recurrent_product(hidden, training)
         return self.cut(self.with_bias(z))
 
@@ -192,8 +192,8 @@ class GatedCell(GateActivations, SequenceDraws):
         return z if self.bias is None else z + self.bias
 
     def cut(self, z: Tensor) -> dict[str, Tensor]:
-        """Cut (batch, blocks * units) into the blocks of this cell."""
-        return dict(zip(self.blocks, ops.split(z, len(self.blocks), axis=-1), strict=True))
+        """Cut (batch, gates * units) into the columns of each gate of this cell."""
+        return dict(zip(self.kernel_gates, ops.split(z, len(self.kernel_gates), axis=-1), strict=True))
 
     def functions(self, training: bool = False) -> dict[str, Any]:
         """The activation of each gate as a function of one tensor, with what it learns or draws filled in."""

@@ -54,7 +54,7 @@ class CoupledLSTMCell(GatedCell, keras.layers.Layer):
     """
 
     gates = ("input_gate", "candidate", "output_gate", "hidden")
-    blocks = ("input_gate", "candidate", "output_gate")
+    kernel_gates = ("input_gate", "candidate", "output_gate")
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]

@@ -6,11 +6,11 @@ import keras
 from keras import ops
 
 from zoo.kernels.reference import Tensor
-from zoo.layers._gated_cell import BLOCKS, GATES, GatedCell
+from zoo.layers._gated_cell import GATES, KERNEL_GATES, GatedCell
 from zoo.suggest import unknown
 
 # Which gate a variant has no weights for, and which activation it replaces by the identity.
-_REMOVED_BLOCK = {"NIG": "input_gate", "NFG": "forget_gate", "NOG": "output_gate", "CIFG": "forget_gate"}
+_REMOVED_GATE = {"NIG": "input_gate", "NFG": "forget_gate", "NOG": "output_gate", "CIFG": "forget_gate"}
 _REMOVED_ACTIVATION = {"NIAF": "candidate", "NOAF": "hidden"}
 
 VARIANTS = {
@@ -100,9 +100,9 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
     ) -> None:
         if variant not in VARIANTS:
             raise ValueError(unknown("LSTM variant", variant, VARIANTS))
-        removed = {_REMOVED_BLOCK.get(variant), _REMOVED_ACTIVATION.get(variant)}
+        removed = {_REMOVED_GATE.get(variant), _REMOVED_ACTIVATION.get(variant)}
         self.variant = variant
-        self.blocks = tuple(block for block in BLOCKS if block != _REMOVED_BLOCK.get(variant))
+        self.kernel_gates = tuple(gate for gate in KERNEL_GATES if gate != _REMOVED_GATE.get(variant))
         self.gates = tuple(gate for gate in GATES if gate not in removed)
         super().__init__(units, activation, recurrent_activation, **kwargs)
         self.peephole_initializer = keras.initializers.get(peephole_initializer)
@@ -111,7 +111,7 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
-        self.peeping = [block for block in self.blocks if block != "candidate" and self.variant != "NP"]
+        self.peeping = [gate for gate in self.kernel_gates if gate != "candidate" and self.variant != "NP"]
         if self.peeping:
             shape = (len(self.peeping) * self.units,)
             self.peephole = self.add_weight(shape=shape, name="peephole", initializer=self.peephole_initializer)
