@@ -11,7 +11,7 @@ import keras
 # CUDA's compute capability from which on a GPU has tensor cores for the type.
 _UNITS = {"float16": (7, 0), "bfloat16": (8, 0)}
 
-_REMEDIES = {
+_INSTALL = {
     "tensorflow": "pip install 'sequence-zoo[gpu]'",
     "jax": "pip install 'jax[cuda13]', or 'jax[cuda12]' for a driver before version 580",
     "torch": "pip install --force-reinstall torch, which on Linux is built with CUDA",
@@ -96,8 +96,8 @@ def missing() -> str | None:
     if hidden in ("", "-1"):
         return f"{backend} sees no GPU because CUDA_VISIBLE_DEVICES={hidden!r} hides all of them: unset it"
     if not (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists()):
-        return f"{backend} sees no GPU and there is no NVIDIA driver; with both: {_REMEDIES[backend]}"
-    return f"{backend} sees no GPU, though there is an NVIDIA driver: {_REMEDIES[backend]}"
+        return f"{backend} sees no GPU and there is no NVIDIA driver; with both: {_INSTALL[backend]}"
+    return f"{backend} sees no GPU, though there is an NVIDIA driver: {_INSTALL[backend]}"
 
 
 def _tensorflow() -> list[Device]:

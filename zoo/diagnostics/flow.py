@@ -20,7 +20,7 @@ Tensor = Any
 
 VANISHING, EXPLODING = 1e-4, 1e4  # ratio between the two ends of a sequence
 
-REMEDIES = {
+ADVICE = {
     "vanishing": "start the forget gate near 1 (unit_forget_bias), shorten the sequences, or read them both ways",
     "exploding": "clip the gradient (global_clipnorm=1), and bound the candidate (relu6, tanh) or set cell_clip",
     "no gradient": "nothing that this layer computes changes the loss: look for dead units with gate_report",
@@ -54,7 +54,7 @@ class GradientFlow:
     def advice(self) -> tuple[str, ...]:
         """A sentence for every layer that is not healthy."""
         return tuple(
-            f"gradient of layer {layer} is {verdict} (first over last step: {ratio:.2g}): {REMEDIES[verdict]}"
+            f"gradient of layer {layer} is {verdict} (first over last step: {ratio:.2g}): {ADVICE[verdict]}"
             for layer, ratio, verdict in zip(self.layers, self.ratios, self.verdicts, strict=True)
             if verdict != "healthy"
         )

@@ -17,7 +17,7 @@ CLOSED, OPEN = 0.05, 0.95  # a sigmoid there has less than a fifth of its larges
 MOSTLY = 0.9  # share of a saturated gate from which it is worth a sentence
 ASLEEP = 1e-3  # slope through which no gradient worth the name passes
 LARGE = 100.0  # a cell state that a bounded LSTM reaches only by counting for a hundred steps
-REMEDIES = {
+ADVICE = {
     True: "lower its cell_clip",
     False: "bound it with cell_clip, or with the activation relu6",
     None: "bound its activations (relu6, hard_tanh), or use zoo.layers.LSTM, which has cell_clip",
@@ -110,9 +110,9 @@ class LayerGates:
         # Linear growth is counting, which an LSTM may do; only growth by a factor runs away.
         if peak <= LARGE or (self.growth < GROWTH and peak < LARGE**2):
             return None
-        remedy = REMEDIES[self.clipped]
+        advice = ADVICE[self.clipped]
         pace = f", growing {self.growth:.3g}-fold a step" if np.isfinite(self.growth) else ""
-        return f"cell state of layer {self.layer} reached {peak:.2g} at step {position}{pace}: {remedy}"
+        return f"cell state of layer {self.layer} reached {peak:.2g} at step {position}{pace}: {advice}"
 
     def _about_gate(self, gate: GateStatistics) -> str | None:
         if gate.non_finite:

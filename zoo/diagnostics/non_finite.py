@@ -12,7 +12,7 @@ from zoo.diagnostics.cells import gate_of_weight
 from zoo.diagnostics.loop import Trace
 from zoo.diagnostics.recording import Call, Recording, record, to_numpy
 
-REMEDIES = {
+ADVICE = {
     "input": "check the data and its normalisation before training",
     "weight": "an earlier update destroyed the weights: go back to the last good ones and lower the learning rate "
     "or clip the gradient",
@@ -48,7 +48,7 @@ class NonFinite:
     @property
     def advice(self) -> str:
         """What to do about it."""
-        return REMEDIES[self.origin]
+        return ADVICE[self.origin]
 
     def __str__(self) -> str:
         where = [f"{name} {value}" for name in ("step", "row", "unit") if (value := getattr(self, name)) is not None]

@@ -8,7 +8,7 @@ import keras
 from zoo.kernels.target import Place, tracing_for
 
 # A step of an LSTM run eagerly on TensorFlow costs about 2 ms, compiling its loop 100 ms however many steps it has.
-LONG = 50
+COMPILED_FROM = 50  # steps
 
 
 def stateless(function: Callable[..., Any], model: keras.layers.Layer, compiled: bool) -> Callable[..., Any]:
@@ -68,5 +68,5 @@ def pays(model: keras.layers.Layer, inputs: Any) -> bool:
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax") or getattr(model, "run_eagerly", False):
         return False
-    long = any(len(leaf.shape) > 2 and leaf.shape[1] >= LONG for leaf in keras.tree.flatten(inputs))
+    long = any(len(leaf.shape) > 2 and leaf.shape[1] >= COMPILED_FROM for leaf in keras.tree.flatten(inputs))
     return long or backend == "jax"  # which compiles every loop in any case

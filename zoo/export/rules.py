@@ -41,7 +41,7 @@ class Chunk:
         return x if self.mask is None else ops.where(self.mask[:, :, None], x, ops.full_like(x, otherwise))
 
 
-Call = Callable[[Layer, Chunk, dict[str, Any]], Tensor]
+ChunkCall = Callable[[Layer, Chunk, dict[str, Any]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Rule:
     """
 
     states: Callable[[Layer], Shapes]
-    call: Call | None = None
+    call: ChunkCall | None = None
 
 
 def where(operation: Any) -> str:

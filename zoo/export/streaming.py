@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from zoo.export.rules import OPERATIONS, RULES, Call, Chunk, Layer, NotStreamable, Rule, Shapes, where
+from zoo.export.rules import OPERATIONS, RULES, Chunk, ChunkCall, Layer, NotStreamable, Rule, Shapes, where
 from zoo.interception import intercepted
 
 Tensor = Any
@@ -27,7 +27,7 @@ class Plan:
     """
 
     model: keras.Model
-    calls: Mapping[Layer, Call]
+    calls: Mapping[Layer, ChunkCall]
     states: Shapes
 
     def run(self, features: Tensor, chunk: Chunk) -> Tensor:
@@ -54,7 +54,7 @@ def plan(model: keras.Model) -> Plan:
     Traceback (most recent call last):
     NotStreamable: layer 'bidirectional_1' (Bidirectional) reads the sequence backwards too
     """
-    calls: dict[Layer, Call] = {}
+    calls: dict[Layer, ChunkCall] = {}
     states: Shapes = {}
     [lengths] = [tensor for tensor in model.inputs if tensor.name == "lengths"]
     for operation in model.operations:

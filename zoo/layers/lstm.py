@@ -21,7 +21,7 @@ from zoo.layers.lstm_cell import LSTMCell, without_dropout_of_one
 
 logger = logging.getLogger(__name__)
 
-LONG = 100  # steps from which an unbounded candidate is warned of
+MANY_STEPS = 100  # with more than these the layer warns about an unbounded candidate
 
 
 def _engine_name(_: str, value: Any) -> str:
@@ -240,7 +240,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         candidate = self.gate_activations["candidate"]
         unbounded = isinstance(candidate, Activation) and not candidate.bounded
         # JAX has symbols for open sizes, which cannot be compared with a number.
-        few = not isinstance(steps, int) or steps <= LONG
+        few = not isinstance(steps, int) or steps <= MANY_STEPS
         if self._warned or not unbounded or self.cell_clip is not None or few:
             return
         self._warned = True
