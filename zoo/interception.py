@@ -61,16 +61,16 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     An attribute of the instance stands before the method of its class, and taking it away again leaves the layer as
     it was.
     """
-    own, absent = vars(owner), object()
-    before = own.get(name, absent)
-    own[name] = value
+    attributes, absent = vars(owner), object()
+    before = attributes.get(name, absent)
+    attributes[name] = value
     try:
         yield
     finally:
         if before is absent:
-            del own[name]
+            del attributes[name]
         else:
-            own[name] = before
+            attributes[name] = before
 
 
 @contextlib.contextmanager

@@ -82,11 +82,11 @@ class Cell:
         chosen = getattr(self.core, "gate_activations", None)
         if chosen is not None:
             return chosen.get(gate, activations.get("linear"))
-        own = self.core.activation if gate in ("candidate", "hidden") else self.core.recurrent_activation
+        activation = self.core.activation if gate in ("candidate", "hidden") else self.core.recurrent_activation
         try:
-            return activations.get(own)
+            return activations.get(activation)
         except ValueError:  # Keras takes any function
-            return own
+            return activation
 
 
 def cells_of(layer: keras.layers.Layer, name: str) -> tuple[Cell, ...]:

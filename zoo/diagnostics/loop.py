@@ -72,8 +72,8 @@ class WideLoop:
             states.append(ops.zeros((ops.shape(sequences)[0], 1), dtype="int32"))
 
         def step(inputs: Tensor, before: Any) -> tuple[Tensor, Any]:
-            own, offsets = (inputs, None) if added is None else (inputs[:, :channels], inputs[:, channels:])
-            output, after, noted = self._step(own, before, offsets)
+            features, offsets = (inputs, None) if added is None else (inputs[:, :channels], inputs[:, channels:])
+            output, after, noted = self._step(features, before, offsets)
             outputs_wide[0] = output.shape[-1]
             return ops.concatenate([output, *noted], axis=-1), after
 
@@ -81,9 +81,9 @@ class WideLoop:
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         run = _keras_loop if mask is None or keras.backend.backend() != "jax" else _keras_loop_on_jax
         last, every, states = run(layer, step, sequences, states, mask)
-        own = outputs_wide[0]
-        result = last[..., :own], every[..., :own], states[:-1] if counted else states
-        return result, every[..., own:]
+        width = outputs_wide[0]
+        result = last[..., :width], every[..., :width], states[:-1] if counted else states
+        return result, every[..., width:]
 
     def _step(self, inputs: Tensor, before: Any, offsets: Tensor | None) -> tuple[Tensor, Any, list[Tensor]]:
         """One step of every cell, each fed by the one before it."""
@@ -91,8 +91,8 @@ class WideLoop:
         after: list[Any] = []
         noted: list[Tensor] = []
         self.columns, start = [], 0
-        for index, (cell, own) in enumerate(zip(self.cells, states, strict=True)):
-            inputs, new, seen = self._one(cell, inputs, own)
+        for index, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
+            inputs, new, seen = self._one(cell, inputs, state)
             if offsets is not None and cell.known:
                 inputs = inputs + offsets[:, start : start + cell.width]
                 new, start = [inputs, *new[1:]], start + cell.width
@@ -100,7 +100,7 @@ class WideLoop:
                 seen |= dict(zip(("hidden_state", "cell_state")[: 2 if cell.gated else 1], new, strict=False))
             self.columns += [(index, part, int(tensor.shape[-1])) for part, tensor in seen.items()]
             noted += seen.values()
-            after.append(new if keras.tree.is_nested(own) else new[0])
+            after.append(new if keras.tree.is_nested(state) else new[0])
         return inputs, after if self.cells[0].stacked else after[0], noted
 
     def _one(self, cell: Cell, inputs: Tensor, states: Any) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:

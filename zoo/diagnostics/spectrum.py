@@ -108,9 +108,9 @@ def _of_cell(cell: Cell) -> list[GateSpectrum]:
 
 
 def _measure(cell: Cell, gate: str, block: Any) -> GateSpectrum:
-    own = cell.activation(gate)
+    activation = cell.activation(gate)
     normalised = isinstance(cell.core, LayerNormLSTMCell) or isinstance(cell.layer, BatchNormLSTM)
-    unbounded = isinstance(own, Activation) and not own.bounded and not normalised
+    unbounded = isinstance(activation, Activation) and not activation.bounded and not normalised
     if not np.isfinite(block).all():
         return GateSpectrum(cell.name, gate, float("nan"), float("nan"), unbounded)
     radius = float(np.abs(np.linalg.eigvals(block)).max())

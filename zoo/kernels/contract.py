@@ -32,12 +32,12 @@ class LayerSpec:
     use_cudnn: bool = True
 
 
-def foreign_activation(spec: LayerSpec, names: Collection[str]) -> str | None:
-    """Which activation is none of the rows of the table called `names`, and why that is; `None` where all are.
+def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | None:
+    """Say which activation is not one of the rows `names` of the table, and why; `None` where all are.
 
     Example:
     >>> from zoo.activations import get
-    >>> foreign_activation(LayerSpec({"candidate": get("softmax")}), ["tanh"])
+    >>> unsupported_activation(LayerSpec({"candidate": get("softmax")}), ["tanh"])
     "the activation of its candidate is 'softmax', which is not elementwise"
     """
     for gate, activation in spec.activations.items():
@@ -51,7 +51,7 @@ def foreign_activation(spec: LayerSpec, names: Collection[str]) -> str | None:
 
 
 def unusual_gate(activations: Mapping[str, Any]) -> str | None:
-    """The first gate that has not the activation of the published LSTM; `None` where all have.
+    """The first gate whose activation differs from the published LSTM's; `None` where none does.
 
     Sigmoid for the three gates, tanh for candidate and cell state: what libraries have one operation for.
 

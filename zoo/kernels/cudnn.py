@@ -64,8 +64,8 @@ def refuses(spec: LayerSpec) -> str | None:
         return "use_cudnn=False was given"
     gate = unusual_gate(spec.activations)
     if gate is not None:
-        own = published_activation(gate)
-        return f"the activation of its {gate} is {str(spec.activations[gate])!r}, and cuDNN's is {str(own)!r}"
+        published = published_activation(gate)
+        return f"the activation of its {gate} is {str(spec.activations[gate])!r}, and cuDNN's is {str(published)!r}"
     if spec.cell_clip is not None:
         return f"cell_clip={spec.cell_clip} was asked for, and no backend hands a bound to cuDNN"
     if spec.recurrent_dropout:

@@ -47,7 +47,7 @@ class GateActivations(CheckedArguments):
             return super().checked(name, value)
         gate = name.removesuffix("_activation")
         if gate in GATES and gate not in self.gates:
-            takes = ", ".join(f"{own}_activation" for own in self.gates)
+            takes = ", ".join(f"{known}_activation" for known in self.gates)
             raise ValueError(
                 f"{self._label} has no activation for {gate}: received {name}={value!r}; it takes {takes}."
             )
@@ -81,8 +81,8 @@ class GateActivations(CheckedArguments):
         def found(argument: str) -> Any:
             return instead[argument] if argument in instead else self.__dict__.get(argument)
 
-        own = {gate: found(f"{gate}_activation") for gate in self.gates}
-        return {gate: found(INHERITED[gate]) if chosen is None else chosen for gate, chosen in own.items()}
+        chosen_by_gate = {gate: found(f"{gate}_activation") for gate in self.gates}
+        return {gate: found(INHERITED[gate]) if chosen is None else chosen for gate, chosen in chosen_by_gate.items()}
 
     def activation_config(self) -> dict[str, Any]:
         """What the configuration says of the activations: names, which people read and edit."""

@@ -221,8 +221,8 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         """Whether XLA can compile it: of TensorFlow's operations neither ours nor cuDNN's can be."""
         if keras.backend.backend() != "tensorflow":
             return self._supports_jit
-        own = self.use_cudnn is True or self.resolved_engine in ("native", "cudnn")
-        return self._supports_jit and not own
+        custom_operation = self.use_cudnn is True or self.resolved_engine in ("native", "cudnn")
+        return self._supports_jit and not custom_operation
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
@@ -308,14 +308,14 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         """What Keras's loop gives at inference, in the operations that a server runs fastest."""
         cell = self.cell
 
-        def own(weight: Any) -> Tensor:
-            return ops.cast(weight, self.compute_dtype)
+        def cast(tensor: Any) -> Tensor:
+            return ops.cast(tensor, self.compute_dtype)
 
         outputs, hidden, state = graph.lstm(
-            own(sequences),
-            [own(tensor) for tensor in initial_state],
+            cast(sequences),
+            [cast(tensor) for tensor in initial_state],
             None if mask is None else ops.cast(mask, "bool"),
-            graph.Weights(own(cell.kernel), own(cell.recurrent_kernel), own(cell.bias) if cell.use_bias else None),
+            graph.Weights(cast(cell.kernel), cast(cell.recurrent_kernel), cast(cell.bias) if cell.use_bias else None),
             graph.GraphOptions(
                 functions=cell.functions(),
                 cell_clip=cell.cell_clip,
@@ -390,12 +390,12 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
     def get_config(self) -> dict[str, Any]:
         layer = dict(super().get_config())
         del layer["cell"]
-        own = {
+        arguments = {
             "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
             "use_cudnn": self.use_cudnn,
             "engine": self.engine,
         }
-        return {**self.cell.get_config(), **layer, **own}
+        return {**self.cell.get_config(), **layer, **arguments}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LSTM":

@@ -100,9 +100,11 @@ class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
 
     def get_initial_state(self, batch_size: Any = None) -> list[Tensor]:
         """The cell's initial states and a counter at 0."""
-        own = getattr(self.cell, "get_initial_state", None)
+        get_initial = getattr(self.cell, "get_initial_state", None)
         sizes = self.state_size[:-1]
-        states = own(batch_size=batch_size) if own else [ops.zeros((batch_size, size)) for size in sizes]
+        states = (
+            get_initial(batch_size=batch_size) if get_initial else [ops.zeros((batch_size, size)) for size in sizes]
+        )
         states = [states] if self.single_state and not isinstance(states, list | tuple) else list(states)
         return [*states, ops.zeros((batch_size, 2), dtype=self.compute_dtype)]
 

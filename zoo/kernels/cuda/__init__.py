@@ -9,7 +9,7 @@ import functools
 import keras
 
 from zoo import devices
-from zoo.kernels.contract import LayerSpec, foreign_activation
+from zoo.kernels.contract import LayerSpec, unsupported_activation
 from zoo.kernels.cuda import compiler, driver, launch
 from zoo.kernels.cuda.variant import LARGEST, names
 
@@ -22,7 +22,7 @@ def refuses(spec: LayerSpec) -> str | None:
 
 
 def _refuses_layer(spec: LayerSpec) -> str | None:
-    reason = foreign_activation(spec, names())
+    reason = unsupported_activation(spec, names())
     if reason:
         return reason
     if spec.units is not None and spec.units > LARGEST:

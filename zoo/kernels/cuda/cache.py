@@ -25,9 +25,9 @@ def folder() -> Path:
     Returns:
         `$ZOO_CACHE_DIR/cuda`; without that variable `$XDG_CACHE_HOME/sequence-zoo/cuda`, or that below `~/.cache`.
     """
-    own = os.environ.get("ZOO_CACHE_DIR")
+    zoo_folder = os.environ.get("ZOO_CACHE_DIR")
     shared = os.environ.get("XDG_CACHE_HOME")
-    base = Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "sequence-zoo"
+    base = Path(zoo_folder) if zoo_folder else (Path(shared) if shared else Path.home() / ".cache") / "sequence-zoo"
     return base.absolute() / "cuda"
 
 

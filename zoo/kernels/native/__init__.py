@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from zoo.checks import positive_integer
-from zoo.kernels.contract import LayerSpec, foreign_activation
+from zoo.kernels.contract import LayerSpec, unsupported_activation
 from zoo.kernels.native.build import LIBRARY, NOTE
 
 _threads: int | None = None
@@ -46,7 +46,7 @@ def not_built() -> str | None:
 
 def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
-    return unavailable() or foreign_activation(spec, codes())
+    return unavailable() or unsupported_activation(spec, codes())
 
 
 @functools.cache

@@ -131,12 +131,12 @@ def build_or_note() -> str | None:
 def sanitize(name: str) -> None:
     """Build the stress program, which calls the engine without Python, under a sanitizer, and run it."""
     compiler = find_compiler()
-    flags = ["-g", "-O1", "-fno-omit-frame-pointer", f"-fsanitize={','.join(SANITIZERS[name])}"]
-    names = {name: own for name, own in units().items() if name != "tensorflow_ops"} | {"stress": []}
+    sanitizer_flags = ["-g", "-O1", "-fno-omit-frame-pointer", f"-fsanitize={','.join(SANITIZERS[name])}"]
+    names = {name: flags for name, flags in units().items() if name != "tensorflow_ops"} | {"stress": []}
     with tempfile.TemporaryDirectory() as folder:
-        objects = compile_all(names, Path(folder), compiler, flags)
+        objects = compile_all(names, Path(folder), compiler, sanitizer_flags)
         program = str(Path(folder) / "stress")
-        run([compiler, *flags, "-pthread", *objects, "-o", program])
+        run([compiler, *sanitizer_flags, "-pthread", *objects, "-o", program])
         print(run([program]), end="")
 
 
