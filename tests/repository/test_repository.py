@@ -48,6 +48,14 @@ def test_public_names_are_those_listed():
         assert all(hasattr(module, key) for key in module.__all__)
 
 
+def test_every_module_of_zoo_stands_in_a_layer():
+    """What no contract names, import-linter does not hold."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["zoo"]]
+    named = {module for layer in layers for module in layer.split(" | ")}
+    assert named == {module.name for module in pkgutil.iter_modules(zoo.__path__)}
+
+
 def test_help_imports_nothing_heavy():
     script = (
         "import sys, zoo.cli\n"
