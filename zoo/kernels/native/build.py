@@ -7,6 +7,7 @@ The library and a note on how it was built (or why it was not) go to the folder 
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -50,8 +51,10 @@ def find_compiler() -> str:
     """The path of a C++ compiler: `$CXX`, else the first of c++, g++ and clang++ on the path.
 
     Raises:
-        BuildError: There is none.
+        BuildError: There is none, or this is Windows.
     """
+    if sys.platform == "win32":
+        raise BuildError("the native engine is not built on Windows")
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for name in wanted:
         path = shutil.which(name)
@@ -98,8 +101,6 @@ def build() -> Path:
     Raises:
         BuildError: There is no compiler, or it failed.
     """
-    if sys.platform == "win32":
-        raise BuildError("the native engine is not built on Windows")
     compiler = find_compiler()
     with tempfile.TemporaryDirectory() as folder:
         objects = compile_all(units(), Path(folder), compiler, [])
@@ -112,16 +113,39 @@ def build() -> Path:
     return LIBRARY
 
 
-def build_or_note() -> str | None:
-    """Build the library and write down how; where that fails, write down why instead and return the reason."""
+def fingerprint(compiler: str) -> str:
+    """A digest of all that a library is made from: sources, flags, the compiler's version, and the processor's kind."""
+    digest = hashlib.sha256(f"{compiler} {platform.machine()}".encode())
+    for path in (Path(__file__), *sorted(SOURCES.iterdir())):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def noted() -> dict[str, Any]:
+    """What the last build wrote down; empty where there is nothing to read."""
+    try:
+        return dict(json.loads(NOTE.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def build_or_note(anew: bool = False) -> str | None:
+    """Build the library and write down how; where that fails, write down why instead and return the reason.
+
+    A library that the same compiler has made from the same sources is kept, since installing another extra of this
+    project builds it again, unless `anew`.
+    """
     note: dict[str, Any] = {}
     try:
-        build()
         note["compiler"] = run([find_compiler(), "--version"]).splitlines()[0]
+        note["made_from"] = fingerprint(note["compiler"])
+        if LIBRARY.exists() and noted() == note and not anew:
+            return None
+        build()
         reason = None
     except (BuildError, OSError) as error:
         reason = str(error)
-        note["error"] = reason
+        note = {"error": reason}
         LIBRARY.unlink(missing_ok=True)
     NOTE.parent.mkdir(exist_ok=True)
     NOTE.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
@@ -146,7 +170,7 @@ def main() -> None:
     parser.add_argument("--sanitize", choices=[*SANITIZERS, "all"], help="build and run the stress program instead")
     chosen = parser.parse_args().sanitize
     if not chosen:
-        reason = build_or_note()
+        reason = build_or_note(anew=True)
         print(reason or f"built {LIBRARY}")
         sys.exit(1 if reason else 0)
     for name in SANITIZERS if chosen == "all" else [chosen]:
