@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from zoo.checks import share
+from zoo.layers._saved_variables import save_one_variable_each
 
 Checks = Mapping[str, Callable[[str, Any], Any]]
 
@@ -56,6 +57,12 @@ class CheckedArguments:
             ValueError: The value is not valid.
         """
         return self.argument_checks[name](name, value) if name in self.argument_checks else value
+
+    def _trackable_children(self, save_type: str = "checkpoint", **others: Any) -> Any:
+        """What TensorFlow, which alone asks, writes into a checkpoint or a SavedModel."""
+        if save_type == "savedmodel":
+            save_one_variable_each()
+        return super()._trackable_children(save_type, **others)  # type: ignore[misc]
 
 
 class OfCell(property):
