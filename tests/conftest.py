@@ -13,6 +13,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("COLUMNS", None)  # how wide the terminal of the caller is shall decide nothing
 os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 # Compiling is most of what JAX does here, and how fast its code is no test asks.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 

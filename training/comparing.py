@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from training.datasets.base import main_metric
+from training.experiment import default_experiment
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,11 +41,9 @@ class Group:
 @click.argument("run_ids", nargs=-1, metavar="[RUN]...")
 @click.option(
     "--experiment",
-    default="sequence-zoo",
-    envvar="MLFLOW_EXPERIMENT_NAME",
-    show_default=True,
-    show_envvar=True,
-    help="Where to look when no RUN is given.",
+    default=default_experiment,
+    show_default="MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID or sequence-zoo",
+    help="Where to look when no RUN is given: a name, or id:3.",
 )
 @click.option("--study", help="Only runs with this study tag.")
 @click.option("--dataset", help="Only runs on this dataset.")

@@ -13,7 +13,6 @@ training.config.ConfigError: unknown config key 'model.unit'; did you mean 'mode
 """
 
 import difflib
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from training import datasets
 from training.datasets.base import NUMBERS
 from training.datasets.carried import where_prepared
+from training.experiment import default_experiment
 from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from zoo.quiet import import_keras
 from zoo.signatures import builders
@@ -39,18 +39,13 @@ class ConfigError(ValueError):
     exit_code = 2
 
 
-def default_experiment() -> str:
-    """The MLflow experiment of runs that name none: `MLFLOW_EXPERIMENT_NAME`, else "sequence-zoo"."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "sequence-zoo"
-
-
 class Config(Section):
     """One run.
 
     Attributes:
         seed: Of Python, NumPy, Keras, the validation split and the order of the data.
-        experiment: The MLflow experiment that the run belongs to. Default: `MLFLOW_EXPERIMENT_NAME`, else
-            "sequence-zoo".
+        experiment: The MLflow experiment that the run belongs to: its name, or "id:" and its id. Default:
+            `MLFLOW_EXPERIMENT_NAME`, else `MLFLOW_EXPERIMENT_ID`, else "sequence-zoo".
         study: A tag by which runs are grouped in the MLflow UI, or `None`.
         condition: What is varied in the study, as a label: a tag too.
         dataset: See `DatasetSection`.

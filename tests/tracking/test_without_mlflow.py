@@ -120,3 +120,14 @@ def test_what_died_without_a_word_is_killed(inside, data, monkeypatch):
         local = recorded(monkeypatch, *data)
     [run] = stored(local)
     assert run.status == "KILLED"
+
+
+def test_a_run_for_an_experiment_that_the_store_does_not_have_comes_to_the_default_one(
+    inside, data, monkeypatch, capsys
+):
+    config, loaded = data
+    local = recorded(monkeypatch, config.model_copy(update={"experiment": "id:123456"}), loaded)
+    [run] = stored(local)
+    assert "recorded for the experiment id:123456, which sqlite" in capsys.readouterr().err
+    client = MlflowClient(tracking.tracking_uri())
+    assert client.get_experiment(run.experiment_id).name == "sequence-zoo"

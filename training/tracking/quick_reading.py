@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from training.experiment import id_in
 from training.tracking.journal import NAME, Journal, JournalInUse
 from training.tracking.stored_run import StoredRun
 
@@ -22,6 +23,7 @@ _RUNS = """
 SELECT runs.run_uuid, runs.name, runs.status, runs.start_time, runs.artifact_uri, runs.experiment_id
 FROM runs JOIN experiments ON runs.experiment_id = experiments.experiment_id
 WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active' AND ? IN (experiments.name, '')
+AND ? IN (CAST(experiments.experiment_id AS TEXT), '')
 ORDER BY runs.start_time DESC, runs.run_uuid
 """
 _VALUES = {
@@ -48,7 +50,9 @@ def _read(connection: sqlite3.Connection, experiment: str | None) -> Iterator[St
     for kind, query in _VALUES.items():
         for run_id, key, value in connection.execute(query):
             values.setdefault(run_id, {}).setdefault(kind, {})[key] = value
-    for run_id, name, status, started, artifacts, experiment_id in connection.execute(_RUNS, [experiment or ""]):
+    experiment, number = experiment or "", id_in(experiment or "")
+    chosen = [experiment if number is None else "", number or ""]
+    for run_id, name, status, started, artifacts, experiment_id in connection.execute(_RUNS, chosen):
         own = values.get(run_id, {})
         yield StoredRun(
             run_id=run_id,

@@ -53,7 +53,11 @@ def _asked(experiment: str | None) -> list[StoredRun]:
     client = open_store()
     found: list[StoredRun] = []
     with answering():
-        ids = [e.experiment_id for e in client.search_experiments() if experiment in (None, e.name)]
+        ids = [
+            e.experiment_id
+            for e in client.search_experiments()
+            if experiment in (None, e.name, f"id:{e.experiment_id}")
+        ]
         token = None
         while ids:
             page = client.search_runs(ids, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token)

@@ -4,17 +4,20 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from filelock import FileLock
+from mlflow.entities import Experiment
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from training.experiment import id_in
 from training.files import UNFINISHED
 from training.tracking.delivery import deliver
 from training.tracking.files import MODEL_FOLDER
@@ -134,16 +137,23 @@ def _check_local(path: Path) -> None:
         connection.rollback()
 
 
+class UnknownExperiment(StoreUnavailable):
+    """The tracking store has no experiment of an id."""
+
+
 def experiment_of(client: MlflowClient, name: str) -> str:
-    """The id of the experiment called `name`, which is made if missing.
+    """The id of the experiment called `name`, which is made if missing; or of the one that "id:" and an id say.
 
     Raises:
-        StoreUnavailable: It was deleted; the message says how it is restored.
+        StoreUnavailable: It was deleted, the store has none of this id, or the environment names two; the message says
+            what to do.
     """
-    found = client.get_experiment_by_name(name)
+    number = id_in(name)
+    found = client.get_experiment_by_name(name) if number is None else _by_id(client, number)
+    _refuse_two(name, found)
     if found is not None and found.lifecycle_stage == "deleted":
         raise StoreUnavailable(
-            f"the experiment {name!r} was deleted from the tracking store {shown_uri()}: restore it with "
+            f"the experiment {found.name!r} was deleted from the tracking store {shown_uri()}: restore it with "
             f"'MLFLOW_TRACKING_URI={shown_uri()} mlflow experiments restore --experiment-id {found.experiment_id}', or "
             "choose another with experiment=NAME or MLFLOW_EXPERIMENT_NAME"
         )
@@ -159,6 +169,31 @@ def experiment_of(client: MlflowClient, name: str) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def _by_id(client: MlflowClient, number: str) -> Experiment:
+    try:
+        return client.get_experiment(number)
+    except mlflow.MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        source = "MLFLOW_EXPERIMENT_ID" if os.environ.get("MLFLOW_EXPERIMENT_ID") == number else "experiment=id:..."
+        raise UnknownExperiment(
+            f"{source} says {number!r}, and the tracking store {shown_uri()} has no experiment of this id: "
+            f"'MLFLOW_TRACKING_URI={shown_uri()} mlflow experiments search' lists those that it has. Name one by "
+            "experiment=NAME or MLFLOW_EXPERIMENT_NAME, which makes it where it is missing"
+        ) from error
+
+
+def _refuse_two(name: str, found: Experiment | None) -> None:
+    """Refuse a name and an id in the environment that are not those of one experiment, as MLflow does."""
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if number and name == os.environ.get("MLFLOW_EXPERIMENT_NAME") and (found is None or found.experiment_id != number):
+        has = "does not exist" if found is None else f"has the id {found.experiment_id}"
+        raise StoreUnavailable(
+            f"MLFLOW_EXPERIMENT_NAME says {name!r}, which {has} in the tracking store {shown_uri()}, and "
+            f"MLFLOW_EXPERIMENT_ID says {number!r}: unset one of them, or choose by experiment=NAME"
+        )
 
 
 # === Runs that go on, and runs whose process is gone ===
@@ -220,13 +255,24 @@ def _deliver_leftover(client: MlflowClient, journal: Journal, run_id: str) -> No
     settle(journal, run_id, journal.is_complete)
 
 
+def _experiment_of_recorded(client: MlflowClient, about: Mapping[str, Any]) -> str:
+    try:
+        return experiment_of(client, about["experiment"])
+    except UnknownExperiment:
+        tell(
+            f"run {about['run_id'][:8]} was recorded for the experiment {about['experiment']}, which {shown_uri()} "
+            "does not have: it goes to 'sequence-zoo'"
+        )
+        return experiment_of(client, "sequence-zoo")
+
+
 def _adopted(client: MlflowClient, journal: Journal) -> Journal:
     """The journal of a run that was recorded without a store, now of a run in this one, under MLflow's id.
 
     Stopped at any point, it is done again and makes no second run.
     """
     about = journal.run
-    experiment = experiment_of(client, about["experiment"])
+    experiment = _experiment_of_recorded(client, about)
     found = client.search_runs([experiment], f"tags.{RECORDED_AS} = '{about['run_id']}'")
     made = (
         found[0]
