@@ -4,7 +4,10 @@ import derivatives
 import keras
 import numpy as np
 import pytest
-from derivatives import BACKEND, COLUMNS, ENGINES, KERAS, OTHERS, made, outcome
+from derivative_problem import OTHERS, Problem
+from derivatives import COLUMNS, ENGINES, KERAS, made, outcome
+from derivatives_of_layers import BACKEND, nested, of_layer
+from gradients import float64
 from keras import ops
 
 from zoo.kernels import native
@@ -87,23 +90,35 @@ def test_in_a_graph(engine, column):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow" or native.unavailable() is not None, reason="the native engine's own")
-def test_a_hessian_of_an_open_number_of_steps_is_refused():
+@pytest.mark.parametrize("request_name", ["tape.jacobian", "tape.batch_jacobian", "tf.vectorized_map"])
+def test_a_vectorised_second_derivative_of_an_open_number_of_steps_is_refused_by_name(request_name):
     import tensorflow as tf
 
-    layer = made("native", derivatives.Problem(), "float32")
+    layer = made("native", Problem(), "float32")
+
+    def slopes(x):
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = tf.reduce_sum(tf.sin(layer(x)))
+        return inner.gradient(y, x)
+
+    def of_row(row):
+        with tf.GradientTape() as tape:
+            tape.watch(row)
+            y = tf.reduce_sum(slopes(row[None]) ** 2)
+        return tape.gradient(y, row)
 
     @tf.function(input_signature=[tf.TensorSpec((2, None, 2))], autograph=False)
-    def hessian(x):
+    def second(x):
+        if request_name == "tf.vectorized_map":
+            return tf.vectorized_map(of_row, x)
         with tf.GradientTape() as outer:
             outer.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                y = tf.reduce_sum(tf.sin(layer(x)))
-            slopes = inner.gradient(y, x)
-        return outer.jacobian(slopes, x)
+            found = slopes(x)
+        return getattr(outer, request_name.removeprefix("tape."))(found, x)
 
-    with pytest.raises(NotImplementedError, match='engine="reference"'):
-        hessian(tf.zeros((2, 3, 2)))
+    with pytest.raises(NotImplementedError, match=f'`{request_name}` vectorises.*engine="reference"'):
+        second(tf.zeros((2, 3, 2)))
 
 
 # === Whatever a layer is asked for ===
@@ -122,15 +137,14 @@ VARIANTS = {
 
 def second(engine, variant):
     """The gradients of a penalty on the gradient, of a layer in training."""
-    problem = derivatives.Problem()
+    problem = Problem()
     keras.utils.set_random_seed(0)
-    with derivatives.float64():
+    with float64():
         layer = LSTM(2, engine=engine, dtype="float64", **{"return_sequences": True, **VARIANTS[variant]})
         layer.build((None, None, problem.x.shape[-1]))
         for number, weight in enumerate(layer.trainable_weights):
             weight.assign(ops.convert_to_numpy(weight) + np.random.default_rng(number).normal(size=weight.shape) * 0.5)
-        on = {"tensorflow": derivatives.OnTensorFlow, "jax": derivatives.OnJax, "torch": derivatives.OnTorch}[BACKEND]
-        found = on(layer, problem, BACKEND == "jax", training=True).second()
+        found = of_layer(layer, problem, BACKEND == "jax", training=True).second()
         return [ops.convert_to_numpy(gradient) for gradient in found]
 
 
@@ -145,8 +159,8 @@ def test_second_derivatives_of_every_kind_of_layer(variant):
 
 @pytest.mark.slow
 def test_a_third_derivative():
-    layers = [made(engine, derivatives.Problem(), "float32") for engine in (FAST, "reference")]
-    ours, theirs = (derivatives.nested(lambda x, layer=layer: ops.sum(ops.sin(layer(x))), 2) for layer in layers)
+    layers = [made(engine, Problem(), "float32") for engine in (FAST, "reference")]
+    ours, theirs = (nested(lambda x, layer=layer: ops.sum(ops.sin(layer(x))), 2) for layer in layers)
     # float32, of numbers around 1
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1.0, float(np.abs(theirs).max())))
     assert np.abs(theirs).max() > 1e-2

@@ -7,6 +7,7 @@ the engine supports. The gradients of W, b and x are the backend's own, from tha
 import functools
 import random
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 import keras
@@ -20,6 +21,12 @@ from zoo.kernels.loop.products import product
 from zoo.kernels.masking import masked_outputs
 
 PARALLEL = "tensorflow.python.ops.parallel_for"
+# What people call, by the module and the function that do it.
+VECTORISING = {
+    ("tensorflow.python.eager.backprop", "jacobian"): "`tape.jacobian`",
+    ("tensorflow.python.eager.backprop", "batch_jacobian"): "`tape.batch_jacobian`",
+    (f"{PARALLEL}.control_flow_ops", "vectorized_map"): "`tf.vectorized_map`",
+}
 
 
 def refuses(spec: LayerSpec) -> str | None:
@@ -119,15 +126,27 @@ def vectorised(x: Tensor) -> bool:
     """
     if keras.backend.backend() != "tensorflow":
         return False
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not frame.f_globals.get("__name__", "").startswith(PARALLEL):
-        frame = frame.f_back
-    if frame is not None and x.shape[1] is None:
+    import tensorflow as tf
+
+    if tf.executing_eagerly():  # TensorFlow vectorises graphs only
+        return False
+    names = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in _callers()]
+    if not any(module.startswith(PARALLEL) for module, _ in names):
+        return False
+    if x.shape[1] is None:
+        request = next((VECTORISING[pair] for pair in names if pair in VECTORISING), "a vectorised loop")
         raise NotImplementedError(
-            "TensorFlow vectorises the second derivative of an LSTM (`tape.jacobian`, `tf.vectorized_map`) whose "
-            'number of steps is not known in the graph: make it known, or build the layer with engine="reference"'
+            f"{request} vectorises an LSTM whose number of steps is not known in the graph, and TensorFlow cannot: "
+            'make the number known, or build the layer with engine="reference"'
         )
-    return frame is not None
+    return True
+
+
+def _callers() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _time_major(tensor: Tensor, options: Options) -> Tensor:
