@@ -1,100 +1,34 @@
 """Export: the same answers, for every kind of task, from a process that knows nothing of this project."""
 
-import functools
 import json
 import subprocess
 import sys
 import textwrap
-from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from exported_forms import (
+    CAUSAL,
+    CLASSES,
+    FORMS,
+    LENGTHS,
+    OF_EACH_KIND,
+    TEXTS,
+    Exported,
+    features,
+    load,
+    signature,
+    tokens,
+)
 from tiers import few
 
-from training.datasets import text as training_text
-from zoo.activations import ACTIVATIONS
-from zoo.export import ExportError, export, write
-from zoo.export.contract import contract
-from zoo.export.operations import ALLOWED, operations, refused_operations
-from zoo.export.signatures import Graph, graph
-from zoo.export.text import Tokeniser
-from zoo.layers import LSTM
-from zoo.models import MODELS, SequenceTask, build
-from zoo.models.inputs import sequence_inputs
-from zoo.text import CUTS
-
-NUMBERS = {"channels": 3, "mean": (1.0, 2.0, 3.0), "variance": (1.0, 4.0, 0.5)}
-CLASSES = ["a", "b", "c", "é"]
-CHARACTERS = ["", "[UNK]", *"eab \né☃"]
-WORDS = ["", "[UNK]", "good", "film", "its", "École", "2"]
-OF_NUMBERS = {"output_mean": (5.0, -1.0), "output_variance": (4.0, 0.25)}
-KINDS = {
-    "classification": ({**NUMBERS, "classes": 4}, {"classes": CLASSES}),
-    "labelling": ({**NUMBERS, "classes": 4, "kind": "labelling"}, {"kind": "labelling", "classes": CLASSES}),
-    "regression": ({**NUMBERS, "outputs": 1, "kind": "regression"}, {"kind": "regression", "outputs": ["x in m"]}),
-    "forecasting": (
-        {**NUMBERS, "outputs": 2, "horizon": 3, "kind": "forecasting", **OF_NUMBERS},
-        {"kind": "forecasting", "outputs": ["x", "y"], "horizon": 3},
-    ),
-    "words": (
-        {"channels": 1, "classes": 4, "vocabulary": len(WORDS), "embedding": 4},
-        {"classes": CLASSES, "vocabulary": WORDS, "tokens": "words"},
-    ),
-    "characters": (
-        {"channels": 1, "kind": "language_model", "vocabulary": len(CHARACTERS), "embedding": 4},
-        {"kind": "language_model", "vocabulary": CHARACTERS},
-    ),
-}
-FORMS = {
-    "lstm": ("classification", {}),
-    "cnn_lstm": ("forecasting", {"causal": True}),
-    "cnn_lstm_parallel": ("classification", {}),
-    "conv_lstm": ("regression", {"filters": 3}),
-    "deep_conv_lstm": ("classification", {}),
-    "lstm_fcn": ("classification", {}),
-    "mlstm_fcn": ("classification", {}),
-    "irnn": ("regression", {}),
-    "gru": ("labelling", {}),
-    "fcn": ("classification", {"filters": 4}),
-    "tcn": ("labelling", {"filters": 4, "levels": 2}),
-    "gru of words": ("words", {}),
-    "lstm of characters": ("characters", {}),
-}
-# One of each kind of task: these make test.
-OF_EACH_KIND = ["lstm", "cnn_lstm", "conv_lstm", "gru", "gru of words", "lstm of characters"]
-CAUSAL = ["lstm", "cnn_lstm", "conv_lstm", "irnn", "gru", "tcn", "gru of words", "lstm of characters"]
-LENGTHS = np.array([50, 3, 1, 20], "int32")
-TEXTS = ["it's a GOOD film, École", "good", "unheard of\n\tgood", "ab\x00 é☃ 2"]
-
-load = functools.cache(tf.saved_model.load)
+from zoo.export.operations import operations
+from zoo.models import MODELS
 
 
 def test_every_model_is_exported_here():
     assert {form.split(" of ")[0] for form in FORMS} == set(MODELS)
-
-
-def features():
-    return np.random.default_rng(0).normal(2, 2, size=(4, 50, 3)).astype("float32")
-
-
-class Exported(dict):
-    """One export of each form, made when it is first asked for: its kind, Keras model, task, and what `export` gave."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self._folder = folder
-
-    def __missing__(self, form):
-        kind, arguments = FORMS[form]
-        task, kept = KINDS[kind]
-        sizes = {} if "filters" in arguments else {"units": 5}
-        keras.utils.set_random_seed(1)
-        model = build(form.split(" of ")[0], SequenceTask(**task), **sizes, **arguments)
-        result = export(model, kept, self._folder / form.replace(" ", "_"), xla=form in ("lstm", "gru of words"))
-        self[form] = SimpleNamespace(kind=kept.get("kind", "classification"), model=model, task=kept, result=result)
-        return self[form]
 
 
 @pytest.fixture(scope="module")
@@ -122,23 +56,11 @@ def of_numbers(request, exported):
     return exported[request.param]
 
 
-def signature(path, name="serving_default"):
-    function = load(str(path)).signatures[name]
-    return lambda **feeds: {k: v.numpy() for k, v in function(**{k: tf.constant(v) for k, v in feeds.items()}).items()}
-
-
 def inputs_of(form):
     """Signature and inputs of four rows of different lengths."""
     if "vocabulary" in form.task:
         return "serving_default", {"text": np.array([text.encode() for text in TEXTS], object)}
     return "serving_padded", {"features": features(), "lengths": LENGTHS}
-
-
-def tokens(form, texts):
-    """By the code of training."""
-    cut = CUTS["characters" if form.kind == "language_model" else "words"]
-    index = training_text.Indexer(tuple(form.task["vocabulary"]))
-    return [index(cut(text)) for text in texts]
 
 
 def model_inputs(form):
@@ -256,26 +178,6 @@ def test_wrong_shapes_fail_the_request(exported):
 
 
 # === Text ===
-
-
-@pytest.mark.parametrize("kind", ["words", "characters"])
-def test_the_graph_cuts_texts_as_training_does(kind):
-    task, kept = KINDS[kind]
-    model = build("irnn", SequenceTask(**task), units=2)
-    form = SimpleNamespace(task=kept, kind=kept.get("kind"))
-    tokeniser = Tokeniser(contract(model, kept))
-    texts = [*TEXTS, "a b\u00a0c\vd\fe\rf\x1cg\u2003good", "!film!", "[UNK]", "É é E\u0301", "2 2.0 -2", "\U0001f600a"]
-    found, lengths = tokeniser(tf.constant(texts))
-    for text, row, length, wanted in zip(texts, found.numpy(), lengths.numpy(), tokens(form, texts), strict=True):
-        assert row[:length].tolist() == wanted.tolist(), text
-        assert not row[length:].any()
-    # Bytes that are no UTF-8: one token for what cannot be read, as Python's decoder gives.
-    broken = [b"good \xff film", b"\xe2\x98 a", b"ab\xc3"]
-    found, lengths = tokeniser(tf.constant(broken))
-    for row, length, wanted in zip(
-        found.numpy(), lengths.numpy(), tokens(form, [text.decode(errors="replace") for text in broken]), strict=True
-    ):
-        assert row[:length].tolist() == wanted.tolist()
 
 
 def test_texts_without_a_token_are_rows_without_an_answer(of_text):
@@ -428,52 +330,3 @@ def test_a_piece_that_is_not_finite_leaves_the_stream_where_it_was(exported):
 
 def test_a_server_keeps_no_state_and_draws_nothing(form):
     assert not {op for op in operations(form.result.path) if "Random" in op}
-
-
-def test_the_list_holds_nothing_that_a_server_refuses():
-    assert not ALLOWED & {"PyFunc", "EagerPyFunc", "XlaCallModule", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"}
-
-
-def test_every_activation_uses_stock_operations_only(tmp_path):
-    """All in one graph, five a layer; some such gates diverge, so only written, not checked."""
-    gates = ("input_gate", "forget_gate", "candidate", "output_gate", "hidden")
-    names = list(ACTIVATIONS)
-    names += names[: -len(names) % len(gates)]
-    inputs = sequence_inputs(SequenceTask(channels=3, classes=2))
-    x = inputs.normalized
-    for first in range(0, len(names), len(gates)):
-        chosen = {f"{gate}_activation": name for gate, name in zip(gates, names[first:], strict=False)}
-        x = LSTM(2, return_sequences=True, **chosen)(x, mask=inputs.mask)
-    model = inputs.model(x[:, -1], name="all")
-    made = graph(model, contract(model, {"classes": ["a", "b"]}), xla=False)
-    write(model, Graph({"serving_padded": made.signatures["serving_padded"]}, {}, []), tmp_path / "written")
-    assert refused_operations(tmp_path / "written") == []
-
-
-def test_a_python_function_in_the_graph_is_refused_by_name(tmp_path):
-    @keras.saving.register_keras_serializable("tests")
-    class Callback(keras.layers.Layer):
-        def call(self, x):
-            return tf.ensure_shape(tf.numpy_function(lambda v: v, [x], tf.float32), x.shape)
-
-    model = build("lstm", SequenceTask(**KINDS["classification"][0]), units=2)
-    bad = keras.Model(model.input, Callback()(model.output))
-    with pytest.raises(ExportError, match="PyFunc"):
-        export(bad, {"classes": CLASSES}, tmp_path / "served")
-    assert list((tmp_path / "served").iterdir()) == []
-
-
-def test_layers_of_any_precision_serve_float32(tmp_path):
-    inputs = sequence_inputs(SequenceTask(**NUMBERS, classes=4))
-    x = keras.layers.Conv1D(4, 3, padding="causal", dtype="mixed_float16", name="convolution")(inputs.normalized)
-    x = LSTM(5, return_sequences=True, dtype="float64", name="wide")(x, mask=inputs.mask)
-    x = LSTM(5, dtype="mixed_bfloat16", name="narrow")(x, mask=inputs.mask)
-    model = inputs.model(keras.layers.Dense(4, dtype="bfloat16")(x), name="mixed")
-    result = export(model, {"classes": CLASSES}, tmp_path)
-    found = signature(result.path, "serving_padded")(features=features(), lengths=LENGTHS)
-    assert found["probabilities"].dtype == np.float32
-    assert np.isfinite(found["probabilities"]).all()
-    specs = load(str(result.path)).signatures["stream_step"].structured_input_signature[1]
-    assert {name: spec.dtype for name, spec in specs.items()} == dict.fromkeys(
-        ["features", "convolution_buffer", "wide_hidden", "wide_cell", "narrow_hidden", "narrow_cell"], tf.float32
-    )
