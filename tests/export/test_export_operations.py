@@ -9,9 +9,8 @@ import tensorflow as tf
 from exported_forms import CLASSES, KINDS, LENGTHS, NUMBERS, TEXTS, features, load, signature, tokens
 
 from zoo.activations import ACTIVATIONS
-from zoo.export import ExportError, export
+from zoo.export import ExportError, export, write
 from zoo.export.contract import contract
-from zoo.export.exporting import write
 from zoo.export.operations import ALLOWED, refused_operations
 from zoo.export.signatures import Graph, graph
 from zoo.export.text import Tokeniser
