@@ -1,7 +1,5 @@
 """Dropout and missing biases in the LSTM family: Keras's draws where Keras has the cell, and what each mask is of."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -9,28 +7,23 @@ from keras import ops
 from tiers import few
 
 from zoo import layers
-from zoo.layers.variant_lstm import VARIANTS
+from zoo.models.cells import recurrent_layer
 
 X = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
 MASK = np.arange(6) < np.array([[6], [2], [0], [5]])
 UNITS = 5
 
-FAMILY = {
-    "layer norm": functools.partial(layers.LayerNormLSTMCell, UNITS),
-    "peephole": functools.partial(layers.PeepholeLSTMCell, UNITS),
-    "coupled": functools.partial(layers.CoupledLSTMCell, UNITS),
-    "projection": functools.partial(layers.ProjectionLSTMCell, UNITS, 4),
-    **{name: functools.partial(layers.VariantLSTMCell, name, UNITS) for name in VARIANTS},
-    "batch norm": functools.partial(layers.BatchNormLSTM, UNITS, max_steps=6, return_sequences=True),
-}
+FAMILY = (*layers.CELLS, "LSTMCell")
 # JAX compiles a loop for every call outside a model, so the other backends get one of each kind.
-EVERYWHERE = ("layer norm", "projection", "batch norm")
-every_cell = pytest.mark.parametrize("name", few(list(FAMILY), EVERYWHERE, elsewhere=EVERYWHERE))
+EVERYWHERE = ("layer_norm", "projection", "batch_norm", "LSTMCell")
+every_cell = pytest.mark.parametrize("name", few(FAMILY, EVERYWHERE, elsewhere=EVERYWHERE))
 
 
 def layer_of(name, **arguments):
-    made = FAMILY[name](**arguments)
-    layer = made if isinstance(made, keras.layers.RNN) else keras.layers.RNN(made, return_sequences=True)
+    if name == "LSTMCell":
+        layer = keras.layers.RNN(layers.LSTMCell(UNITS, **arguments), return_sequences=True)
+    else:
+        layer = recurrent_layer(name, UNITS, return_sequences=True, **arguments)
     layer.build((None, None, 3))
     return layer
 
@@ -41,12 +34,15 @@ def outputs(layer, training=True):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("rates", [(0.3, 0.0), (0.0, 0.4), (0.3, 0.4)])
-@pytest.mark.sample(3, elsewhere=1)
-def test_draws_what_keras_draws(rates):
+@pytest.mark.parametrize("name", ["np", "LSTMCell", "lstm", "LSTMCell, 1"])
+@pytest.mark.sample(6, elsewhere=2)
+def test_draws_what_keras_draws(name, rates):
     """The variant without peepholes is the plain LSTM, and so has the same draws from the same seed."""
+    name, _, implementation = name.partition(", ")
     arguments = {"dropout": rates[0], "recurrent_dropout": rates[1], "seed": 7}
-    theirs = keras.layers.LSTM(UNITS, return_sequences=True, use_cudnn=False, **arguments)
-    ours = layer_of("NP", **arguments)
+    arguments |= {"implementation": int(implementation)} if implementation else {}
+    theirs = keras.layers.RNN(keras.layers.LSTMCell(UNITS, **arguments), return_sequences=True)
+    ours = layer_of(name, **arguments)
     theirs.build((None, None, 3))
     ours.set_weights(theirs.get_weights())
     for _ in range(2):  # the second batch draws anew
@@ -104,18 +100,22 @@ def test_each_sequence_draws_once_and_inference_never(name, monkeypatch):
 
 
 @pytest.mark.any_backend
-def test_a_cell_called_outside_a_layer_drops_too():
-    cell = layers.PeepholeLSTMCell(UNITS, dropout=0.5, seed=1)
+@pytest.mark.parametrize("kind", [layers.PeepholeLSTMCell, layers.LSTMCell])
+def test_a_cell_called_outside_a_layer_drops_too(kind):
+    cell = kind(UNITS, dropout=0.5, seed=1)
     states = [np.zeros((4, UNITS), "float32")] * 2
     plain, _ = cell(X[:, 0], states)
     dropped, _ = cell(X[:, 0], states, training=True)
     again, _ = cell(X[:, 0], states, training=True)
     assert not np.allclose(ops.convert_to_numpy(dropped), ops.convert_to_numpy(plain))
     np.testing.assert_array_equal(ops.convert_to_numpy(again), ops.convert_to_numpy(dropped))
+    cell.dropout = 0.0
+    undropped, _ = cell(X[:, 0], states, training=True)
+    np.testing.assert_allclose(ops.convert_to_numpy(undropped), ops.convert_to_numpy(plain), atol=1e-6)
 
 
 def test_a_frozen_batch_norm_still_drops():
-    layer = layer_of("batch norm", dropout=0.5)
+    layer = layer_of("batch_norm", dropout=0.5)
     outputs(layer)
     layer.trainable = False
     assert (np.abs(outputs(layer) - outputs(layer, training=False)) > 1e-4).any()

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from family_oracles import batch_norm
 from keras import ops
+from tiers import few
 
-from zoo.layers import BatchNormLSTM, LayerNormLSTMCell, LSTMCell, ZoneoutCell
+from zoo.layers import CELLS, BatchNormLSTM, LayerNormLSTMCell, LSTMCell, ZoneoutCell
 from zoo.layers.zoneout import _next
+from zoo.models.cells import recurrent_layer
 
 RNG = np.random.default_rng(0)
 ROWS, STEPS, UNITS = 40, 12, 50
@@ -128,32 +130,59 @@ def test_a_wrapped_cell_keeps_its_own_dropout_once_a_sequence():
     assert layer.cell.drawn is None
 
 
+# === Nothing is drawn at inference ===
+
+
+def drawing(name, **arguments):
+    """A layer over the cell `name`, with random slopes and both kinds of dropout."""
+    return recurrent_layer(name, 4, activation="rrelu", dropout=0.5, recurrent_dropout=0.5, **arguments)
+
+
+HOUSES = {
+    "alone": drawing,
+    "in Keras's loop": lambda name: keras.layers.RNN(drawing(name).cell),
+    "stacked": lambda name: keras.layers.RNN([drawing(name).cell, drawing(name).cell]),
+    "zoned out": lambda name: drawing(name, zoneout_h=0.3, zoneout_c=0.3),
+    "bidirectional": lambda name: keras.layers.Bidirectional(drawing(name)),
+    "over time": lambda name: keras.layers.TimeDistributed(drawing(name)),
+}
+PLACES = {
+    f"{name}, {house}": (name, house)
+    for name in CELLS
+    for house in HOUSES
+    if name != "batch_norm" or house in ("alone", "bidirectional", "over time")  # its cell needs its own loop
+}
+QUICK = [place for place, (name, _) in PLACES.items() if name == "lstm"]
+
+
 @pytest.mark.any_backend
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: LayerNormLSTMCell(4, "rrelu(0.1, 0.9)"),
-        lambda: ZoneoutCell(LSTMCell(4), 0.5),
-        pytest.param(
-            lambda: LSTMCell(4, dropout=0.5),
-            marks=pytest.mark.skipif(
-                keras.backend.backend() == "torch", reason="keras.random.dropout takes torch's own generator there"
-            ),
-        ),
-    ],
-)
-@pytest.mark.sample(3, elsewhere=1)
-def test_inference_moves_no_seed_and_training_does(make):
-    layer, x = keras.layers.RNN([make(), make()]), np.ones((2, 3, 4), "f")
-    layer(x)
-    seeds = [cell.seed_generator.state for cell in layer.cell.cells]
-    before = [ops.convert_to_numpy(seed.value).copy() for seed in seeds]
-    layer(x)
-    for seed, value in zip(seeds, before, strict=True):
-        np.testing.assert_array_equal(ops.convert_to_numpy(seed.value), value)
+@pytest.mark.parametrize("place", few(list(PLACES), [*QUICK, "layer_norm, stacked"], elsewhere=QUICK))
+@pytest.mark.sample(6, elsewhere=1)
+def test_inference_moves_no_seed_and_no_statistic_and_training_does(place):
+    name, house = PLACES[place]
+    layer, x = HOUSES[house](name), np.ones((2, 3, 2, 4) if house == "over time" else (2, 3, 4), "f")
+    first = ops.convert_to_numpy(layer(x))
+    before = [ops.convert_to_numpy(variable.value).copy() for variable in layer.variables]
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), first)
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), value, variable.path)
+    if keras.backend.backend() == "tensorflow":
+        assert not {op for op in operations_of(layer, x) if "Random" in op or "Assign" in op}
     layer(x, training=True)
-    for seed, value in zip(seeds, before, strict=True):
-        assert (ops.convert_to_numpy(seed.value) != value).any()
+    seeds = [index for index, variable in enumerate(layer.variables) if "seed_generator" in variable.path]
+    assert seeds
+    for index in seeds:
+        assert (ops.convert_to_numpy(layer.variables[index].value) != before[index]).any()
+
+
+def operations_of(layer, x):
+    """The types of all operations in the graph of a layer at inference."""
+    import tensorflow as tf
+
+    graph = tf.function(lambda x: layer(x, training=False)).get_concrete_function(tf.constant(x)).graph.as_graph_def()
+    return {
+        node.op for part in (graph, *graph.library.function) for node in getattr(part, "node", None) or part.node_def
+    }
 
 
 @pytest.mark.any_backend

@@ -1,5 +1,10 @@
 """Keras layers for sequences."""
 
+import functools
+from collections.abc import Callable
+
+import keras
+
 from zoo.layers.activation_layers import (
     LeakyReLU as LeakyReLU,
     PenalizedTanh as PenalizedTanh,
@@ -20,26 +25,17 @@ from zoo.layers.masking import (
 )
 from zoo.layers.peephole_lstm import PeepholeLSTMCell as PeepholeLSTMCell
 from zoo.layers.projection_lstm import ProjectionLSTMCell as ProjectionLSTMCell
-from zoo.layers.variant_lstm import VariantLSTMCell as VariantLSTMCell
+from zoo.layers.variant_lstm import VARIANTS, VariantLSTMCell as VariantLSTMCell
 from zoo.layers.zoneout import ZoneoutCell as ZoneoutCell
 
-__all__ = [
-    "LSTM",
-    "BatchNormLSTM",
-    "CoupledLSTMCell",
-    "FixedLength",
-    "LSTMCell",
-    "LastStep",
-    "LayerNormLSTMCell",
-    "LeakyReLU",
-    "PReLU",
-    "PeepholeLSTMCell",
-    "PenalizedTanh",
-    "ProjectionLSTMCell",
-    "RReLU",
-    "SequenceMask",
-    "ThresholdedReLU",
-    "VariantLSTMCell",
-    "ZeroPadding",
-    "ZoneoutCell",
-]
+# The LSTM and its family, by the names that `zoo.models` takes: what makes a cell, or a whole layer where a cell alone
+# would not do. A new cell is a line here.
+CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
+    "lstm": LSTM,
+    "layer_norm": LayerNormLSTMCell,
+    "batch_norm": functools.partial(BatchNormLSTM, max_steps=100, momentum=0.9),
+    "peephole": PeepholeLSTMCell,
+    "coupled": CoupledLSTMCell,
+    "projection": ProjectionLSTMCell,
+    **{name.lower(): functools.partial(VariantLSTMCell, name) for name in VARIANTS},
+}

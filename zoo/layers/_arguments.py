@@ -3,19 +3,23 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import keras
+
 from zoo.checks import share
 from zoo.layers._saved_variables import save_one_variable_each
 
 Checks = Mapping[str, Callable[[str, Any], Any]]
 
+_KINDS = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+# For the name of an option of the weights, such as "kernel_initializer", the module of Keras that reads and writes it.
+WEIGHT_OPTIONS = {f"{part}_{kind}": _KINDS[kind] for kind in _KINDS for part in ("kernel", "recurrent", "bias")}
+
 # What the weights are made from. The state of a seed is made with them.
-OF_WEIGHTS = frozenset(
-    {
-        *("units", "use_bias", "unit_forget_bias", "seed"),
-        *(f"{part}_{kind}" for part in ("kernel", "recurrent", "bias") for kind in ("initializer", "regularizer")),
-        *(f"{part}_constraint" for part in ("kernel", "recurrent", "bias")),
-    }
-)
+OF_WEIGHTS = frozenset({"units", "use_bias", "unit_forget_bias", "seed", *WEIGHT_OPTIONS})
 
 
 def dropped_share(name: str, value: Any) -> float:

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_integer, positive_number, share
-from zoo.kernels.reference import Tensor
+from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell, product
 
@@ -30,7 +30,7 @@ def masked_moments(x: Tensor, keep: Tensor, axis: int) -> list[Tensor]:
     return [ops.squeeze(mean, axis), ops.squeeze(variance, axis)]
 
 
-class BatchNormCell(GatedCell, keras.layers.Layer):
+class BatchNormCell(GatedCell):
     """What `BatchNormLSTM` keeps its weights in; not for `keras.layers.RNN`, whose steps do not know their number.
 
     Weights: `kernel`, `recurrent_kernel`, `bias` as in `zoo.layers.LSTMCell`; `input_gamma`, `recurrent_gamma`
@@ -134,7 +134,7 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
         states: Any,
         keep: Tensor,
         moments: list[Tensor],
-        functions: dict[str, Any],
+        functions: GateFunctions,
         training: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """One step.
@@ -145,7 +145,7 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
             keep: Bool (batch, 1); other rows keep their states.
             moments: Mean and variance of the recurrence, then of the cell state, (width,) or (batch, width); empty to
                 take them from the batch.
-            functions: The five activations by gate.
+            functions: The five activations.
             training: Whether dropout acts.
 
         Returns:
@@ -155,11 +155,11 @@ class BatchNormCell(GatedCell, keras.layers.Layer):
         z_h = self.recurrent_product(hidden, training)
         of_recurrence = moments[:2] or masked_moments(z_h, keep, axis=0)
         z = self.cut(z_x + self._normalize("recurrent", z_h, of_recurrence))
-        i, f = functions["input_gate"](z["input_gate"]), functions["forget_gate"](z["forget_gate"])
-        g, o = functions["candidate"](z["candidate"]), functions["output_gate"](z["output_gate"])
+        i, f = functions.input_gate(z["input_gate"]), functions.forget_gate(z["forget_gate"])
+        g, o = functions.candidate(z["candidate"]), functions.output_gate(z["output_gate"])
         new_cell = f * cell + i * g
         of_cell = moments[2:] or masked_moments(new_cell, keep, axis=0)
-        new_hidden = o * functions["hidden"](self._normalize("cell", new_cell, of_cell) + self.cell_beta)
+        new_hidden = o * functions.hidden(self._normalize("cell", new_cell, of_cell) + self.cell_beta)
         states = [ops.where(keep, new_hidden, hidden), ops.where(keep, new_cell, cell)]
         return states, [*of_recurrence, *of_cell]
 

@@ -34,6 +34,10 @@ class GateActivations(CheckedArguments):
     """
 
     gates: tuple[str, ...] = GATES
+    units: int
+    compute_dtype: str
+    add_weight: Any
+    seed_generator: Any = None
 
     def set_activations(self, activation: Any, recurrent_activation: Any, given: Mapping[str, Any]) -> None:
         """Set all of them in the constructor; `given` has the argument of each gate by the gate's name."""
@@ -90,6 +94,60 @@ class GateActivations(CheckedArguments):
         chosen = {name: getattr(self, name) for name in names}
         return {name: None if value is None else activations.serialize(value) for name, value in chosen.items()}
 
+    # === What they learn and draw ===
+
+    def build_activations(self) -> None:
+        """Make what the activations learn: for each gate a layer of its own, or slopes (units,)."""
+        for gate, activation in self.gate_activations.items():
+            if isinstance(activation, LayerActivation):
+                layer = activation.make(name_prefix=f"{gate}_")
+                setattr(self, f"{gate}_layer", layer)
+                layer.build((None, self.units))
+                layer.built = True
+            elif isinstance(activation, Activation) and activation.definition.learnable:
+                parameter = activation.definition.learnable
+                start = keras.initializers.Constant(dict(activation.parameters)[parameter])
+                slope = self.add_weight(shape=(self.units,), name=f"{gate}_{parameter}", initializer=start)
+                setattr(self, f"{gate}_slope", slope)
+
+    def gate_functions(self, drawn: Mapping[str, Tensor]) -> GateFunctions:
+        """The activations as functions of one tensor, with what they learn and the slopes `drawn` filled in.
+
+        A gate that this cell does not have gets the identity.
+        """
+        chosen = self.gate_activations
+        return GateFunctions(
+            *(self._function(gate, chosen[gate], drawn) if gate in chosen else _same for gate in GATES)
+        )
+
+    def _function(self, gate: str, activation: Any, drawn: Mapping[str, Tensor]) -> Any:
+        if isinstance(activation, LayerActivation):
+            layer = getattr(self, f"{gate}_layer")
+            return lambda z: ops.cast(layer(z), z.dtype)  # it may have been made under another precision
+        if isinstance(activation, Activation):
+            definition = activation.definition
+            if definition.learnable:
+                slope = ops.cast(getattr(self, f"{gate}_slope"), self.compute_dtype)
+                return functools.partial(activation, **{definition.learnable: slope})
+            if definition.random and gate in drawn:
+                return functools.partial(activation, **{definition.random: drawn[gate]})
+        return activation
+
+    def random_gates(self) -> list[str]:
+        """The gates whose activation draws its slope."""
+        chosen = self.gate_activations.items()
+        return [gate for gate, a in chosen if isinstance(a, Activation) and a.definition.random]
+
+    def draw_slopes(self, step_input: Tensor) -> dict[str, Tensor]:
+        """A slope for each row of `step_input` (batch, channels) and each unit, for every gate that draws."""
+        slopes = {}
+        for gate in self.random_gates():
+            limits, shape = dict(self.gate_activations[gate].parameters), (ops.shape(step_input)[0], self.units)
+            slopes[gate] = keras.random.uniform(
+                shape, limits["lower"], limits["upper"], dtype=self.compute_dtype, seed=self.seed_generator
+            )
+        return slopes
+
 
 def _has_weights(activation: Any) -> bool:
     if isinstance(activation, LayerActivation):
@@ -103,49 +161,5 @@ def _refuse_random(layer: keras.layers.Layer) -> None:
         raise ValueError(f"an RReLU layer cannot be the activation of a gate; write the name {name!r} instead.")
 
 
-def build_gate_activations(cell: Any) -> None:
-    """Make what the activations of `cell` learn: for each gate a layer of its own, or slopes (units,)."""
-    for gate, activation in cell.gate_activations.items():
-        if isinstance(activation, LayerActivation):
-            layer = activation.make(name_prefix=f"{gate}_")
-            setattr(cell, f"{gate}_layer", layer)
-            layer.build((None, cell.units))
-            layer.built = True
-        elif isinstance(activation, Activation) and activation.definition.learnable:
-            parameter = activation.definition.learnable
-            start = keras.initializers.Constant(dict(activation.parameters)[parameter])
-            slope = cell.add_weight(shape=(cell.units,), name=f"{gate}_{parameter}", initializer=start)
-            setattr(cell, f"{gate}_slope", slope)
-
-
-def gate_function(cell: Any, gate: str, drawn: Mapping[str, Tensor] | None) -> Any:
-    """The activation of `gate` as a function of one tensor, with what it learns and what was `drawn` filled in."""
-    activation = cell.gate_activations[gate]
-    if isinstance(activation, LayerActivation):
-        layer = getattr(cell, f"{gate}_layer")
-        return lambda z: ops.cast(layer(z), z.dtype)  # it may have been made under another precision
-    if isinstance(activation, Activation):
-        definition = activation.definition
-        if definition.learnable:
-            slope = ops.cast(getattr(cell, f"{gate}_slope"), cell.compute_dtype)
-            return functools.partial(activation, **{definition.learnable: slope})
-        if definition.random and drawn:
-            return functools.partial(activation, **{definition.random: drawn[gate]})
-    return activation
-
-
-def random_gates(cell: Any) -> list[str]:
-    """The gates whose activation draws its slope."""
-    chosen = cell.gate_activations.items()
-    return [gate for gate, a in chosen if isinstance(a, Activation) and a.definition.random]
-
-
-def draw_slopes(cell: Any, step_input: Tensor) -> dict[str, Tensor]:
-    """A slope for each row of `step_input` (batch, channels) and each unit, for every gate that draws."""
-    slopes = {}
-    for gate in random_gates(cell):
-        limits, shape = dict(cell.gate_activations[gate].parameters), (ops.shape(step_input)[0], cell.units)
-        slopes[gate] = keras.random.uniform(
-            shape, limits["lower"], limits["upper"], dtype=cell.compute_dtype, seed=cell.seed_generator
-        )
-    return slopes
+def _same(z: Tensor) -> Tensor:
+    return z

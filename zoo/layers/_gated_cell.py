@@ -1,30 +1,118 @@
-"""What the cells of the LSTM family share: weights in blocks of columns, and an activation for each gate."""
+"""The base of every cell of the LSTM family: weights in blocks of columns, activations, dropout and their draws."""
 
 import functools
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
+
+# Not public, but the only way in: Keras's RNN layer asks exactly the cells of this class for what they draw before its
+# loop. Inside the loop JAX could not advance a seed, and an exported graph would write a variable at every step.
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from zoo.activations import Activation
 from zoo.checks import positive_integer
 from zoo.initializers import ChronoBias, refuse_overwritten
-from zoo.kernels.reference import Tensor
-from zoo.layers._arguments import OF_WEIGHTS, Checks, dropped_share
-from zoo.layers._drawing import SequenceDraws, finite
-from zoo.layers._gate_activations import (
-    ARGUMENTS,
-    GATES as GATES,
-    GateActivations,
-    build_gate_activations,
-    draw_slopes,
-    gate_function,
-    random_gates,
-)
+from zoo.kernels.reference import GateFunctions, Tensor
+from zoo.layers._arguments import OF_WEIGHTS, WEIGHT_OPTIONS, Checks, dropped_share
+from zoo.layers._gate_activations import ARGUMENTS, GATES as GATES, GateActivations
 
 KERNEL_GATES = GATES[:4]  # those with columns in the kernels, in Keras's order i, f, c, o
 
-_INITIALIZERS = {"kernel": "glorot_uniform", "recurrent": "orthogonal", "bias": "zeros"}
+# The largest number of each type; NumPy has no bfloat16 to ask.
+_LARGEST = {kind: float(np.finfo(kind).max) for kind in ("float16", "float32", "float64")}
+_LARGEST["bfloat16"] = float.fromhex("0x1.fep127")
+
+
+# === Draws: once a sequence, outside the loop over time, and only in training ===
+
+
+class InTraining(keras.layers.Layer):
+    """Tells whether the call that is under way trains.
+
+    Keras hands `training` down to every layer inside a call; a hook that is not given it can ask this one.
+
+    Example:
+    >>> InTraining()(), InTraining()(training=True)
+    (False, True)
+    """
+
+    def call(self, training: bool = False) -> bool:
+        return bool(training)
+
+
+@functools.cache
+def _in_training() -> InTraining:
+    return InTraining(name="in_training")
+
+
+class SequenceDraws(DropoutRNNCell):
+    """Mixin of a cell that draws once a sequence: `drawn` holds what `draw` made, and is `None` at inference.
+
+    Call `start_draws` before the cell is built if it draws.
+    """
+
+    seed_generator: Any = None
+    drawn: Any = None
+
+    def start_draws(self, seed: int | None) -> None:
+        """Make the seed of this cell; without this call nothing is ever drawn."""
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def draw(self, step_input: Tensor) -> Any:
+        """What one batch of sequences needs, from the input (batch, channels) of its first step."""
+        raise NotImplementedError
+
+    # Keras's RNN layer calls these around its loop, at inference too, and does not look at what they return.
+
+    def get_dropout_mask(self, step_input: Tensor) -> None:
+        if self.seed_generator is not None and self.drawn is None and _in_training()():
+            self.drawn = self.draw(step_input)
+
+    def get_recurrent_dropout_mask(self, step_input: Tensor) -> None: ...
+
+    def reset_dropout_mask(self) -> None:
+        self.drawn = None
+
+    def reset_recurrent_dropout_mask(self) -> None: ...
+
+
+class Draws(NamedTuple):
+    """What one batch of sequences drew: slopes by gate, and dropout masks, one or one a block, `None` for none."""
+
+    slopes: dict[str, Tensor]
+    inputs: list[Tensor] | None
+    hidden: list[Tensor] | None
+
+
+# === Parts of a step ===
+
+
+def finite(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The inputs of a step with 0 for what is not finite, and what brings it back into the results.
+
+    Keras's RNN layer hands every step to its cell, also those that a mask hides, and drops what comes out of them. A
+    gradient of 0 times a NaN would still be a NaN, in the weights of the whole batch. So a cell computes with the
+    finite inputs and adds the second tensor to what it gives, which is 0 in every finite row, and so is its gradient.
+
+    Args:
+        inputs: (batch, channels).
+
+    Returns:
+        The inputs, and a tensor (batch, 1) that is not finite where a row of the inputs is not.
+
+    Example:
+    >>> clean, fault = finite(ops.array([[1.0, float("nan")], [2.0, 3.0]]))
+    >>> ops.convert_to_numpy(clean).tolist(), ops.convert_to_numpy(fault).ravel().tolist()
+    ([[1.0, 0.0], [2.0, 3.0]], [nan, 0.0])
+    """
+    inputs = ops.convert_to_tensor(inputs)
+    # A comparison: `isfinite` has no counterpart in every format of an exported model.
+    largest = _LARGEST.get(keras.backend.standardize_dtype(inputs.dtype), math.inf)
+    clean = ops.where(ops.abs(inputs) <= largest, inputs, ops.zeros_like(inputs))
+    return clean, ops.sum(inputs - clean, axis=-1, keepdims=True)
 
 
 def product(x: Tensor, kernel: Tensor, masks: list[Tensor] | None, times: Any = ops.matmul) -> Tensor:
@@ -43,33 +131,30 @@ def product(x: Tensor, kernel: Tensor, masks: list[Tensor] | None, times: Any = 
     return ops.concatenate([times(x * mask, block) for mask, block in blocks], axis=-1)
 
 
-class Draws(NamedTuple):
-    """What one batch of sequences drew: slopes by gate, and dropout masks, one or one a block, `None` for none."""
-
-    slopes: dict[str, Tensor]
-    inputs: list[Tensor] | None
-    hidden: list[Tensor] | None
+def _reader(module: Any) -> Any:
+    return lambda name, value: module.get(value)
 
 
-class GatedCell(GateActivations, SequenceDraws):
-    """Mixin before `keras.layers.Layer`: block weights, the activations of `gates`, dropout, and their configuration.
+class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
+    """Base of a cell: block weights, the activations of `gates`, dropout, and their configuration.
 
-    A class says in `gates` which activations it has and in `kernel_gates` which columns. Arguments of every such cell:
+    A class says in `gates` which activations it has and in `kernel_gates` which columns, and computes its step in
+    `advance`. The arguments of every such cell are those of `keras.layers.LSTMCell`, in its order:
 
     Args:
         units: Positive int, the width n of the cell state.
         activation: What `candidate_activation` and `hidden_activation` inherit.
         recurrent_activation: What the gates inherit.
         use_bias: Have the vector `bias`; `False` leaves out b.
+        kernel_initializer: Initial values of W; so for the other initializers, regularizers and constraints.
         unit_forget_bias: Start the forget gate's bias at 1, whatever `bias_initializer` says of it.
         dropout: Number in [0, 1), the share of the inputs x dropped in training, before they meet `kernel`.
         recurrent_dropout: Number in [0, 1), the share of the hidden state dropped in training where it meets
             `recurrent_kernel`, and nowhere else: neither what leaves the cell nor the cell state is masked. As in
             `keras.layers.LSTMCell` one mask holds for all steps of a sequence, what is kept is divided by the share
             kept, and with a `recurrent_dropout` each gate has masks of its own, of x too.
-        seed: Of dropout and of the random slopes ("rrelu"), which are drawn once a sequence in training.
-        **kwargs: `input_gate_activation`, ..., `hidden_activation` as far as the cell has them;
-            `kernel_`, `recurrent_` and `bias_` with `initializer`, `regularizer` or `constraint`; those of a layer.
+        seed: Seed of dropout and of the random slopes ("rrelu"), which are drawn once a sequence in training.
+        **kwargs: `input_gate_activation`, ..., `hidden_activation` as far as the cell has them; those of a layer.
 
     Raises:
         ValueError: An argument is not valid or is for a gate that the cell does not have.
@@ -81,40 +166,58 @@ class GatedCell(GateActivations, SequenceDraws):
         "units": positive_integer,
         "dropout": dropped_share,
         "recurrent_dropout": dropped_share,
+        **{name: _reader(module) for name, module in WEIGHT_OPTIONS.items()},
     }
     fixed = OF_WEIGHTS
+    always_seeded = False  # a seed, which is a variable in saved files, even where nothing is drawn
+    sees_padding = True  # a layer that hides from its cell the steps that its mask hides says False
 
     def __init__(
         self,
         units: int,
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
-        *,
         use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
         unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        given = {gate: kwargs.pop(f"{gate}_activation", None) for gate in GATES}
-        options = _weight_options(kwargs)
+        chosen = {gate: kwargs.pop(f"{gate}_activation", None) for gate in GATES}
         super().__init__(**kwargs)
         self.units, self.seed = units, seed
         self.use_bias, self.unit_forget_bias = bool(use_bias), bool(unit_forget_bias)
         self.state_size: list[int] = [self.units, self.units]
         self.output_size = self.units
-        for name, option in options.items():
-            setattr(self, name, option)
+        self.kernel_initializer, self.kernel_regularizer = kernel_initializer, kernel_regularizer
+        self.recurrent_initializer, self.recurrent_regularizer = recurrent_initializer, recurrent_regularizer
+        self.bias_initializer, self.bias_regularizer = bias_initializer, bias_regularizer
+        self.kernel_constraint, self.recurrent_constraint = kernel_constraint, recurrent_constraint
+        self.bias_constraint = bias_constraint
         self._refuse_chrono_bias()
-        self.set_activations(activation, recurrent_activation, given)
+        if self.always_seeded:
+            self.start_draws(seed)
+        self.set_activations(activation, recurrent_activation, chosen)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        draws = value if name in ("dropout", "recurrent_dropout") else name in ARGUMENTS and random_gates(self)
-        if draws and self.seed_generator is None:
-            self.start_draws(self.seed)
+        if name in ("dropout", "recurrent_dropout") or name in ARGUMENTS:
+            if self.drawn is not None:  # a cell called outside a layer keeps its draws, and these are of another rate
+                self.drawn = None
+            draws = self.random_gates() if name in ARGUMENTS else value
+            if draws and self.seed_generator is None:
+                self.start_draws(self.seed)
 
     def checked(self, name: str, value: Any) -> Any:
         checked = super().checked(name, value)
@@ -148,7 +251,7 @@ class GatedCell(GateActivations, SequenceDraws):
         self.kernel = self._add("kernel", "kernel", (input_shape[-1], columns))
         self.recurrent_kernel = self._add("recurrent_kernel", "recurrent", (self.output_size, columns))
         self.bias = self._add("bias", "bias", (columns,)) if self.use_bias else None
-        build_gate_activations(self)
+        self.build_activations()
         self.built = True
 
     def _add(self, name: str, part: str, shape: tuple[Any, ...]) -> Any:
@@ -164,9 +267,15 @@ class GatedCell(GateActivations, SequenceDraws):
 
     # === Step ===
 
+    def get_initial_state(self, batch_size: Any = None) -> list[Tensor]:
+        """The states before the first step: zeros, (batch, size) for each size in `state_size`."""
+        return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in self.state_size]
+
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        inputs, fault = finite(inputs)
-        states = [state + fault for state in self.advance(inputs, states, training)]
+        inputs, fault = finite(inputs) if self.sees_padding else (inputs, None)
+        states = self.advance(inputs, states, training)
+        if fault is not None:
+            states = [state + fault for state in states]
         return states[0], states
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
@@ -195,26 +304,31 @@ class GatedCell(GateActivations, SequenceDraws):
         """Cut (batch, gates * units) into the columns of each gate of this cell."""
         return dict(zip(self.kernel_gates, ops.split(z, len(self.kernel_gates), axis=-1), strict=True))
 
-    def functions(self, training: bool = False) -> dict[str, Any]:
-        """The activation of each gate as a function of one tensor, with what it learns or draws filled in."""
-        slopes = self.drawn.slopes if training and self.drawn else None
-        return {gate: gate_function(self, gate, slopes) for gate in self.gates}
+    def functions(self, training: bool = False) -> GateFunctions:
+        """The five activations as functions of one tensor, with what they learn or drew filled in."""
+        return self.gate_functions(self.drawn_slopes(training))
+
+    def drawn_slopes(self, training: bool) -> dict[str, Tensor]:
+        """The random slopes of this batch of sequences by gate, (batch, units); none at inference."""
+        return self.drawn.slopes if training and self.drawn else {}
 
     # === Draws ===
 
     def draw(self, step_input: Tensor) -> Draws:
         x = ops.cast(step_input, self.compute_dtype)
-        hidden = ops.ones((ops.shape(x)[0], self.output_size), dtype=x.dtype)
-        slopes = draw_slopes(self, x)
+        slopes, inputs, hidden = self.draw_slopes(x), None, None
         # Keras's own masks, in its order: the same seed drops the same.
-        inputs = self._create_dropout_mask(x, self.dropout) if self.dropout else None
-        recurrent = self._create_dropout_mask(hidden, self.recurrent_dropout) if self.recurrent_dropout else None
-        return Draws(slopes, inputs, recurrent)
+        if self.dropout:
+            inputs = self._create_dropout_mask(x, self.dropout)
+        if self.recurrent_dropout:
+            ones = ops.ones((ops.shape(x)[0], self.output_size), dtype=x.dtype)
+            hidden = self._create_dropout_mask(ones, self.recurrent_dropout)
+        return Draws(slopes, inputs, hidden)
 
     # === Config ===
 
     def get_config(self) -> dict[str, Any]:
-        config = {
+        return {
             **super().get_config(),
             "units": self.units,
             **self.activation_config(),
@@ -223,22 +337,5 @@ class GatedCell(GateActivations, SequenceDraws):
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "seed": self.seed,
+            **{name: module.serialize(getattr(self, name)) for name, module in WEIGHT_OPTIONS.items()},
         }
-        for name in _weight_options({}):
-            config[name] = _kind(name).serialize(getattr(self, name))
-        return config
-
-
-def _kind(option: str) -> Any:
-    """The module of Keras that reads an option such as "kernel_initializer"."""
-    return getattr(keras, f"{option.split('_')[1]}s")
-
-
-def _weight_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take what concerns the weights out of `kwargs`."""
-    options = {}
-    for part, initializer in _INITIALIZERS.items():
-        for kind, default in (("initializer", initializer), ("regularizer", None), ("constraint", None)):
-            name = f"{part}_{kind}"
-            options[name] = _kind(name).get(kwargs.pop(name, default))
-    return options

@@ -9,7 +9,7 @@ from zoo.layers._gated_cell import GatedCell
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class CoupledLSTMCell(GatedCell, keras.layers.Layer):
+class CoupledLSTMCell(GatedCell):
     """LSTM cell with coupled input and forget gate (CIFG), three quarters of the weights.
 
         i = input_gate_activation(x @ W_i + h @ U_i + b_i)
@@ -59,7 +59,7 @@ class CoupledLSTMCell(GatedCell, keras.layers.Layer):
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
-        i = functions["input_gate"](z["input_gate"])
-        cell = (1 - i) * cell + i * functions["candidate"](z["candidate"])
-        hidden = functions["output_gate"](z["output_gate"]) * functions["hidden"](cell)
+        i = functions.input_gate(z["input_gate"])
+        cell = (1 - i) * cell + i * functions.candidate(z["candidate"])
+        hidden = functions.output_gate(z["output_gate"]) * functions.hidden(cell)
         return [hidden, cell]

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_number
-from zoo.kernels.reference import GateFunctions, Tensor
+from zoo.kernels.reference import Tensor
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell
 
@@ -31,7 +31,7 @@ def layer_normalize(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Te
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
+class LayerNormLSTMCell(GatedCell):
     """LSTM cell with layer normalisation of the input's part, the recurrence's part and the cell state.
 
         z = LN(x @ W; gain_x, bias_x) + LN(h @ U; gain_h, bias_h) + b        (all 4 * units together)
@@ -106,7 +106,7 @@ class LayerNormLSTMCell(GatedCell, keras.layers.Layer):
         hidden, cell = states[0], states[1]
         z_x = self._normalize("input", self.input_product(inputs, training))
         z_h = self._normalize("recurrent", self.recurrent_product(hidden, training))
-        z, functions = self.cut(self.with_bias(z_x + z_h)), GateFunctions(**self.functions(training))
+        z, functions = self.cut(self.with_bias(z_x + z_h)), self.functions(training)
         i, f = functions.input_gate(z["input_gate"]), functions.forget_gate(z["forget_gate"])
         g, o = functions.candidate(z["candidate"]), functions.output_gate(z["output_gate"])
         cell = f * cell + i * g

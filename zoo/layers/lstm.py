@@ -340,10 +340,11 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         sequences, dropout = wide(sequences), None
         if self.stateful:  # torch writes the last states in place over these, which the backward pass still needs
             initial_state = [ops.copy(state) for state in initial_state]
-        if training and cell.implementation == 1:
+        drawn = cell.drawn if training else None
+        if drawn and cell.implementation == 1:
             dropout = self._dropout_of_each_gate(sequences)
-        elif training and 0.0 < cell.dropout < 1.0:
-            sequences = sequences * ops.expand_dims(wide(cell.get_dropout_mask(sequences[:, 0])), 1)
+        elif drawn and drawn.inputs:
+            sequences = sequences * ops.expand_dims(wide(drawn.inputs[0]), 1)
         outputs, hidden, state = engine.run()(
             Operands(
                 x=sequences,
@@ -372,15 +373,12 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
 
     def _dropout_of_each_gate(self, sequences: Tensor) -> Tensor | None:
         """Factors of [x, h] for each gate, (4, batch, channels + units), or `None` where nothing is dropped."""
-        cell = self.cell
-        drops_inputs, drops_states = 0.0 < cell.dropout < 1.0, 0.0 < cell.recurrent_dropout < 1.0
-        if not drops_inputs and not drops_states:
+        cell, drawn = self.cell, self.cell.drawn
+        if not drawn.inputs and not drawn.hidden:
             return None
         first = sequences[:, 0]
-        of_inputs = ops.ones_like(first)
         of_states = ops.ones_like(first[:, :1]) * ops.ones((1, cell.units), first.dtype)
-        xs = cell.get_dropout_mask(first) if drops_inputs else [of_inputs] * 4
-        hs = cell.get_recurrent_dropout_mask(of_states) if drops_states else [of_states] * 4
+        xs, hs = drawn.inputs or [ops.ones_like(first)] * 4, drawn.hidden or [of_states] * 4
         rows = [ops.concatenate([ops.cast(m, first.dtype) for m in pair], axis=-1) for pair in zip(xs, hs, strict=True)]
         return ops.stack(rows)
 

@@ -9,18 +9,9 @@ from keras import ops
 
 from zoo import checks
 from zoo.activations import Activation
-from zoo.initializers import refuse_overwritten
-from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
-from zoo.layers._arguments import OF_WEIGHTS, Checks, dropped_share
-from zoo.layers._drawing import finite, in_training
-from zoo.layers._gate_activations import (
-    GATES,
-    GateActivations,
-    build_gate_activations,
-    draw_slopes,
-    gate_function,
-    random_gates,
-)
+from zoo.kernels.reference import Tensor, lstm_step
+from zoo.layers._arguments import Checks
+from zoo.layers._gated_cell import GATES, GatedCell
 
 
 def clip_or_none(name: str, value: Any) -> float | None:
@@ -29,7 +20,7 @@ def clip_or_none(name: str, value: Any) -> float | None:
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class LSTMCell(GateActivations, keras.layers.LSTMCell):
+class LSTMCell(GatedCell):
     """`keras.layers.LSTMCell` with a separate activation for each gate.
 
     With `x` the input of the step, `h` the hidden state and `c` the cell state:
@@ -48,15 +39,13 @@ class LSTMCell(GateActivations, keras.layers.LSTMCell):
         units: Positive int, the width of `h` and `c`.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the three gates inherit. Default "sigmoid".
-        input_gate_activation: Activation of i, or `None` to inherit. All five take whatever
-            `zoo.activations.get` takes; the identity is "linear".
-        forget_gate_activation: Activation of f, or `None`.
-        candidate_activation: Activation of g, or `None`.
-        output_gate_activation: Activation of o, or `None`.
-        hidden_activation: Activation of the new cell state, or `None`.
         cell_clip: Bound of the new cell state, a positive number, or `None` (the default) for none. The gradient
             is 0 where it cuts; a NaN stays a NaN.
-        **kwargs: Every other argument of `keras.layers.LSTMCell`.
+        implementation: 1 or 2, as Keras's: 1 gives each gate dropout masks of its own, and recurrent dropout sets it.
+        *args: The other arguments of `keras.layers.LSTMCell`, in its order, from `use_bias` to `seed`.
+        **kwargs: The same by name; those of a layer; `input_gate_activation`, `forget_gate_activation`,
+            `candidate_activation`, `output_gate_activation` and `hidden_activation`, each whatever
+            `zoo.activations.get` takes ("linear" for the identity), or `None` to inherit.
 
     Call arguments:
         inputs: (batch, channels).
@@ -84,13 +73,8 @@ class LSTMCell(GateActivations, keras.layers.LSTMCell):
         https://arxiv.org/abs/1402.1128, for clipping the cell state (they: to [-50, 50]).
     """
 
-    argument_checks: ClassVar[Checks] = {
-        "units": checks.positive_integer,
-        "dropout": dropped_share,
-        "recurrent_dropout": dropped_share,
-        "cell_clip": clip_or_none,
-    }
-    fixed = OF_WEIGHTS
+    argument_checks: ClassVar[Checks] = {**GatedCell.argument_checks, "cell_clip": clip_or_none}
+    always_seeded = True  # as Keras's, so that files hold the same variables
 
     def __init__(
         self,
@@ -98,127 +82,60 @@ class LSTMCell(GateActivations, keras.layers.LSTMCell):
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
         *args: Any,
-        input_gate_activation: Any = None,
-        forget_gate_activation: Any = None,
-        candidate_activation: Any = None,
-        output_gate_activation: Any = None,
-        hidden_activation: Any = None,
         cell_clip: float | None = None,
+        implementation: int = 2,
         **kwargs: Any,
     ) -> None:
-        units = checks.positive_integer("units", units)
-        for name in ("dropout", "recurrent_dropout"):  # Keras would clip them
-            dropped_share(name, kwargs.get(name, 0.0))
-        # "linear": Keras knows fewer activations.
-        super().__init__(units, "linear", "linear", *args, **kwargs)
-        refuse_overwritten(self.bias_initializer, self.unit_forget_bias)
-        given = {
-            "input_gate": input_gate_activation,
-            "forget_gate": forget_gate_activation,
-            "candidate": candidate_activation,
-            "output_gate": output_gate_activation,
-            "hidden": hidden_activation,
-        }
-        self.set_activations(activation, recurrent_activation, given)
+        self.implementation = implementation
+        super().__init__(units, activation, recurrent_activation, *args, **kwargs)
         self.cell_clip = cell_clip
-        self.sees_padding = True  # a layer that hides the steps which its mask hides says false
-        self._random_slopes: dict[str, Tensor] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "implementation" and value != 1 and getattr(self, "recurrent_dropout", 0.0):
-            raise ValueError(
-                f"implementation={value!r} has no recurrent dropout, and recurrent_dropout={self.recurrent_dropout} "
-                "is set; set that to 0 first."
-            )
         super().__setattr__(name, value)
         if name == "recurrent_dropout" and value:
             self.implementation = 1  # as in Keras's constructor
-        if name == "implementation":
-            self.dropout_mask_count = 4 if value == 1 else None
 
-    # === Weights ===
+    def checked(self, name: str, value: Any) -> Any:
+        recurrent_dropout = getattr(self, "recurrent_dropout", 0.0)
+        if name == "implementation" and value != 1 and recurrent_dropout:
+            raise ValueError(
+                f"implementation={value!r} has no recurrent dropout, and recurrent_dropout={recurrent_dropout} is "
+                "set; set that to 0 first."
+            )
+        return super().checked(name, value)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        super().build(input_shape)
-        build_gate_activations(self)
+    @property
+    def dropout_mask_count(self) -> int:
+        """How many masks each kind of dropout has: with `implementation=1` every gate its own."""
+        return len(self.kernel_gates) if self.implementation == 1 else 1
 
-    # === Activations ===
+    def _bias_with_open_forget_gate(self, initializer: Any, shape: tuple[int], dtype: Any = None) -> Tensor:
+        # In pieces, as Keras asks for it: the same seed makes the same bias.
+        first, last = (initializer((gates * self.units,), dtype=dtype) for gates in (1, 2))
+        return ops.concatenate([first, ops.ones((self.units,), dtype=dtype), last])
 
-    def functions(self, training: bool = False) -> GateFunctions:
-        """The five activations as functions of one tensor, with what they learn or draw filled in."""
-        drawn = self._random_slopes if training else None
-        return GateFunctions(*(gate_function(self, gate, drawn) for gate in GATES))
+    # === What an engine takes ===
 
     def engine_activations(self) -> tuple[Any, ...]:
         """The five activations as an engine takes them: rows of the table, or functions of one tensor."""
-        chosen = self.gate_activations.items()
-        return tuple(a if isinstance(a, Activation) else gate_function(self, gate, None) for gate, a in chosen)
+        chosen = zip(self.gate_activations.values(), self.functions(), strict=True)
+        return tuple(a if isinstance(a, Activation) else function for a, function in chosen)
 
     def slopes(self, training: bool = False) -> list[Any]:
         """What each of the five activations learns, (units,), or drew for a batch, (batch, units); else `None`."""
-        drawn = (self._random_slopes if training else None) or {}
+        drawn = self.drawn_slopes(training)
         return [drawn.get(gate, getattr(self, f"{gate}_slope", None)) for gate in GATES]
-
-    # Keras's RNN layer asks for the dropout masks once before its loop over time and drops them after: random slopes
-    # live exactly as long, so that a sequence keeps its draw and no draw is made inside the loop. It asks at
-    # inference too, where a draw would advance the seed (a variable) with every request to an exported model.
-
-    def get_recurrent_dropout_mask(self, step_input: Tensor) -> Any:
-        return super().get_recurrent_dropout_mask(step_input) if in_training() else None
-
-    def get_dropout_mask(self, step_input: Tensor) -> Any:
-        if not in_training():
-            return None
-        if self._random_slopes is None and random_gates(self):
-            self._random_slopes = draw_slopes(self, step_input)
-        return super().get_dropout_mask(step_input)
-
-    def reset_dropout_mask(self) -> None:
-        self._random_slopes = None
-        super().reset_dropout_mask()
 
     # === Step ===
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        hidden, cell = states[0], states[1]
-        if training:
-            self.get_dropout_mask(inputs)  # a cell called outside a layer still needs its draws
-        inputs, fault = finite(inputs) if self.sees_padding else (inputs, None)
-        split = self._split_preactivations if self.implementation == 1 else self._fused_preactivations
-        hidden, cell = lstm_step(split(inputs, hidden, training), cell, self.functions(training), self.cell_clip)
-        if fault is not None:
-            hidden, cell = hidden + fault, cell + fault
-        return hidden, [hidden, cell]
-
-    def _fused_preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> tuple[Tensor, ...]:
-        if training and 0.0 < self.dropout < 1.0:
-            inputs = inputs * super().get_dropout_mask(inputs)
-        z = ops.matmul(inputs, self.kernel) + ops.matmul(hidden, self.recurrent_kernel)
-        return split_gates(z + self.bias if self.use_bias else z)
-
-    def _split_preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> tuple[Tensor, ...]:
-        """Gate by gate, so that each gate has a dropout mask of its own (Gal and Ghahramani 2016)."""
-        xs, hs = [inputs] * 4, [hidden] * 4
-        if training and 0.0 < self.dropout < 1.0:
-            masks = super().get_dropout_mask(inputs)
-            xs = [inputs * mask for mask in masks]
-        if training and 0.0 < self.recurrent_dropout < 1.0:
-            masks = super().get_recurrent_dropout_mask(hidden)
-            hs = [hidden * mask for mask in masks]
-        zs = []
-        for gate in range(4):
-            columns = slice(gate * self.units, (gate + 1) * self.units)
-            z = ops.matmul(xs[gate], self.kernel[:, columns])
-            if self.use_bias:
-                z = z + self.bias[columns]
-            zs.append(z + ops.matmul(hs[gate], self.recurrent_kernel[:, columns]))
-        return tuple(zs)
+    def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
+        z = tuple(self.preactivations(inputs, states[0], training).values())
+        return list(lstm_step(z, states[1], self.functions(training), self.cell_clip))
 
     # === Config ===
 
     def get_config(self) -> dict[str, Any]:
-        config = {**super().get_config(), **self.activation_config()}
-        config["cell_clip"] = self.cell_clip
+        config = {**super().get_config(), "cell_clip": self.cell_clip}
         if math.isclose(self.recurrent_dropout, 0.0):
             config["implementation"] = self.implementation
         return config

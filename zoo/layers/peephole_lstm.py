@@ -10,7 +10,7 @@ from zoo.layers._gated_cell import GatedCell
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
+class PeepholeLSTMCell(GatedCell):
     """LSTM cell with peephole connections from the cell state to the three gates.
 
         i = input_gate_activation(x @ W_i + h @ U_i + p_i * c + b_i)
@@ -75,11 +75,11 @@ class PeepholeLSTMCell(GatedCell, keras.layers.Layer):
         hidden, cell = states[0], states[1]
         z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         p_i, p_f, p_o = ops.split(self.peephole, 3)
-        i = functions["input_gate"](z["input_gate"] + p_i * cell)
-        f = functions["forget_gate"](z["forget_gate"] + p_f * cell)
-        cell = f * cell + i * functions["candidate"](z["candidate"])
-        o = functions["output_gate"](z["output_gate"] + p_o * cell)
-        hidden = o * functions["hidden"](cell)
+        i = functions.input_gate(z["input_gate"] + p_i * cell)
+        f = functions.forget_gate(z["forget_gate"] + p_f * cell)
+        cell = f * cell + i * functions.candidate(z["candidate"])
+        o = functions.output_gate(z["output_gate"] + p_o * cell)
+        hidden = o * functions.hidden(cell)
         return [hidden, cell]
 
     def get_config(self) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_integer
-from zoo.kernels.reference import GateFunctions, Tensor, lstm_step
+from zoo.kernels.reference import Tensor, lstm_step
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
+class ProjectionLSTMCell(GatedCell):
     """LSTM cell with a recurrent projection (LSTMP): a wide cell state, a narrow recurrence.
 
         i = input_gate_activation(x @ W_i + r @ U_i + b_i)
@@ -86,7 +86,7 @@ class ProjectionLSTMCell(GatedCell, keras.layers.Layer):
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         z = tuple(self.preactivations(inputs, states[0], training).values())
-        wide, cell = lstm_step(z, states[1], GateFunctions(**self.functions(training)))
+        wide, cell = lstm_step(z, states[1], self.functions(training))
         projected = ops.matmul(wide, self.projection_kernel)
         return [projected, cell]
 

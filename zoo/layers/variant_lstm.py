@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.reference import Tensor
+from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._gated_cell import GATES, KERNEL_GATES, GatedCell
 from zoo.suggest import unknown
 
@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class VariantLSTMCell(GatedCell, keras.layers.Layer):
+class VariantLSTMCell(GatedCell):
     """LSTM cell with peepholes and one change, as Greff et al. compared them.
 
         i = input_gate_activation(x @ W_i + h @ U_i + p_i * c + b_i)
@@ -135,18 +135,18 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
             }
         i = self._gate("input_gate", z, cell, functions)
         f = 1 - i if self.variant == "CIFG" else self._gate("forget_gate", z, cell, functions)
-        cell = f * cell + i * functions.get("candidate", _identity)(z["candidate"])
+        cell = f * cell + i * functions.candidate(z["candidate"])
         o = self._gate("output_gate", z, cell, functions)
-        hidden = o * functions.get("hidden", _identity)(cell)
+        hidden = o * functions.hidden(cell)
         return [hidden, cell, i, f, o][: len(self.state_size)]
 
-    def _gate(self, gate: str, z: dict[str, Tensor], cell: Tensor, functions: dict[str, Any]) -> Any:
+    def _gate(self, gate: str, z: dict[str, Tensor], cell: Tensor, functions: GateFunctions) -> Any:
         """The value of a gate, 1.0 where the variant has none."""
         if gate not in z:
             return 1.0
         if gate in self.peeping:
-            return functions[gate](z[gate] + self._peephole(gate) * cell)
-        return functions[gate](z[gate])
+            return getattr(functions, gate)(z[gate] + self._peephole(gate) * cell)
+        return getattr(functions, gate)(z[gate])
 
     def _peephole(self, gate: str) -> Tensor:
         start = self.peeping.index(gate) * self.units
@@ -155,7 +155,3 @@ class VariantLSTMCell(GatedCell, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         initializer = keras.initializers.serialize(self.peephole_initializer)
         return {**super().get_config(), "variant": self.variant, "peephole_initializer": initializer}
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x

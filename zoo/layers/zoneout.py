@@ -4,14 +4,34 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # see zoo.layers._drawing
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # see zoo.layers._gated_cell
 
 from zoo.checks import share
 from zoo.kernels.reference import Tensor
 from zoo.layers._arguments import CheckedArguments
-from zoo.layers._drawing import FixedSeed, SequenceDraws, finite
+from zoo.layers._gated_cell import SequenceDraws, finite
 
 _DIGIT = 256  # the largest count that bfloat16 holds without a gap
+
+
+class FixedSeed(keras.random.SeedGenerator):
+    """A seed for one draw of `keras.random` that is a tensor and owns no variable.
+
+    Args:
+        value: Two integers, of the backend's seed type.
+
+    Example:
+    >>> seed = keras.ops.convert_to_tensor([1, 2], dtype="uint32")
+    >>> draw = [float(keras.random.uniform((), seed=FixedSeed(seed))) for _ in range(2)]
+    >>> draw[0] == draw[1]
+    True
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def next(self, ordered: bool = True) -> Tensor:
+        return self.value
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

@@ -1,6 +1,5 @@
-"""The recurrent layers that the `lstm` model is made of: a dict from name to what makes one."""
+"""The recurrent layers that the `lstm` model is made of, by their names in `zoo.layers.CELLS`."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -8,30 +7,8 @@ from typing import Any
 import keras
 
 from zoo.initializers import ChronoBias, IdentityRecurrent
-from zoo.layers import (
-    LSTM,
-    BatchNormLSTM,
-    CoupledLSTMCell,
-    LayerNormLSTMCell,
-    LSTMCell,
-    PeepholeLSTMCell,
-    ProjectionLSTMCell,
-    VariantLSTMCell,
-    ZoneoutCell,
-)
-from zoo.layers.variant_lstm import VARIANTS
+from zoo.layers import CELLS as CELLS, LSTMCell, ZoneoutCell
 from zoo.suggest import unknown
-
-# What makes a cell, or a whole layer where the cell cannot do without it.
-CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
-    "lstm": LSTM,
-    "layer_norm": LayerNormLSTMCell,
-    "batch_norm": functools.partial(BatchNormLSTM, max_steps=100, momentum=0.9),
-    "peephole": PeepholeLSTMCell,
-    "coupled": CoupledLSTMCell,
-    "projection": ProjectionLSTMCell,
-    **{name.lower(): functools.partial(VariantLSTMCell, name) for name in VARIANTS},
-}
 
 # Arguments that not every cell has, and what each says where it is left out.
 _OWN = {"cell_clip": None, "engine": "auto", "max_steps": None, "projection": None}
@@ -53,7 +30,7 @@ def recurrent_layer(
     """A layer over time of the cell called `cell`.
 
     Args:
-        cell: A name in `CELLS`.
+        cell: A name in `zoo.layers.CELLS`.
         units: Width of the cell state.
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step.
         zoneout_c: The same for the cell state.

@@ -36,8 +36,7 @@ def lstm(
 
     Args:
         task: Channels, classes and input statistics.
-        cell: "lstm"; "layer_norm", "batch_norm", "peephole", "coupled", "projection"; or a variant of Greff et al.
-            (2017): "nig", "nfg", "nog", "niaf", "noaf", "np", "cifg", "fgr".
+        cell: A name in `zoo.layers.CELLS`, such as "lstm" or "layer_norm"; docs/family.md lists them.
         units: Width of each layer, of each direction where bidirectional.
         layers: How many LSTM layers, one above the other.
         bidirectional: Read every layer forwards and backwards and concatenate.
