@@ -16,9 +16,12 @@ test: lint types imports unit backends
 test-all: .venv/.installed-extras
 	$(BIN)/python tests/support/test_all.py $(PARTS)
 
+CPP := $(wildcard $(foreach type,h cpp cc cu,zoo/kernels/*/src/*.$(type) tests/support/*.$(type) tests/support/*/*.$(type)))
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 types: .venv/.installed-dev
 	$(BIN)/mypy
@@ -64,6 +67,7 @@ sanitize: .venv/.installed-dev
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version) if sys.version_info < (3, 11) else 0"

@@ -40,11 +40,16 @@ struct Chosen {
     return slope;
   }
 };
-template <class T> using InputChoice = Chosen<0>;
-template <class T> using ForgetChoice = Chosen<1>;
-template <class T> using CandidateChoice = Chosen<2>;
-template <class T> using OutputChoice = Chosen<3>;
-template <class T> using HiddenChoice = Chosen<4>;
+template <class T>
+using InputChoice = Chosen<0>;
+template <class T>
+using ForgetChoice = Chosen<1>;
+template <class T>
+using CandidateChoice = Chosen<2>;
+template <class T>
+using OutputChoice = Chosen<3>;
+template <class T>
+using HiddenChoice = Chosen<4>;
 
 }  // namespace zoo
 
@@ -149,7 +154,8 @@ extern "C" int zoo_emulate(const char* name, int grid, int threads, void** p, in
   else if (!std::strcmp(kernel, "backward"))
     run = [&] {
       backward(static_cast<float4*>(p[0]), static_cast<float4*>(p[1]), static_cast<uint4*>(p[2]), f(3),
-               static_cast<unsigned char*>(p[4]), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), steps, batch, clip);
+               static_cast<unsigned char*>(p[4]), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), steps, batch,
+               clip);
     };
   else
     return 3;

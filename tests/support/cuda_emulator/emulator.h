@@ -57,7 +57,7 @@ struct Fiber {
 
 struct Block {
   std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<std::vector<char>> memory;  // shared, by the line that declares it
+  std::vector<std::vector<char>> memory;       // shared, by the line that declares it
   std::vector<std::array<unsigned, 8>> given;  // what each lane brings to an instruction
   ucontext_t scheduler;
   int current = 0;

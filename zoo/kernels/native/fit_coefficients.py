@@ -1,6 +1,6 @@
 """Fit the polynomials of `src/coefficients.h` and print that file.
 
-    python -m zoo.kernels.native.fit_coefficients > zoo/kernels/native/src/coefficients.h
+    python -m zoo.kernels.native.fit_coefficients > zoo/kernels/native/src/coefficients.h && make format
 
 Chebyshev interpolation in 60 digits (needs mpmath): within a small factor of the best polynomial of its degree.
 """

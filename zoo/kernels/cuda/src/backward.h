@@ -17,11 +17,11 @@
 #include "block.h"
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
-backward(const float4* __restrict__ kept, const float4* __restrict__ cells, const uint4* __restrict__ recurrent,
-         const float* __restrict__ parameters, const unsigned char* __restrict__ valid,
-         const float* __restrict__ d_hidden, const float* __restrict__ d_h_end, const float* __restrict__ d_c_end,
-         const float* __restrict__ largest, float* __restrict__ d_z, float* __restrict__ d_h_start,
-         float* __restrict__ d_c_start, float* __restrict__ d_parameters, int steps, int batch, float clip) {
+    backward(const float4* __restrict__ kept, const float4* __restrict__ cells, const uint4* __restrict__ recurrent,
+             const float* __restrict__ parameters, const unsigned char* __restrict__ valid,
+             const float* __restrict__ d_hidden, const float* __restrict__ d_h_end, const float* __restrict__ d_c_end,
+             const float* __restrict__ largest, float* __restrict__ d_z, float* __restrict__ d_h_start,
+             float* __restrict__ d_c_start, float* __restrict__ d_parameters, int steps, int batch, float clip) {
   constexpr int kChunks = 6;  // four gates, c before the step, the gradient of h
   ZOO_SHARED(float4, ring, kStages * kChunks * kThreads);
   ZOO_STATIC_SHARED(Half, buffers, 2 * kRows * kWideStride);
@@ -138,12 +138,11 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
       d[2][e] = moves ? d_cell * i * g_slope : 0.0f;
       d[3][e] = moves ? upstream * y * o_slope : 0.0f;
       if (ZOO_LEARNED) {
-        const float by_parameter[5] = {
-            d_cell * g * learned_slope<InputGate>(gate[0][e], p.p[0][half], 0),
-            d_cell * before[e] * learned_slope<ForgetGate>(gate[1][e], p.p[1][half], 0),
-            d_cell * i * learned_slope<Candidate>(gate[2][e], p.p[2][half], 0),
-            upstream * y * learned_slope<OutputGate>(gate[3][e], p.p[3][half], 0),
-            upstream * o * learned_slope<Hidden>(cell[e], p.p[4][half], 0)};
+        const float by_parameter[5] = {d_cell * g * learned_slope<InputGate>(gate[0][e], p.p[0][half], 0),
+                                       d_cell * before[e] * learned_slope<ForgetGate>(gate[1][e], p.p[1][half], 0),
+                                       d_cell * i * learned_slope<Candidate>(gate[2][e], p.p[2][half], 0),
+                                       upstream * y * learned_slope<OutputGate>(gate[3][e], p.p[3][half], 0),
+                                       upstream * o * learned_slope<Hidden>(cell[e], p.p[4][half], 0)};
 #pragma unroll
         for (int k = 0; k < 5; ++k)
           if ((ZOO_LEARNED >> k) & 1) d_p[k][half] += moves ? by_parameter[k] : 0.0f;
@@ -169,8 +168,7 @@ backward(const float4* __restrict__ kept, const float4* __restrict__ cells, cons
     for (int chunk = 0; chunk < 4; ++chunk) {
       const int j = chunk >> 1, half = chunk & 1, e = half * 2 + j;
       if (place.there(j))
-        *reinterpret_cast<float4*>(d_z + j * (4 * kUnits) + 4 * half) =
-            make_float4(d[0][e], d[1][e], d[2][e], d[3][e]);
+        *reinterpret_cast<float4*>(d_z + j * (4 * kUnits) + 4 * half) = make_float4(d[0][e], d[1][e], d[2][e], d[3][e]);
     }
     d_z -= 4 * step;
     if (threadIdx.x < kRows) maxima[slot * kRows + threadIdx.x] = 0;

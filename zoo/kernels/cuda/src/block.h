@@ -10,8 +10,8 @@ namespace {
 using namespace ZOO_ISA;
 
 constexpr int kUnits = ZOO_UNITS, kWarps = kUnits / 16, kThreads = kWarps * 32, kRows = 8;
-constexpr int kTiles = kUnits / 16;         // tiles of 16 along n
-constexpr int kStride = kUnits + 8;         // of a row of h, so that rows start in different banks
+constexpr int kTiles = kUnits / 16;          // tiles of 16 along n
+constexpr int kStride = kUnits + 8;          // of a row of h, so that rows start in different banks
 constexpr int kWideStride = 4 * kUnits + 8;  // of a row of d_z
 constexpr int kStages = ZOO_STAGES, kAhead = kStages - 1;
 static_assert(kUnits % 32 == 0 && kUnits <= 128, "units are padded to a multiple of 32");
@@ -30,8 +30,8 @@ struct Place {
       : warp(threadIdx.x >> 5), lane(threadIdx.x & 31), row0(blockIdx.x * kRows + 2 * (lane & 3)),
         unit0(warp * 16 + (lane >> 2)), rows(batch) {}
   ZOO_INLINE bool there(int j) const { return row0 + j < rows; }
-  ZOO_INLINE int first() const { return row0 * kUnits + unit0; }  // of element 0 in (b, n)
-  ZOO_INLINE int column() const { return warp * 64 + (lane >> 2) * 8; }     // in the order of z; 4 more for half 1
+  ZOO_INLINE int first() const { return row0 * kUnits + unit0; }         // of element 0 in (b, n)
+  ZOO_INLINE int column() const { return warp * 64 + (lane >> 2) * 8; }  // in the order of z; 4 more for half 1
 };
 
 // The derivative by the parameter, of rows that can learn one; called with 0 for the last argument.

@@ -4,11 +4,11 @@
 #include "block.h"
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
-forward(const float* __restrict__ z, const uint4* __restrict__ recurrent, const float* __restrict__ h_start,
-        const float* __restrict__ c_start, const float* __restrict__ parameters,
-        const unsigned char* __restrict__ valid, float* __restrict__ hidden, float* __restrict__ h_end,
-        float* __restrict__ c_end, float4* __restrict__ kept, float4* __restrict__ cells, int steps, int batch,
-        float clip) {
+    forward(const float* __restrict__ z, const uint4* __restrict__ recurrent, const float* __restrict__ h_start,
+            const float* __restrict__ c_start, const float* __restrict__ parameters,
+            const unsigned char* __restrict__ valid, float* __restrict__ hidden, float* __restrict__ h_end,
+            float* __restrict__ c_end, float4* __restrict__ kept, float4* __restrict__ cells, int steps, int batch,
+            float clip) {
   ZOO_SHARED(float4, ring, kStages * 4 * kThreads);
   ZOO_STATIC_SHARED(Half, buffers, 2 * kRows * kStride);
   const Place place(batch);

@@ -11,8 +11,8 @@
 
 namespace zoo {
 
-typedef unsigned int Word;      // two numbers of half precision, the first in the low bits
-typedef unsigned short Half;    // one of them, as bits
+typedef unsigned int Word;    // two numbers of half precision, the first in the low bits
+typedef unsigned short Half;  // one of them, as bits
 
 #ifdef ZOO_BFLOAT16
 #define ZOO_HALF "bf16"
@@ -22,11 +22,11 @@ typedef unsigned short Half;    // one of them, as bits
 
 // c += a b, of 16 x 16 and 16 x 8.
 ZOO_INLINE void multiply_add(float* c, const Word* a, Word b0, Word b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32." ZOO_HALF "." ZOO_HALF ".f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." ZOO_HALF "." ZOO_HALF
+               ".f32 "
+               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 ZOO_INLINE Word pack(float low, float high) {
@@ -93,8 +93,7 @@ ZOO_INLINE void wait_for_batches() {
 // The largest of the values of lanes (0..7, q), which are floats >= 0 as bits: they compare as integers do.
 ZOO_INLINE Word largest_of_column(Word bits) {
 #pragma unroll
-  for (int distance = 4; distance <= 16; distance *= 2)
-    bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));
+  for (int distance = 4; distance <= 16; distance *= 2) bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));
   return bits;
 }
 

@@ -29,10 +29,11 @@ struct Launch {
 
 }  // namespace
 
-XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
-    Launch, ffi::StructMember<std::string_view>("module"), ffi::StructMember<std::string_view>("name"),
-    ffi::StructMember<int32_t>("grid"), ffi::StructMember<int32_t>("block"), ffi::StructMember<int32_t>("shared"),
-    ffi::StructMember<int32_t>("steps"), ffi::StructMember<int32_t>("batch"), ffi::StructMember<float>("clip"));
+XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(Launch, ffi::StructMember<std::string_view>("module"),
+                                      ffi::StructMember<std::string_view>("name"), ffi::StructMember<int32_t>("grid"),
+                                      ffi::StructMember<int32_t>("block"), ffi::StructMember<int32_t>("shared"),
+                                      ffi::StructMember<int32_t>("steps"), ffi::StructMember<int32_t>("batch"),
+                                      ffi::StructMember<float>("clip"));
 
 namespace {
 
@@ -157,8 +158,7 @@ ffi::Error on_cuda(Handle stream, ffi::RemainingArgs inputs, ffi::RemainingRets 
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(ZooLaunchHost, on_host,
-                              ffi::Ffi::Bind().RemainingArgs().RemainingRets().Attrs<Launch>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(ZooLaunchHost, on_host, ffi::Ffi::Bind().RemainingArgs().RemainingRets().Attrs<Launch>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     ZooLaunchCuda, on_cuda,

@@ -19,8 +19,8 @@ namespace ZOO_ISA {
 enum Saves { kOutput, kInput };
 
 #define ZOO_ROW template <class T>
-#define ZOO_IS(NAME, SAVES)             \
-  static constexpr char kName[] = NAME; \
+#define ZOO_IS(NAME, SAVES)              \
+  static constexpr char kName[] = NAME;  \
   static constexpr Saves kSaves = SAVES; \
   typedef Vec<T> V;
 
@@ -34,8 +34,8 @@ ZOO_INLINE Vec<T> sigmoid(Vec<T> z) {
   return reciprocal<T>(T(1) + exponential<T>(-z));
 }
 
-// tanh z = (e^2z - 1) / (e^2z + 1) = m / (m + 2) with m = e^2z - 1, which is accurate near 0 too. For z < 0 by symmetry,
-// so that m never comes near -2 with an error of its own. Past 20 it is 1 in either type.
+// tanh z = (e^2z - 1) / (e^2z + 1) = m / (m + 2) with m = e^2z - 1, which is accurate near 0 too. For z < 0 by
+// symmetry, so that m never comes near -2 with an error of its own. Past 20 it is 1 in either type.
 template <class T>
 ZOO_INLINE Vec<T> tanh(Vec<T> z) {
   const Vec<T> m = exponential_minus_one<T>(T(2) * at_most<T>(absolute<T>(z), T(20)));
@@ -137,9 +137,7 @@ ZOO_ROW struct Selu {
   ZOO_IS("selu", kOutput)
   static constexpr T kScale = T(1.0507009873554805), kAlpha = T(1.6732632423543772);
   static ZOO_INLINE V value(V z, V) { return kScale * Elu<T>::value(z, broadcast<T>(kAlpha)); }
-  static ZOO_INLINE V slope(V y, V) {
-    return select_positive<T>(y, broadcast<T>(kScale), y + kScale * kAlpha);
-  }
+  static ZOO_INLINE V slope(V y, V) { return select_positive<T>(y, broadcast<T>(kScale), y + kScale * kAlpha); }
 };
 
 ZOO_ROW struct Celu {
@@ -255,8 +253,8 @@ template <class T>
 struct Row {
   const char* name;
   Saves saves;
-  void (*value)(Vec<T>* z, int n, Vec<T> p);                    // in place
-  void (*value_and_slope)(Vec<T>* s, Vec<T>* slope, int n, Vec<T> p);  // what was kept becomes the value, in place
+  void (*value)(Vec<T>* z, int n, Vec<T> p);                              // in place
+  void (*value_and_slope)(Vec<T>* s, Vec<T>* slope, int n, Vec<T> p);     // what was kept becomes the value, in place
   void (*by_parameter)(const Vec<T>* z, Vec<T>* slope, int n, Vec<T> p);  // null where nothing is learned
 };
 
@@ -292,12 +290,27 @@ constexpr Row<T> learning_row() {
 template <class T>
 struct Table {
   static constexpr Row<T> kRows[] = {
-      row<T, Linear<T>>(),        row<T, Sigmoid<T>>(),   row<T, HardSigmoid<T>>(), row<T, Tanh<T>>(),
-      row<T, HardTanh<T>>(),      row<T, Softsign<T>>(),  row<T, Relu<T>>(),        row<T, Relu6<T>>(),
-      row<T, LeakyRelu<T>>(),     learning_row<T, Prelu<T>>(), row<T, Elu<T>>(),    row<T, Selu<T>>(),
-      row<T, Celu<T>>(),          row<T, Gelu<T>>(),      row<T, Silu<T>>(),        row<T, Mish<T>>(),
+      row<T, Linear<T>>(),
+      row<T, Sigmoid<T>>(),
+      row<T, HardSigmoid<T>>(),
+      row<T, Tanh<T>>(),
+      row<T, HardTanh<T>>(),
+      row<T, Softsign<T>>(),
+      row<T, Relu<T>>(),
+      row<T, Relu6<T>>(),
+      row<T, LeakyRelu<T>>(),
+      learning_row<T, Prelu<T>>(),
+      row<T, Elu<T>>(),
+      row<T, Selu<T>>(),
+      row<T, Celu<T>>(),
+      row<T, Gelu<T>>(),
+      row<T, Silu<T>>(),
+      row<T, Mish<T>>(),
       learning_row<T, ParametricSwish<T>>(),
-      row<T, Softplus<T>>(),      row<T, PenalizedTanh<T>>(), row<T, Elliott<T>>(), row<T, Cloglogm<T>>(),
+      row<T, Softplus<T>>(),
+      row<T, PenalizedTanh<T>>(),
+      row<T, Elliott<T>>(),
+      row<T, Cloglogm<T>>(),
   };
   static constexpr int kSize = sizeof(kRows) / sizeof(kRows[0]);
 };

@@ -110,7 +110,8 @@ void backward_tile(const Plan<T>& plan, const Backward<T>& out, int64_t row, int
     V kept[R], by[R], sum = load(sums.parameters + a * width + u);
     for (int r = 0; r < R; ++r) {
       const int64_t place = plan.at(row + r, t);
-      kept[r] = load(a == kHidden ? out.cells + place * units + u : out.gates + (place * kGates + a) * units + u, lanes);
+      kept[r] =
+          load(a == kHidden ? out.cells + place * units + u : out.gates + (place * kGates + a) * units + u, lanes);
     }
     plan.rows[a]->by_parameter(kept, by, R, plan.parameter(a, u));
     for (int r = 0; r < R; ++r) sum += plan.valid(row + r, t) ? upstream[a][r] * by[r] : V{};
@@ -197,8 +198,9 @@ struct Step {
 template <class T, int N>
 void product_columns(const Step<T>& step, int64_t j, T* hidden) {
   for (int64_t r = 0; r < step.rows; r += kRows) {
-    with_rows<ProductTile<T, N>::template Of, kRows>(smaller(kRows, step.rows - r), step.plan, step.first + r, step.t, j,
-                                                     step.tiles, step.begin + r, step.dz, hidden + r * step.plan.width);
+    with_rows<ProductTile<T, N>::template Of, kRows>(smaller(kRows, step.rows - r), step.plan, step.first + r, step.t,
+                                                     j, step.tiles, step.begin + r, step.dz,
+                                                     hidden + r * step.plan.width);
   }
 }
 
@@ -215,8 +217,8 @@ void product(const Step<T>& step, T* hidden) {
   if (rest == 3) product_columns<T, 3>(step, j, hidden);
 }
 
-// Add the gradient of what was put out at step s to dh, units [begin, end). At a masked step it belongs to the last valid
-// step before, or to nothing where there is none or 0 was put out.
+// Add the gradient of what was put out at step s to dh, units [begin, end). At a masked step it belongs to the last
+// valid step before, or to nothing where there is none or 0 was put out.
 template <class T>
 void add_gradient_of_output(const Plan<T>& plan, const Backward<T>& out, int64_t row, int64_t s, int64_t begin,
                             int64_t end, T* hidden, T* put_out) {
@@ -232,8 +234,8 @@ void add_gradient_of_output(const Plan<T>& plan, const Backward<T>& out, int64_t
   for (int64_t u = begin; !valid && shown && !p.zero_output_for_mask && u < end; ++u) put_out[u] += d_output[u];
 }
 
-// Rows [first, first + rows) from the last step to the first. With a block, their part of the product for the kernels is
-// added to the sums; without, dz goes to memory.
+// Rows [first, first + rows) from the last step to the first. With a block, their part of the product for the kernels
+// is added to the sums; without, dz goes to memory.
 template <class T>
 void backward_task(const Plan<T>& plan, const Backward<T>& out, int64_t first, int64_t rows, Block<T>* block,
                    const Sums<T>& sums) {
@@ -276,8 +278,8 @@ void backward_task(const Plan<T>& plan, const Backward<T>& out, int64_t first, i
   }
 }
 
-// The only row of a batch, its units split. A step begins with the product with dz of the step after it, which needs all
-// parts of that.
+// The only row of a batch, its units split. A step begins with the product with dz of the step after it, which needs
+// all parts of that.
 template <class T>
 void backward_single(const Plan<T>& plan, const Backward<T>& out, int threads, const Sums<T>& sums) {
   const Problem& p = plan.p;
@@ -331,11 +333,13 @@ struct BackwardCall {
       : plan(plan), out(out), wanted(wanted), chunks(plan.p.batch, wanted), threads(smaller(wanted, chunks.tasks)),
         tiles(kGates * Tiles<T>{plan.width, 0}.of_gate()), of_small((kGates + kActivations) * plan.width),
         of_kernels(kGates * plan.width * plan.depth), room(larger(kPanel, chunks.largest())),
-        fused(!single(plan) && threads == wanted && fits()), small(threads * of_small), kernels((fused ? threads : 1) * of_kernels, false) {}
+        fused(!single(plan) && threads == wanted && fits()), small(threads * of_small),
+        kernels((fused ? threads : 1) * of_kernels, false) {}
 
   // Whether all that the steps of a block touch again and again fits the second-level cache.
   bool fits() const {
-    const int64_t elements = of_kernels + kGates * plan.width * plan.p.units + room * (kGates * plan.width + plan.depth);
+    const int64_t elements =
+        of_kernels + kGates * plan.width * plan.p.units + room * (kGates * plan.width + plan.depth);
     return elements * static_cast<int64_t>(sizeof(T)) <= second_level_cache() / 4 * 3;
   }
 
@@ -346,9 +350,9 @@ struct BackwardCall {
 
   void run(int workers) {
     if (single(plan)) return backward_single(plan, out, wanted, sums(0));
-    parallel(threads, workers, [](void* context, int64_t thread) {
-      static_cast<BackwardCall*>(context)->recurrence(thread);
-    }, this);
+    parallel(
+        threads, workers,
+        [](void* context, int64_t thread) { static_cast<BackwardCall*>(context)->recurrence(thread); }, this);
   }
 
   void recurrence(int64_t thread) {
@@ -417,12 +421,16 @@ void backward(const Problem& p, const Inputs<T>& in, const Backward<T>& out) {
     BackwardCall<T>& call;
     int64_t parts;
   } weights{call, smaller(worth(p, of_kernels * (call.fused ? call.threads : p.batch * p.steps)), call.tiles)};
-  parallel(weights.parts, p.threads, [](void* context, int64_t part) {
-    const Weights& w = *static_cast<Weights*>(context);
-    w.call.weights(w.call.tiles * part / w.parts, w.call.tiles * (part + 1) / w.parts);
-  }, &weights);
+  parallel(
+      weights.parts, p.threads,
+      [](void* context, int64_t part) {
+        const Weights& w = *static_cast<Weights*>(context);
+        w.call.weights(w.call.tiles * part / w.parts, w.call.tiles * (part + 1) / w.parts);
+      },
+      &weights);
   add_up(call.small.get(), call.threads, call.of_small, kGates, plan.width, p.units, out.d_bias);
-  add_up(call.small + kGates * plan.width, call.threads, call.of_small, kActivations, plan.width, p.units, out.d_parameters);
+  add_up(call.small + kGates * plan.width, call.threads, call.of_small, kActivations, plan.width, p.units,
+         out.d_parameters);
 }
 
 }  // namespace ZOO_ISA

@@ -61,7 +61,8 @@ void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64
 
   if (out.gates) {  // the lines that will be written come into the cache during the product
     for (int r = 0; r < R; ++r) {
-      for (int g = 0; g < kGates; ++g) __builtin_prefetch(out.gates + (plan.at(row + r, t) * kGates + g) * units + u, 1);
+      for (int g = 0; g < kGates; ++g)
+        __builtin_prefetch(out.gates + (plan.at(row + r, t) * kGates + g) * units + u, 1);
       __builtin_prefetch(out.cells + plan.at(row + r, t) * units + u, 1);
     }
   }
@@ -133,11 +134,11 @@ struct ForwardTile {
   };
 };
 
-// Units [begin, end) of what the layer puts out at a step: the hidden state; at a masked step what was put out before, 0
-// at first, or always 0. `put_out` is that of the row.
+// Units [begin, end) of what the layer puts out at a step: the hidden state; at a masked step what was put out before,
+// 0 at first, or always 0. `put_out` is that of the row.
 template <class T>
-void put_out(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t s, const T* next, T* put_out, int64_t begin,
-             int64_t end) {
+void put_out(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t s, const T* next, T* put_out,
+             int64_t begin, int64_t end) {
   const Problem& p = plan.p;
   const std::size_t bytes = static_cast<std::size_t>(end - begin) * sizeof(T);
   if (out.hidden) std::memcpy(out.hidden + plan.at(row, s) * p.units + begin, next + begin, bytes);
@@ -233,11 +234,14 @@ void forward(const Problem& p, const Inputs<T>& in, const Forward<T>& out) {
     const Forward<T>& out;
     Chunks chunks;
   } call{plan, out, Chunks(p.batch, threads)};
-  parallel(call.chunks.tasks, threads, [](void* context, int64_t task) {
-    const Call& c = *static_cast<Call*>(context);
-    const int64_t begin = c.chunks.begin(task);
-    forward_task(c.plan, c.out, begin, c.chunks.begin(task + 1) - begin);
-  }, &call);
+  parallel(
+      call.chunks.tasks, threads,
+      [](void* context, int64_t task) {
+        const Call& c = *static_cast<Call*>(context);
+        const int64_t begin = c.chunks.begin(task);
+        forward_task(c.plan, c.out, begin, c.chunks.begin(task + 1) - begin);
+      },
+      &call);
 }
 
 }  // namespace ZOO_ISA

@@ -1,8 +1,8 @@
 // The contract of the native LSTM engine: what crosses the border between the recurrence and whoever calls it.
 //
 // Layout. Every array is dense, row-major and owned by the caller; nothing is kept after a call returns. No alignment
-// beyond that of the element is asked for. `batch`, `steps`, `channels` and `units` are at least 1. The four gates stand in
-// Keras's order i, f, c, o. No two arrays may overlap except where "may be" says so.
+// beyond that of the element is asked for. `batch`, `steps`, `channels` and `units` are at least 1. The four gates
+// stand in Keras's order i, f, c, o. No two arrays may overlap except where "may be" says so.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +44,8 @@ struct Forward {
   T* h_n;      // (batch, units)
   T* c_n;      // (batch, units)
   // Out, the reserve for the backward pass, at the place of the step in the sequence. All null at inference.
-  T* gates;   // (batch, steps, 4 * units): what each gate's activation gave or received
-  T* cells;   // (batch, steps, units): the cell state after the step
+  T* gates;  // (batch, steps, 4 * units): what each gate's activation gave or received
+  T* cells;  // (batch, steps, units): the cell state after the step
   // (batch, steps, units): the hidden state after the step s read, at place s. Null too where `outputs` are just that:
   // every step of them, without a mask.
   T* hidden;
@@ -61,8 +61,8 @@ struct Backward {
   const T* d_h_n;      // (batch, units)
   const T* d_c_n;      // (batch, units)
   // Out.
-  // (batch, steps, 4 * units): of what each gate's activation received, 0 where masked. May be `gates`. It is room for the
-  // engine too: what is in it afterwards counts only if the problem said `of_x`.
+  // (batch, steps, 4 * units): of what each gate's activation received, 0 where masked. May be `gates`. It is room for
+  // the engine too: what is in it afterwards counts only if the problem said `of_x`.
   T* d_gates;
   T* d_kernels;     // (channels + units, 4 * units): of the kernel and, below it, the recurrent kernel
   T* d_bias;        // (4 * units)
@@ -82,7 +82,8 @@ struct Engine {
   void (*backward_double)(const Problem&, const Inputs<double>&, const Backward<double>&);
   // Apply activation `code` to n values with n parameters, and its derivatives by the value and by the parameter.
   void (*apply_float)(int code, int64_t n, const float* x, const float* parameter, float* y, float* dx, float* dp);
-  void (*apply_double)(int code, int64_t n, const double* x, const double* parameter, double* y, double* dx, double* dp);
+  void (*apply_double)(int code, int64_t n, const double* x, const double* parameter, double* y, double* dx,
+                       double* dp);
 };
 
 extern const Engine portable_engine;

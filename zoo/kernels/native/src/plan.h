@@ -42,15 +42,16 @@ template <class T>
 struct Plan {
   const Problem& p;
   const Inputs<T>& in;
-  int64_t depth;       // channels + units
-  int64_t width;       // units rounded up to whole vectors
-  const T* packed;     // [kernel; recurrent kernel] in the order of the inner loop
+  int64_t depth;    // channels + units
+  int64_t width;    // units rounded up to whole vectors
+  const T* packed;  // [kernel; recurrent kernel] in the order of the inner loop
   const Row<T>* rows[kActivations];
   T clip;
   bool clips;
 
   Plan(const Problem& problem, const Inputs<T>& inputs)
-      : p(problem), in(inputs), depth(problem.channels + problem.units), width((problem.units + kWidth<T> - 1) / kWidth<T> * kWidth<T>), packed(nullptr),
+      : p(problem), in(inputs), depth(problem.channels + problem.units),
+        width((problem.units + kWidth<T> - 1) / kWidth<T> * kWidth<T>), packed(nullptr),
         clip(static_cast<T>(problem.cell_clip)), clips(problem.cell_clip < std::numeric_limits<double>::infinity()) {
     for (int g = 0; g < kActivations; ++g) rows[g] = &Table<T>::kRows[problem.activation[g]];
   }

@@ -46,8 +46,8 @@ inline const char* activation_name(int code) {
 #define ZOO_TEXT(a) ZOO_TEXT_(a)
 extern const Engine ZOO_JOIN(ZOO_ISA, _engine);
 const Engine ZOO_JOIN(ZOO_ISA, _engine) = {
-    ZOO_TEXT(ZOO_ISA),         ZOO_ISA::activation_name,  ZOO_ISA::forward<float>, ZOO_ISA::forward<double>,
-    ZOO_ISA::backward<float>,  ZOO_ISA::backward<double>, ZOO_ISA::apply<float>,   ZOO_ISA::apply<double>,
+    ZOO_TEXT(ZOO_ISA),        ZOO_ISA::activation_name,  ZOO_ISA::forward<float>, ZOO_ISA::forward<double>,
+    ZOO_ISA::backward<float>, ZOO_ISA::backward<double>, ZOO_ISA::apply<float>,   ZOO_ISA::apply<double>,
 };
 
 }  // namespace zoo

@@ -124,8 +124,8 @@ ZOO_INLINE T sum_of_lanes(Vec<T> x) {
 //   x = n ln 2 + r, |r| <= ln 2 / 2;   e^x = 2^n (1 + p),  p = e^r - 1 = r + r^2 q(r)
 //
 // q is a near-minimax polynomial (fit_coefficients.py makes it). Keeping p apart from the 1 makes
-// e^x - 1 = 2^n p + (2^n - 1) as accurate near 0 as anywhere. Outside the limits x is moved to them: there e^x is within
-// a hair of what the type can hold, and every function below has long been flat.
+// e^x - 1 = 2^n p + (2^n - 1) as accurate near 0 as anywhere. Outside the limits x is moved to them: there e^x is
+// within a hair of what the type can hold, and every function below has long been flat.
 
 template <class T>
 struct Exponential;

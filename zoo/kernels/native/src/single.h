@@ -65,10 +65,13 @@ void walk_together(int64_t steps, int64_t parts, int threads, const Work& work) 
     Team team;
     const Work& work;
   } call{{steps, static_cast<int>(parts)}, work};
-  parallel(parts, threads, [](void* context, int64_t self) {
-    Call& c = *static_cast<Call*>(context);
-    c.team.walk(static_cast<int>(self), c.work);
-  }, &call);
+  parallel(
+      parts, threads,
+      [](void* context, int64_t self) {
+        Call& c = *static_cast<Call*>(context);
+        c.team.walk(static_cast<int>(self), c.work);
+      },
+      &call);
 }
 
 // The units of each thread on a row: whole vectors.

@@ -100,14 +100,14 @@ Array<T> results(const Engine& engine, const Case<T>& c) {
   Array<T> d_bias = made(4 * p.units), d_h0 = made(rows), d_c0 = made(rows), d_parameters = made(5 * p.units);
   Array<T> d_kernels = made((p.channels + p.units) * 4 * p.units);
   const T* states = forward.hidden ? hidden.data() : outputs.data();
-  const zoo::Backward<T> backward{gates.data(), cells.data(),     states, c.d_outputs.data(), c.d_h.data(), c.d_c.data(),
-                                  gates.data(), d_kernels.data(), d_bias.data(),  d_h0.data(),        d_c0.data(),
-                                  d_parameters.data()};
+  const zoo::Backward<T> backward{gates.data(),  cells.data(), states,       c.d_outputs.data(),
+                                  c.d_h.data(),  c.d_c.data(), gates.data(), d_kernels.data(),
+                                  d_bias.data(), d_h0.data(),  d_c0.data(),  d_parameters.data()};
   call(engine, p, c.inputs(), backward);
   if (!p.of_x) gates.clear();
   Array<T> joined;
-  const std::initializer_list<const Array<T>*> parts = {&at_inference, &outputs, &h,    &c_n,  &hidden,
-                                                        &gates,        &d_kernels, &d_bias,  &d_h0, &d_c0, &d_parameters};
+  const std::initializer_list<const Array<T>*> parts = {&at_inference, &outputs, &h,    &c_n,  &hidden,      &gates,
+                                                        &d_kernels,    &d_bias,  &d_h0, &d_c0, &d_parameters};
   for (const Array<T>* part : parts) {
     joined.insert(joined.end(), part->begin(), part->end());
   }
@@ -147,5 +147,6 @@ int main() {
     });
   }
   for (std::thread& caller : callers) caller.join();
-  std::printf("%u cases on every instruction set of this machine, from %u threads: clean\n", kCallers * kCases, kCallers);
+  std::printf("%u cases on every instruction set of this machine, from %u threads: clean\n", kCallers * kCases,
+              kCallers);
 }

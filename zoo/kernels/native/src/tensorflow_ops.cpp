@@ -118,8 +118,7 @@ class Run {
     const Shape got = shape(index);
     if (optional && size_of(got) == 0) return nullptr;
     if (got != wanted) {
-      throw Failure{tf::kInvalidArgument,
-                    std::string(name) + " has shape " + text(got) + ", expected " + text(wanted)};
+      throw Failure{tf::kInvalidArgument, std::string(name) + " has shape " + text(got) + ", expected " + text(wanted)};
     }
     return static_cast<const T*>(tf::TensorData(input(index)));
   }
@@ -167,15 +166,33 @@ class Run {
 };
 
 // Place of each input; both operations begin alike.
-enum Place { kX, kKernel, kRecurrent, kBias, kH0, kC0, kMask, kDropout, kParameters, kClip, kGatesIn, kCellsIn,
-             kHiddenIn, kDOutputs, kDHN, kDCN };
+enum Place {
+  kX,
+  kKernel,
+  kRecurrent,
+  kBias,
+  kH0,
+  kC0,
+  kMask,
+  kDropout,
+  kParameters,
+  kClip,
+  kGatesIn,
+  kCellsIn,
+  kHiddenIn,
+  kDOutputs,
+  kDHN,
+  kDCN
+};
 
 template <class T>
 Inputs<T> read_inputs(Run& run, Problem& p) {
   const Shape x = run.shape(kX), recurrent = run.shape(kRecurrent);
   if (x.size() != 3 || recurrent.size() != 2 || size_of(x) == 0 || size_of(recurrent) == 0) {
-    throw Failure{tf::kInvalidArgument, "expected x (batch, steps, channels) and recurrent_kernel (units, 4 * units), "
-                  "neither empty; received " + text(x) + " and " + text(recurrent)};
+    throw Failure{tf::kInvalidArgument,
+                  "expected x (batch, steps, channels) and recurrent_kernel (units, 4 * units), "
+                  "neither empty; received " +
+                      text(x) + " and " + text(recurrent)};
   }
   p.batch = x[0], p.steps = x[1], p.channels = x[2], p.units = recurrent[0];
   const int64_t columns = 4 * p.units;
@@ -291,12 +308,14 @@ void register_kernel(const char* op, void* (*create)(TF_OpKernelConstruction*),
 
 bool register_all() {
   if (!tf::find()) return false;
-  const Names shared = {"x: T", "kernel: T", "recurrent_kernel: T", "bias: T", "h0: T", "c0: T", "mask: bool",
-                        "dropout: T", "parameters: T", "cell_clip: double"};
+  const Names shared = {"x: T",  "kernel: T",  "recurrent_kernel: T", "bias: T",       "h0: T",
+                        "c0: T", "mask: bool", "dropout: T",          "parameters: T", "cell_clip: double"};
   Names grad = shared;
-  for (const char* input : {"gates: T", "cells: T", "hidden: T", "d_outputs: T", "d_h_n: T", "d_c_n: T"}) grad.push_back(input);
-  const Names attributes = {"T: {float, double}", "activations: list(int)", "learned: int", "threads: int",
-                            "go_backwards: bool", "return_sequences: bool", "zero_output_for_mask: bool"};
+  for (const char* input : {"gates: T", "cells: T", "hidden: T", "d_outputs: T", "d_h_n: T", "d_c_n: T"})
+    grad.push_back(input);
+  const Names attributes = {
+      "T: {float, double}",     "activations: list(int)",    "learned: int", "threads: int", "go_backwards: bool",
+      "return_sequences: bool", "zero_output_for_mask: bool"};
   Names of_forward = attributes;
   of_forward.push_back("training: bool");
   register_op("ZooLstm", shared, {"outputs: T", "h_n: T", "c_n: T", "gates: T", "cells: T", "hidden: T"}, of_forward);
@@ -316,7 +335,9 @@ const bool kRegistered = register_all();
 
 // For Python, by ctypes.
 extern "C" {
-__attribute__((visibility("default"))) const char* zoo_activation_name(int code) { return zoo::engine()->activation_name(code); }
+__attribute__((visibility("default"))) const char* zoo_activation_name(int code) {
+  return zoo::engine()->activation_name(code);
+}
 
 __attribute__((visibility("default"))) const char* zoo_instruction_set() { return zoo::engine()->name; }
 
@@ -329,15 +350,16 @@ __attribute__((visibility("default"))) int zoo_use(const char* name) {
 }
 
 // Whether instruction set `name` runs here and, if so, `code` applied by it; see Engine::apply_double.
-__attribute__((visibility("default"))) int zoo_apply(const char* name, int bytes, int code, int64_t n, const void* x, const void* p, void* y, void* dx, void* dp) {
+__attribute__((visibility("default"))) int zoo_apply(const char* name, int bytes, int code, int64_t n, const void* x,
+                                                     const void* p, void* y, void* dx, void* dp) {
   const zoo::Engine* engine = zoo::engine(name);
   if (!engine || !engine->activation_name(code)) return 0;
   if (bytes == 4) {
     engine->apply_float(code, n, static_cast<const float*>(x), static_cast<const float*>(p), static_cast<float*>(y),
                         static_cast<float*>(dx), static_cast<float*>(dp));
   } else {
-    engine->apply_double(code, n, static_cast<const double*>(x), static_cast<const double*>(p),
-                         static_cast<double*>(y), static_cast<double*>(dx), static_cast<double*>(dp));
+    engine->apply_double(code, n, static_cast<const double*>(x), static_cast<const double*>(p), static_cast<double*>(y),
+                         static_cast<double*>(dx), static_cast<double*>(dp));
   }
   return 1;
 }

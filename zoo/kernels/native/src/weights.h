@@ -15,7 +15,8 @@ namespace ZOO_ISA {
 
 constexpr int64_t kPanel = 96, kSlab = 4 * kPanel;
 
-// Where the tiles of columns begin: [gate][tile][row][lane of the tile], `rows` rows; the last tile of a gate is narrower.
+// Where the tiles of columns begin: [gate][tile][row][lane of the tile], `rows` rows; the last tile of a gate is
+// narrower.
 template <class T>
 struct Tiles {
   static constexpr int64_t kTile = kColumns * kWidth<T>;
@@ -35,10 +36,10 @@ struct Tiles {
 template <class T>
 struct Block {
   const Plan<T>& plan;
-  int64_t filled = 0;   // rows
-  Tiles<T> tiles;       // of dz, where it is gathered too
-  const T* d_gates;     // else where it is: (batch, steps, 4 * units)
-  int64_t first = 0;    // row of d_gates that row 0 is
+  int64_t filled = 0;  // rows
+  Tiles<T> tiles;      // of dz, where it is gathered too
+  const T* d_gates;    // else where it is: (batch, steps, 4 * units)
+  int64_t first = 0;   // row of d_gates that row 0 is
   Buffer<T> inputs, dz, panel, scaled;
   Buffer<int64_t> owners;  // the row of the batch of each row, asked for under dropout
 
