@@ -162,29 +162,6 @@ void product_tile(const Plan<T>& plan, int64_t row, int64_t t, int64_t j, const 
   }
 }
 
-template <class T>
-struct BackwardTile {
-  template <int R>
-  struct Of {
-    static void call(const Plan<T>& plan, const Backward<T>& out, int64_t row, int64_t s, int64_t u, const T* hidden,
-                     T* cell, const Tiles<T>& tiles, int64_t gathered, T* dz, bool to_memory, const Sums<T>& sums) {
-      backward_tile<T, R>(plan, out, row, s, u, hidden, cell, tiles, gathered, dz, to_memory, sums);
-    }
-  };
-};
-
-template <class T, int N>
-struct ProductTile {
-  template <int R>
-  struct Of {
-    template <class... A>
-    static void call(const Plan<T>& plan, A&&... arguments) {
-      if (plan.in.dropout) return product_tile<T, R, N, true>(plan, arguments...);
-      product_tile<T, R, N, false>(plan, arguments...);
-    }
-  };
-};
-
 // The dz of a step, for all rows of a task: rows of tiles from `begin` on.
 template <class T>
 struct Step {
@@ -198,9 +175,14 @@ struct Step {
 template <class T, int N>
 void product_columns(const Step<T>& step, int64_t j, T* hidden) {
   for (int64_t r = 0; r < step.rows; r += kRows) {
-    with_rows<ProductTile<T, N>::template Of, kRows>(smaller(kRows, step.rows - r), step.plan, step.first + r, step.t,
-                                                     j, step.tiles, step.begin + r, step.dz,
-                                                     hidden + r * step.plan.width);
+    with_rows(smaller(kRows, step.rows - r), [&](auto number) {
+      constexpr int R = decltype(number)::value;
+      const auto product = [&](auto dropout) {
+        product_tile<T, R, N, decltype(dropout)::value>(step.plan, step.first + r, step.t, j, step.tiles,
+                                                        step.begin + r, step.dz, hidden + r * step.plan.width);
+      };
+      step.plan.in.dropout ? product(std::true_type()) : product(std::false_type());
+    });
   }
 }
 
@@ -259,9 +241,10 @@ void backward_task(const Plan<T>& plan, const Backward<T>& out, int64_t first, i
     for (int64_t r = 0; r < rows; r += kRows) {
       const int64_t offset = r * width;
       for (int64_t u = 0; u < width; u += kWidth<T>) {
-        with_rows<BackwardTile<T>::template Of, kRows>(smaller(kRows, rows - r), plan, out, first + r, s, u,
-                                                       d.hidden + offset, d.cell + offset, tiles, step.begin + r, dz,
-                                                       p.of_x || !block, sums);
+        with_rows(smaller(kRows, rows - r), [&](auto number) {
+          backward_tile<T, decltype(number)::value>(plan, out, first + r, s, u, d.hidden + offset, d.cell + offset,
+                                                    tiles, step.begin + r, dz, p.of_x || !block, sums);
+        });
       }
     }
     product(step, d.hidden.get());
@@ -350,9 +333,7 @@ struct BackwardCall {
 
   void run(int workers) {
     if (single(plan)) return backward_single(plan, out, wanted, sums(0));
-    parallel(
-        threads, workers,
-        [](void* context, int64_t thread) { static_cast<BackwardCall*>(context)->recurrence(thread); }, this);
+    parallel(threads, workers, [&](int64_t thread) { recurrence(thread); });
   }
 
   void recurrence(int64_t thread) {
@@ -417,17 +398,10 @@ void backward(const Problem& p, const Inputs<T>& in, const Backward<T>& out) {
   const int64_t of_kernels = 2 * kGates * p.units * plan.depth, of_states = 2 * kGates * p.units * p.units;
   BackwardCall<T> call(plan, out, worth(p, p.batch * p.steps * (of_kernels + of_states)));
   call.run(p.threads);
-  struct Weights {
-    BackwardCall<T>& call;
-    int64_t parts;
-  } weights{call, smaller(worth(p, of_kernels * (call.fused ? call.threads : p.batch * p.steps)), call.tiles)};
-  parallel(
-      weights.parts, p.threads,
-      [](void* context, int64_t part) {
-        const Weights& w = *static_cast<Weights*>(context);
-        w.call.weights(w.call.tiles * part / w.parts, w.call.tiles * (part + 1) / w.parts);
-      },
-      &weights);
+  const int64_t steps = call.fused ? call.threads : p.batch * p.steps;
+  const int64_t parts = smaller(worth(p, of_kernels * steps), call.tiles);
+  parallel(parts, p.threads,
+           [&](int64_t part) { call.weights(call.tiles * part / parts, call.tiles * (part + 1) / parts); });
   add_up(call.small.get(), call.threads, call.of_small, kGates, plan.width, p.units, out.d_bias);
   add_up(call.small + kGates * plan.width, call.threads, call.of_small, kActivations, plan.width, p.units,
          out.d_parameters);

@@ -123,17 +123,6 @@ void scale_for_dropout(const Plan<T>& plan, int64_t row, int64_t rows, int64_t t
   }
 }
 
-template <class T>
-struct ForwardTile {
-  template <int R>
-  struct Of {
-    template <class... A>
-    static void call(A&&... arguments) {
-      forward_tile<T, R>(arguments...);
-    }
-  };
-};
-
 // Units [begin, end) of what the layer puts out at a step: the hidden state; at a masked step what was put out before,
 // 0 at first, or always 0. `put_out` is that of the row.
 template <class T>
@@ -179,9 +168,11 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
     for (int64_t u = 0; u < width; u += kWidth<T>) {
       for (int64_t r = 0; r < rows; r += kRows) {
         const int64_t offset = r * width;
-        with_rows<ForwardTile<T>::template Of, kRows>(
-            smaller(kRows, rows - r), plan, out, first + r, t, u, hidden + offset, static_cast<const T*>(nullptr),
-            plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr, states.cell + offset, next + offset);
+        const T* factored = plan.in.dropout ? dropped + kGates * r * plan.depth : nullptr;
+        with_rows(smaller(kRows, rows - r), [&](auto number) {
+          forward_tile<T, decltype(number)::value>(plan, out, first + r, t, u, hidden + offset, nullptr, factored,
+                                                   states.cell + offset, next + offset);
+        });
       }
     }
     for (int64_t r = 0; r < rows; ++r) {
@@ -209,7 +200,10 @@ void forward_single(const Plan<T>& plan, const Forward<T>& out, int threads) {
     const int64_t begin = parts.begin(part), end = parts.begin(part + 1);
     const T* hidden = (s % 2 ? states.next : states.hidden).get();
     T *next = (s % 2 ? states.hidden : states.next).get(), *z = projected + s % kRows * kGates * p.units;
-    if (s % kRows == 0) with_rows<Project<T>::template Of, kRows>(smaller(kRows, p.steps - s), plan, s, begin, end, z);
+    if (s % kRows == 0) {
+      with_rows(smaller(kRows, p.steps - s),
+                [&](auto number) { project<T, decltype(number)::value>(plan, s, begin, end, z); });
+    }
     add_recurrence(plan, hidden, begin, end, z);
     for (int64_t u = begin; u < end; u += kWidth<T>) {
       forward_tile<T, 1>(plan, out, 0, plan.step(s), u, hidden, z, nullptr, states.cell.get(), next);
@@ -229,19 +223,11 @@ void forward(const Problem& p, const Inputs<T>& in, const Forward<T>& out) {
   Buffer<T> packed(plan.width * kGates * plan.depth, false);
   pack_forward(plan, packed.get());
   plan.packed = packed.get();
-  struct Call {
-    const Plan<T>& plan;
-    const Forward<T>& out;
-    Chunks chunks;
-  } call{plan, out, Chunks(p.batch, threads)};
-  parallel(
-      call.chunks.tasks, threads,
-      [](void* context, int64_t task) {
-        const Call& c = *static_cast<Call*>(context);
-        const int64_t begin = c.chunks.begin(task);
-        forward_task(c.plan, c.out, begin, c.chunks.begin(task + 1) - begin);
-      },
-      &call);
+  const Chunks chunks(p.batch, threads);
+  parallel(chunks.tasks, threads, [&](int64_t task) {
+    const int64_t begin = chunks.begin(task);
+    forward_task(plan, out, begin, chunks.begin(task + 1) - begin);
+  });
 }
 
 }  // namespace ZOO_ISA

@@ -106,4 +106,11 @@ int64_t second_level_cache();
 // together keep to the largest `threads` that any of them named. Throws std::bad_alloc where a task did.
 void parallel(int64_t tasks, int threads, void (*body)(void*, int64_t), void* context);
 
+// The same for any callable `body(task)`.
+template <class Body>
+void parallel(int64_t tasks, int threads, const Body& body) {
+  const auto call = [](void* context, int64_t task) { (*static_cast<const Body*>(context))(task); };
+  parallel(tasks, threads, call, const_cast<Body*>(&body));
+}
+
 }  // namespace zoo

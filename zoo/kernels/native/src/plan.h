@@ -3,6 +3,7 @@
 
 #include <limits>
 #include <new>
+#include <type_traits>
 
 #include "activations.h"
 #include "lstm.h"
@@ -70,13 +71,12 @@ ZOO_INLINE Vec<T> clipped(const Plan<T>& plan, Vec<T> c) {
   return plan.clips ? at_least<T>(at_most<T>(c, plan.clip), -plan.clip) : c;
 }
 
-// Call `kernel<R>` for R = rows, 1 to kRows.
-template <template <int> class F, int R, class... A>
-ZOO_INLINE void with_rows(int64_t rows, A&&... arguments) {
-  if constexpr (R >= 1) {
-    if (rows == R) return F<R>::call(arguments...);
-    with_rows<F, R - 1>(rows, arguments...);
-  }
+// Call `body(number)` with `rows`, 1 to R, as a type: inside, `decltype(number)::value` is a constant, so the rows of a
+// tile can be registers.
+template <int R = kRows, class Body>
+ZOO_INLINE void with_rows(int64_t rows, const Body& body) {
+  if (rows == R) return body(std::integral_constant<int, R>());
+  if constexpr (R > 1) with_rows<R - 1>(rows, body);
 }
 
 // Add to `sum` the product of R rows of `depth` values, `stride` apart, with N vectors of weights for each value,

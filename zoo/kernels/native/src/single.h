@@ -61,17 +61,8 @@ class Team {
 // `work` on as many threads as there are parts.
 template <class Work>
 void walk_together(int64_t steps, int64_t parts, int threads, const Work& work) {
-  struct Call {
-    Team team;
-    const Work& work;
-  } call{{steps, static_cast<int>(parts)}, work};
-  parallel(
-      parts, threads,
-      [](void* context, int64_t self) {
-        Call& c = *static_cast<Call*>(context);
-        c.team.walk(static_cast<int>(self), c.work);
-      },
-      &call);
+  Team team(steps, static_cast<int>(parts));
+  parallel(parts, threads, [&](int64_t self) { team.walk(static_cast<int>(self), work); });
 }
 
 // The units of each thread on a row: whole vectors.
@@ -112,17 +103,6 @@ void project(const Plan<T>& plan, int64_t s, int64_t begin, int64_t end, T* proj
     }
   }
 }
-
-template <class T>
-struct Project {
-  template <int R>
-  struct Of {
-    template <class... A>
-    static void call(A&&... arguments) {
-      project<T, R>(arguments...);
-    }
-  };
-};
 
 // z += h U, for N vectors of each gate from u on.
 template <class T, int N>

@@ -111,17 +111,6 @@ void weight_tile(const T* a, int64_t stride, const T* b, int64_t depth, T* sum) 
   }
 }
 
-template <class T, int N>
-struct WeightTile {
-  template <int R>
-  struct Of {
-    template <class... A>
-    static void call(A&&... arguments) {
-      weight_tile<T, R, N>(arguments...);
-    }
-  };
-};
-
 // Add what a block holds to one tile of the sums, (depth, N vectors).
 template <class T, int N>
 void add_tile(const Block<T>& block, int64_t gate, int64_t column, T* sum) {
@@ -132,8 +121,9 @@ void add_tile(const Block<T>& block, int64_t gate, int64_t column, T* sum) {
     const T* a = block.dropped(gate, k, count);
     const T* b = block.template columns<N>(gate, column, k, count);
     for (int64_t m = 0; m < depth; m += kRows) {
-      with_rows<WeightTile<T, N>::template Of, kRows>(smaller(kRows, depth - m), a + m, depth, b, count,
-                                                      sum + m * N * W);
+      with_rows(smaller(kRows, depth - m), [&](auto number) {
+        weight_tile<T, decltype(number)::value, N>(a + m, depth, b, count, sum + m * N * W);
+      });
     }
   }
 }
