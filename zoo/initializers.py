@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from zoo.checks import finite_number, is_finite_number, python_number
-from zoo.kernels.reference import Tensor
+from zoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

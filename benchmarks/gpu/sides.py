@@ -15,6 +15,7 @@ from gpu.plan import ACTIVATIONS, ENGINES, KERAS, Case, Side
 from zoo import kernels
 from zoo.kernels.contract import LayerSpec
 from zoo.layers import LSTM
+from zoo.types import Gates
 
 # Relative to the norm of what is compared; what computes something else is 1 away. With 10 bits of mantissa (tf32,
 # float16) a share of 5e-4 of all numbers lands on the other side of a kink such as relu's, where the slope is another:
@@ -69,7 +70,7 @@ def refusal(side: Side, cell: Cell) -> str | None:
     if side.name not in kernels.ENGINES:
         return "this version has no such engine"
     layer = LSTM(**_arguments(side, cell), engine="reference")
-    spec = LayerSpec(activations=layer.gate_activations, units=cell.units, dtype=layer.compute_dtype)
+    spec = LayerSpec(activations=Gates(**layer.gate_activations), units=cell.units, dtype=layer.compute_dtype)
     return kernels.ENGINES[side.name].refuses(spec)
 
 

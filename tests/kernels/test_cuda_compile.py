@@ -7,10 +7,11 @@ from cubin import resources
 
 from zoo.kernels.cuda import compiler
 from zoo.kernels.cuda.variant import COMPILER_FLAGS, LARGEST, Variant, headers, names, source
+from zoo.types import Gates
 
 pytestmark = pytest.mark.skipif(compiler.unavailable() is not None, reason=str(compiler.unavailable()))
 
-WORST = Variant(LARGEST, ("sigmoid",) * 5, "float16", masked=True, clipped=True, keep=True, sequences=True)
+WORST = Variant(LARGEST, Gates(*["sigmoid"] * 5), "float16", masked=True, clipped=True, keep=True, sequences=True)
 # Five different activations at a time, so that each is compiled, and those that learn once more, learning.
 FIVES = [(names() + names())[start : start + 5] for start in range(0, len(names()), 5)]
 LEARNING = tuple(("prelu", "parametric_swish")[gate % 2] for gate in range(5))
@@ -49,7 +50,7 @@ def test_bfloat16():
 
 @pytest.mark.parametrize("units", [32, 64, 96, 128])
 def test_every_width_on_the_oldest_architecture(units):
-    plain = Variant(units, ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16", keep=True, sequences=True)
+    plain = Variant(units, Gates("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16", keep=True, sequences=True)
     for needs in compiled(plain, 80).values():
         assert needs["stack"] == 0
 

@@ -18,12 +18,13 @@ from zoo.diagnostics.autograd import value_and_gradients
 from zoo.kernels import cudnn
 from zoo.kernels.contract import Operands, Options
 from zoo.layers import LSTM
+from zoo.types import Gates
 
 pytestmark = pytest.mark.any_backend
 BACKEND = keras.backend.backend()
 
 BATCH, STEPS, CHANNELS, UNITS = 5, 9, 3, 4
-NAMES = ["sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"]
+NAMES = Gates("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh")
 MASKS = {
     "none": None,
     "right": np.arange(STEPS) < np.array([[9], [4], [1], [7], [2]]),
@@ -89,7 +90,7 @@ def arrays(bias=True):
 def run(tensors, mask, bias=True, dropout=None, **options):
     x, kernel, recurrent_kernel, vector, h, c = tensors
     mask = None if mask is None else ops.convert_to_tensor(mask)
-    operands = Operands(x, kernel, recurrent_kernel, vector if bias else None, h, c, mask, dropout, [None] * 5)
+    operands = Operands(x, kernel, recurrent_kernel, vector if bias else None, h, c, mask, dropout, Gates(*[None] * 5))
     return cudnn.lstm(operands, Options(NAMES, **options))
 
 

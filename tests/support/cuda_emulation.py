@@ -9,6 +9,7 @@ from pathlib import Path
 from zoo.kernels.cuda import variant
 from zoo.kernels.cuda.driver import Launch
 from zoo.kernels.native.build import find_compiler
+from zoo.types import Gates
 
 SOURCES = Path(__file__).parent / "cuda_emulator"
 
@@ -22,7 +23,7 @@ def build(folder: Path, units: int) -> Path:
         for file in SOURCES.iterdir():
             shutil.copy(file, folder)
         # Of the macros only the sizes: the emulator chooses the rest when it runs.
-        options = variant.Variant(units, ("linear",) * 5, "float16").options()
+        options = variant.Variant(units, Gates(*["linear"] * 5), "float16").options()
         sizes = [option for option in options if option.startswith(("-DZOO_UNITS=", "-DZOO_STAGES="))]
         command = [find_compiler(), "-std=c++17", "-O2", "-fPIC", "-shared", *sizes, "emulator.cpp"]
         subprocess.run([*command, "-o", str(library)], cwd=folder, check=True, timeout=120)

@@ -185,13 +185,14 @@ True
 It bounds what is added in one step, and what leaves. The state is the sum: with open gates it grows by up to 1 a step.
 
 ```python
->>> from zoo.kernels.reference import GateFunctions, lstm_step
+>>> from zoo.kernels.reference import lstm_step
+>>> from zoo.types import Gates
 >>> def run(functions, steps, z=(9.0, 9.0, 9.0, 9.0), cell=0.0):
 ...     cell = np.full((1, 1), cell, "float32")
 ...     for _ in range(steps):
 ...         hidden, cell = lstm_step([np.full((1, 1), v, "float32") for v in z], cell, functions)
 ...     return round(float(hidden[0, 0]), 2), round(float(cell[0, 0]), 1)
->>> standard = GateFunctions(sigmoid, sigmoid, get("tanh"), sigmoid, get("tanh"))
+>>> standard = Gates(sigmoid, sigmoid, get("tanh"), sigmoid, get("tanh"))
 >>> run(standard, steps=100)
 (1.0, 99.4)
 
@@ -201,7 +202,7 @@ It bounds what is added in one step, and what leaves. The state is the sum: with
 It can only be *added to*; the forget gate still takes away, and with it shut the state goes down.
 
 ```python
->>> positive = GateFunctions(sigmoid, sigmoid, sigmoid, sigmoid, get("tanh"))
+>>> positive = Gates(sigmoid, sigmoid, sigmoid, sigmoid, get("tanh"))
 >>> run(positive, steps=1, z=(-9.0, -9.0, 9.0, 9.0), cell=10.0)[1]
 0.0
 

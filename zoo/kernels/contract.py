@@ -1,12 +1,11 @@
 """What a layer hands to an engine: the tensors of one call, what to do with them, and what it asks for beforehand."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from zoo.activations import Activation
-
-Tensor = Any
+from zoo.types import Gates, Tensor
 
 
 @dataclass(frozen=True)
@@ -14,7 +13,7 @@ class LayerSpec:
     """What is known of a layer before it is called: what an engine may refuse.
 
     Attributes:
-        activations: The activation of each gate by name, as `zoo.activations.get` gives it; empty where not known.
+        activations: The activation of each gate, as `zoo.activations.get` gives it; `None` where not known.
         units: Width of the states, or `None` where not known.
         dtype: What the layer computes in, such as "float32".
         cell_clip: Bound of the cell state, or `None`.
@@ -23,7 +22,7 @@ class LayerSpec:
         use_cudnn: Whether cuDNN may run it.
     """
 
-    activations: Mapping[str, Any] = field(default_factory=dict)
+    activations: Gates[Any] | None = None
     units: int | None = None
     dtype: str = "float32"
     cell_clip: float | None = None
@@ -37,10 +36,10 @@ def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | Non
 
     Example:
     >>> from zoo.activations import get
-    >>> unsupported_activation(LayerSpec({"candidate": get("softmax")}), ["tanh"])
-    "the activation of its candidate is 'softmax', which is not elementwise"
+    >>> unsupported_activation(LayerSpec(Gates(*[get("softmax")] * 5)), ["tanh"])
+    "the activation of its input_gate is 'softmax', which is not elementwise"
     """
-    for gate, activation in spec.activations.items():
+    for gate, activation in by_gate(spec.activations):
         if not isinstance(activation, Activation):
             return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
         if activation.name not in names:
@@ -50,20 +49,25 @@ def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | Non
     return None
 
 
-def unusual_gate(activations: Mapping[str, Any]) -> str | None:
+def unusual_gate(activations: Gates[Any] | None) -> str | None:
     """The first gate whose activation differs from the published LSTM's; `None` where none does.
 
     Sigmoid for the three gates, tanh for candidate and cell state: what libraries have one operation for.
 
     Example:
     >>> from zoo.activations import get
-    >>> unusual_gate({"input_gate": get("sigmoid"), "candidate": get("relu"), "hidden": get("tanh")})
+    >>> unusual_gate(Gates(*map(get, ("sigmoid", "sigmoid", "relu", "sigmoid", "tanh"))))
     'candidate'
     """
-    for gate, activation in activations.items():
+    for gate, activation in by_gate(activations):
         if activation != published_activation(gate):
             return gate
     return None
+
+
+def by_gate(activations: Gates[Any] | None) -> Iterable[tuple[str, Any]]:
+    """The name of each gate with its activation; nothing where they are not known."""
+    return () if activations is None else zip(Gates._fields, activations, strict=True)
 
 
 def published_activation(gate: str) -> Activation:
@@ -76,8 +80,8 @@ class Options:
     """What a call of the recurrence is told beside its tensors.
 
     Attributes:
-        activations: Of input gate, forget gate, candidate, output gate and cell state: rows of the table or, for the
-            engines that take them, functions of one tensor.
+        activations: The activation of each gate: a row of the table or, for the engines that take them, a function of
+            one tensor.
         cell_clip: Bound of the cell state, or `None`.
         go_backwards: Read from the last step to the first.
         return_sequences: Put out every step, not only the last.
@@ -86,7 +90,7 @@ class Options:
             forward pass.
     """
 
-    activations: tuple[Any, ...]
+    activations: Gates[Any]
     cell_clip: float | None = None
     go_backwards: bool = False
     return_sequences: bool = False
@@ -107,7 +111,7 @@ class Operands:
         c: (b, n), the cell state before the first step.
         mask: Bool (b, t), or `None` for all true.
         dropout: (4, b, d + n), factors of [x, h] for each gate, or `None`.
-        slopes: What each activation learns, (n,), or drew, (b, n); `None` where its own parameter stands.
+        slopes: What the activation of each gate learns, (n,), or drew, (b, n); `None` where its own parameter stands.
     """
 
     x: Tensor
@@ -118,7 +122,7 @@ class Operands:
     c: Tensor
     mask: Tensor | None
     dropout: Tensor | None
-    slopes: Sequence[Tensor | None]
+    slopes: Gates[Tensor | None]
 
 
 # outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c

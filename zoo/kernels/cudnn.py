@@ -20,8 +20,9 @@ import numpy as np
 from keras import ops
 
 from zoo import devices
-from zoo.kernels.contract import LayerSpec, Operands, Options, Tensor, published_activation, unusual_gate
+from zoo.kernels.contract import LayerSpec, Operands, Options, published_activation, unusual_gate
 from zoo.kernels.masking import restore, valid_first
+from zoo.types import Tensor
 
 HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly
 ALIGNED = 8  # channels: matrix products of half precision want rows of whole 16 bytes
@@ -64,8 +65,8 @@ def refuses(spec: LayerSpec) -> str | None:
         return "use_cudnn=False was given"
     gate = unusual_gate(spec.activations)
     if gate is not None:
-        published = published_activation(gate)
-        return f"the activation of its {gate} is {str(spec.activations[gate])!r}, and cuDNN's is {str(published)!r}"
+        received, published = getattr(spec.activations, gate), published_activation(gate)
+        return f"the activation of its {gate} is {str(received)!r}, and cuDNN's is {str(published)!r}"
     if spec.cell_clip is not None:
         return f"cell_clip={spec.cell_clip} was asked for, and no backend hands a bound to cuDNN"
     if spec.recurrent_dropout:

@@ -12,8 +12,9 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.contract import Operands, Options, Run, Tensor
+from zoo.kernels.contract import Operands, Options, Run
 from zoo.kernels.loop import plain_lstm, vectorised
+from zoo.types import Gates, Tensor
 
 Tensors = tuple[Any, ...]
 Function = Callable[..., Tensors]
@@ -44,7 +45,7 @@ def _flat(operands: Operands) -> tuple[Tensors, Callable[[Tensors], Operands]]:
     def rebuilt(tensors: Tensors) -> Operands:
         slopes = dict(zip(gates, tensors[len(names) :], strict=True))
         given = dict(zip(names, tensors, strict=False))
-        return replace(operands, slopes=[slopes.get(gate) for gate in range(len(operands.slopes))], **given)
+        return replace(operands, slopes=Gates(*map(slopes.get, range(len(Gates._fields)))), **given)
 
     return (*(getattr(operands, name) for name in names), *(operands.slopes[gate] for gate in gates)), rebuilt
 

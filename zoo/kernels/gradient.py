@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-Tensor = Any
+from zoo.types import Tensor
+
 Tensors = tuple[Any, ...]
 
 

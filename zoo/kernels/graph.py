@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.kernels.contract import unusual_gate
-from zoo.kernels.reference import GateFunctions, Tensor, lstm_step, split_gates
+from zoo.kernels.reference import Function, lstm_step, split_gates
+from zoo.types import Gates, Tensor
 
 STEPS_AT_ONCE = (8, 1)  # steps an iteration, one loop each; what the first leaves over is for the next
 LARGE = 2**17  # numbers in W above which reading W at every step costs more than a loop of operations
@@ -49,7 +50,7 @@ class Weights(NamedTuple):
 class GraphOptions(NamedTuple):
     """What an LSTM does with its steps; see `zoo.layers.LSTM`."""
 
-    functions: GateFunctions
+    functions: Gates[Function]
     cell_clip: float | None = None
     go_backwards: bool = False
     return_sequences: bool = False
@@ -121,7 +122,7 @@ def _fits_one_operation(sequences: Tensor, weights: Weights, options: GraphOptio
     """Whether `BlockLSTM` computes this, and faster than the loops."""
     channels, columns = weights.kernel.shape
     return (
-        unusual_gate(options.functions._asdict()) is None
+        unusual_gate(options.functions) is None
         and options.cell_clip is None  # it makes a number of a NaN that it clips
         and sequences.dtype == "float32"
         and columns % 8 == 0  # of rows of odd units in an odd batch it makes copies, and says so in the server's log

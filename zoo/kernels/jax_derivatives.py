@@ -14,7 +14,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-Tensor = Any
+from zoo.types import Tensor
+
 Tensors = tuple[Any, ...]
 Function = Callable[..., Tensors]
 Linear = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # of residuals and arguments

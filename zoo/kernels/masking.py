@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from zoo.kernels.contract import Options, Tensor
+from zoo.kernels.contract import Options
+from zoo.types import Tensor
 
 
 def valid_first(sequences: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,7 +60,7 @@ def masked_outputs(hidden: Tensor, mask: Tensor | None, options: Options) -> Ten
 
     Example:
     >>> mask = ops.reshape(ops.convert_to_tensor([False, True, False]), (3, 1, 1))
-    >>> outputs = masked_outputs(ops.ones((3, 1, 1)), mask, Options((), return_sequences=True))
+    >>> outputs = masked_outputs(ops.ones((3, 1, 1)), mask, Options(Gates(*[None] * 5), return_sequences=True))
     >>> ops.convert_to_numpy(outputs).ravel().tolist()
     [0.0, 1.0, 1.0]
     """

@@ -1,21 +1,12 @@
 """The LSTM step as published, in `keras.ops`: what every faster engine must equal."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from keras import ops
 
-Tensor = Any
+from zoo.types import Gates, Tensor
 
-
-class GateFunctions(NamedTuple):
-    """The five activations of an LSTM, each a function of a tensor of shape (batch, units)."""
-
-    input_gate: Callable[[Tensor], Tensor]
-    forget_gate: Callable[[Tensor], Tensor]
-    candidate: Callable[[Tensor], Tensor]
-    output_gate: Callable[[Tensor], Tensor]
-    hidden: Callable[[Tensor], Tensor]
+Function = Callable[[Tensor], Tensor]
 
 
 def clip_cell(cell: Tensor, bound: float) -> Tensor:
@@ -31,7 +22,7 @@ def clip_cell(cell: Tensor, bound: float) -> Tensor:
 
 
 def lstm_step(
-    preactivations: tuple[Tensor, ...], cell: Tensor, functions: GateFunctions, cell_clip: float | None = None
+    preactivations: tuple[Tensor, ...], cell: Tensor, functions: Gates[Function], cell_clip: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """One step of the LSTM, from what the gates receive to the new states.
 
@@ -56,7 +47,7 @@ def lstm_step(
     Example:
     >>> import numpy as np
     >>> zero = np.zeros((1, 1), "float32")
-    >>> h, c = lstm_step((zero, zero, zero + 2, zero), zero + 1, GateFunctions(*[ops.relu6] * 5))
+    >>> h, c = lstm_step((zero, zero, zero + 2, zero), zero + 1, Gates(*[ops.relu6] * 5))
     >>> float(h[0, 0]), float(c[0, 0])
     (0.0, 0.0)
     """

@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_integer, positive_number, share
-from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell, product
+from zoo.types import Gates, Tensor
 
 Moments = Any  # mean and variance, a list or tuple of two tensors
 
@@ -134,7 +134,7 @@ class BatchNormCell(GatedCell):
         states: Any,
         keep: Tensor,
         moments: list[Tensor],
-        functions: GateFunctions,
+        functions: Gates[Any],
         training: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """One step.

@@ -10,11 +10,11 @@ from keras import ops
 
 from zoo import activations
 from zoo.activations import Activation, LayerActivation
-from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._arguments import CheckedArguments
 from zoo.layers.activation_layers import RReLU
+from zoo.types import Gates, Tensor
 
-GATES = GateFunctions._fields  # input_gate, forget_gate, candidate, output_gate, hidden
+GATES = Gates._fields  # input_gate, forget_gate, candidate, output_gate, hidden
 INHERITED = {gate: "activation" if gate in ("candidate", "hidden") else "recurrent_activation" for gate in GATES}
 ARGUMENTS = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in GATES))
 
@@ -78,7 +78,7 @@ class GateActivations(CheckedArguments):
 
     @property
     def gate_activations(self) -> Mapping[str, Any]:
-        """The activation of each gate, as `zoo.activations.get` gives it."""
+        """The activation of each gate that the cell has, as `zoo.activations.get` gives it; few have all five."""
         return MappingProxyType(self._of_gates({}))
 
     def _of_gates(self, instead: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,15 +110,13 @@ class GateActivations(CheckedArguments):
                 slope = self.add_weight(shape=(self.units,), name=f"{gate}_{parameter}", initializer=start)
                 setattr(self, f"{gate}_slope", slope)
 
-    def gate_functions(self, drawn: Mapping[str, Tensor]) -> GateFunctions:
+    def gate_functions(self, drawn: Mapping[str, Tensor]) -> Gates[Any]:
         """The activations as functions of one tensor, with what they learn and the slopes `drawn` filled in.
 
         A gate that this cell does not have gets the identity.
         """
         chosen = self.gate_activations
-        return GateFunctions(
-            *(self._function(gate, chosen[gate], drawn) if gate in chosen else _same for gate in GATES)
-        )
+        return Gates(*(self._function(gate, chosen[gate], drawn) if gate in chosen else _same for gate in GATES))
 
     def _function(self, gate: str, activation: Any, drawn: Mapping[str, Tensor]) -> Any:
         if isinstance(activation, LayerActivation):

@@ -15,9 +15,9 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 from zoo.activations import Activation
 from zoo.checks import positive_integer
 from zoo.initializers import ChronoBias, refuse_overwritten
-from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._arguments import OF_WEIGHTS, WEIGHT_OPTIONS, Checks, dropped_share
 from zoo.layers._gate_activations import ARGUMENTS, GATES as GATES, GateActivations
+from zoo.types import Gates, Tensor
 
 KERNEL_GATES = GATES[:4]  # those with columns in the kernels, in Keras's order i, f, c, o
 
@@ -304,7 +304,7 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         """Cut (batch, gates * units) into the columns of each gate of this cell."""
         return dict(zip(self.kernel_gates, ops.split(z, len(self.kernel_gates), axis=-1), strict=True))
 
-    def functions(self, training: bool = False) -> GateFunctions:
+    def functions(self, training: bool = False) -> Gates[Any]:
         """The five activations as functions of one tensor, with what they learn or drew filled in."""
         return self.gate_functions(self.drawn_slopes(training))
 

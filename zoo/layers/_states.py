@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from zoo.kernels.reference import Tensor
+from zoo.types import Tensor
 
 
 def broadcast_states(states: Any, sequences: Tensor) -> Any:

@@ -12,7 +12,7 @@ from keras import ops
 
 from zoo import activations
 from zoo.checks import finite_number
-from zoo.kernels.reference import Tensor
+from zoo.types import Tensor
 
 
 class _Elementwise(keras.layers.Layer):

@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from zoo.kernels.masking import restore, valid_first
-from zoo.kernels.reference import Tensor
 from zoo.layers._arguments import ArgumentsOfCell, OfCell
 from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
 from zoo.layers._states import broadcast_states
+from zoo.types import Tensor
 
 _OF_RNN = (
     *("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask"),

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.reference import Tensor
 from zoo.layers._gated_cell import GatedCell
+from zoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_number
-from zoo.kernels.reference import Tensor
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell
+from zoo.types import Tensor
 
 
 def layer_normalize(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:

@@ -13,11 +13,11 @@ from zoo import kernels
 from zoo.activations import Activation
 from zoo.kernels import graph, target
 from zoo.kernels.contract import LayerSpec, Operands, Options
-from zoo.kernels.reference import Tensor
 from zoo.kernels.target import Place
 from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell
 from zoo.layers._states import broadcast_states
 from zoo.layers.lstm_cell import LSTMCell, without_dropout_of_one
+from zoo.types import Gates, Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
     @property
     def _layer_spec(self) -> LayerSpec:
         return LayerSpec(
-            activations=self.gate_activations,
+            activations=Gates(**self.gate_activations),
             units=self.units,
             dtype=self.compute_dtype,
             cell_clip=self.cell_clip,
@@ -355,7 +355,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
                 c=wide(initial_state[1]),
                 mask=None if mask is None else ops.cast(mask, "bool"),
                 dropout=dropout,
-                slopes=[wide(slope) for slope in cell.slopes(training)],
+                slopes=Gates(*map(wide, cell.slopes(training))),
             ),
             Options(
                 activations=cell.engine_activations(),

@@ -9,9 +9,10 @@ from keras import ops
 
 from zoo import checks
 from zoo.activations import Activation
-from zoo.kernels.reference import Tensor, lstm_step
+from zoo.kernels.reference import lstm_step
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GATES, GatedCell
+from zoo.types import Gates, Tensor
 
 
 def clip_or_none(name: str, value: Any) -> float | None:
@@ -116,15 +117,15 @@ class LSTMCell(GatedCell):
 
     # === What an engine takes ===
 
-    def engine_activations(self) -> tuple[Any, ...]:
+    def engine_activations(self) -> Gates[Any]:
         """The five activations as an engine takes them: rows of the table, or functions of one tensor."""
         chosen = zip(self.gate_activations.values(), self.functions(), strict=True)
-        return tuple(a if isinstance(a, Activation) else function for a, function in chosen)
+        return Gates(*(a if isinstance(a, Activation) else function for a, function in chosen))
 
-    def slopes(self, training: bool = False) -> list[Any]:
+    def slopes(self, training: bool = False) -> Gates[Any]:
         """What each of the five activations learns, (units,), or drew for a batch, (batch, units); else `None`."""
         drawn = self.drawn_slopes(training)
-        return [drawn.get(gate, getattr(self, f"{gate}_slope", None)) for gate in GATES]
+        return Gates(*(drawn.get(gate, getattr(self, f"{gate}_slope", None)) for gate in GATES))
 
     # === Step ===
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_integer
-from zoo.kernels.reference import Tensor
+from zoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

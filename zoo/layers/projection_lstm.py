@@ -6,9 +6,10 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_integer
-from zoo.kernels.reference import Tensor, lstm_step
+from zoo.kernels.reference import lstm_step
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell
+from zoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.reference import GateFunctions, Tensor
 from zoo.layers._gated_cell import GATES, KERNEL_GATES, GatedCell
 from zoo.suggest import unknown
+from zoo.types import Gates, Tensor
 
 # Which gate a variant has no weights for, and which activation it replaces by the identity.
 _REMOVED_GATE = {"NIG": "input_gate", "NFG": "forget_gate", "NOG": "output_gate", "CIFG": "forget_gate"}
@@ -140,7 +140,7 @@ class VariantLSTMCell(GatedCell):
         hidden = o * functions.hidden(cell)
         return [hidden, cell, i, f, o][: len(self.state_size)]
 
-    def _gate(self, gate: str, z: dict[str, Tensor], cell: Tensor, functions: GateFunctions) -> Any:
+    def _gate(self, gate: str, z: dict[str, Tensor], cell: Tensor, functions: Gates[Any]) -> Any:
         """The value of a gate, 1.0 where the variant has none."""
         if gate not in z:
             return 1.0

@@ -7,9 +7,9 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # see zoo.layers._gated_cell
 
 from zoo.checks import share
-from zoo.kernels.reference import Tensor
 from zoo.layers._arguments import CheckedArguments
 from zoo.layers._gated_cell import SequenceDraws, finite
+from zoo.types import Tensor
 
 _DIGIT = 256  # the largest count that bfloat16 holds without a gap
 

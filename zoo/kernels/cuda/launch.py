@@ -15,11 +15,11 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.contract import Tensor
 from zoo.kernels.cuda import driver
 from zoo.kernels.cuda.compiler import host_library
 from zoo.kernels.cuda.driver import Launch
 from zoo.kernels.native.build import BuildError
+from zoo.types import Tensor
 
 SOURCE = Path(__file__).with_name("src") / "xla_call.cc"
 

@@ -14,11 +14,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.contract import Operands, Options, Tensor
+from zoo.kernels.contract import Operands, Options
 from zoo.kernels.cuda.launch import run
 from zoo.kernels.cuda.variant import ROWS, Variant, kernel, padded
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.masking import masked_outputs
+from zoo.types import Gates, Tensor
 
 
 def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,12 +40,12 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     core = _Core(
         Variant(
             units=wide,
-            activations=tuple(activation.name for activation in options.activations),
+            activations=Gates(*(activation.name for activation in options.activations)),
             half="bfloat16" if keras.backend.standardize_dtype(operands.x.dtype) == "bfloat16" else "float16",
             masked=mask is not None,
             clipped=options.cell_clip is not None,
             sequences=options.return_sequences,
-            learned=tuple(slope is not None for slope in operands.slopes),
+            learned=Gates(*(slope is not None for slope in operands.slopes)),
         ),
         steps,
         batch,
@@ -108,7 +109,7 @@ def _in_gates(weights: Tensor, wide: int) -> Tensor:
 
 def _parameters(options: Options, operands: Operands, units: int, wide: int) -> Tensor:
     """What each activation is given beside its argument, (5, wide)."""
-    values = tuple(next((value for _, value in a.parameters), 0.0) for a in options.activations)
+    values = [next((value for _, value in a.parameters), 0.0) for a in options.activations]
     if all(slope is None for slope in operands.slopes):
         return ops.transpose(ops.broadcast_to(ops.convert_to_tensor(values, "float32"), (wide, 5)))
     # Padding repeats a value that the function is made for: celu divides by its parameter.

@@ -12,6 +12,7 @@ import keras
 
 from zoo.kernels.cuda import compiler, driver
 from zoo.kernels.cuda.driver import Launch
+from zoo.types import Gates
 
 SOURCES = Path(__file__).parent / "src"
 ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # one text for both engines
@@ -20,7 +21,6 @@ ROWS = 8  # of the batch, in a block of threads
 LARGEST = 128  # units
 COMPILER_FLAGS = ("--std=c++17", "--device-as-default-execution-space")
 _CHUNKS = {"forward": 4, "backward": 6}  # of 16 bytes, for each thread and stage
-_GATES = ("INPUT_GATE", "FORGET_GATE", "CANDIDATE", "OUTPUT_GATE", "HIDDEN")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Variant:
 
     Attributes:
         units: Width of the states, padded: 32, 64, 96 or 128.
-        activations: Names of the five activations.
+        activations: The name of each gate's activation.
         half: Type of what the tensor cores multiply, "float16" or "bfloat16".
         masked: Steps may be invalid.
         clipped: The cell state is clipped.
@@ -38,7 +38,7 @@ class Variant:
         learned: Which activations learn their parameter.
 
     Example:
-    >>> tanh = Variant(64, ("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16")
+    >>> tanh = Variant(64, Gates("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16")
     >>> tanh.threads, tanh.shared("forward")
     (128, 40960)
     >>> [option for option in tanh.options() if "CANDIDATE" in option]
@@ -46,13 +46,13 @@ class Variant:
     """
 
     units: int
-    activations: tuple[str, ...]
+    activations: Gates[str]
     half: str
     masked: bool = False
     clipped: bool = False
     keep: bool = False
     sequences: bool = False
-    learned: tuple[bool, ...] = (False,) * 5
+    learned: Gates[bool] = Gates(*[False] * 5)  # noqa: RUF009
 
     @property
     def threads(self) -> int:
@@ -76,7 +76,7 @@ class Variant:
             "-DZOO_ISA=gpu",
             f"-DZOO_UNITS={self.units}",
             f"-DZOO_STAGES={self.stages}",
-            *(f"-DZOO_{gate}={row(name)}" for gate, name in zip(_GATES, self.activations, strict=True)),
+            *(f"-DZOO_{gate.upper()}={row(name)}" for gate, name in self.activations._asdict().items()),
             *(f"-DZOO_{name}={int(flag)}" for name, flag in flags.items()),
             f"-DZOO_LEARNED={learned}",
             *(("-DZOO_BFLOAT16",) if self.half == "bfloat16" else ()),

@@ -14,11 +14,12 @@ import keras
 from keras import ops
 
 from zoo.activations import LayerActivation
-from zoo.kernels.contract import LayerSpec, Operands, Options, Tensor
+from zoo.kernels.contract import LayerSpec, Operands, Options, by_gate
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.loop.passes import Passes
 from zoo.kernels.loop.products import product
 from zoo.kernels.masking import masked_outputs
+from zoo.types import Tensor
 
 PARALLEL = "tensorflow.python.ops.parallel_for"
 # What people call, by the module and the function that do it.
@@ -34,15 +35,16 @@ def refuses(spec: LayerSpec) -> str | None:
 
     Example:
     >>> from zoo.activations import get
-    >>> refuses(LayerSpec({"candidate": get(keras.layers.LeakyReLU(0.1))})) is None
+    >>> from zoo.types import Gates
+    >>> refuses(LayerSpec(Gates(*[get(keras.layers.LeakyReLU(0.1))] * 5))) is None
     True
-    >>> refuses(LayerSpec({"candidate": get(keras.layers.PReLU())}))
-    "the activation of its candidate is a PReLU layer, which has weights of its own; ..."
+    >>> refuses(LayerSpec(Gates(*[get(keras.layers.PReLU())] * 5)))
+    "the activation of its input_gate is a PReLU layer, which has weights of its own; ..."
     """
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax", "torch"):
         return f"it has a gradient of its own, and Keras's {backend} backend has none"
-    for gate, activation in spec.activations.items():
+    for gate, activation in by_gate(spec.activations):
         if isinstance(activation, LayerActivation) and _has_weights(activation, spec.units or 1):
             name = type(activation.make()).__name__
             return (

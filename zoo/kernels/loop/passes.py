@@ -37,8 +37,9 @@ from keras import ops
 from zoo.activations import Activation
 from zoo.kernels.contract import Options
 from zoo.kernels.loop.products import kernel_gradient, product, product_back
-from zoo.kernels.loop.scan import Tensor, Tensors, scan, vjp
-from zoo.kernels.reference import GateFunctions, lstm_step, split_gates
+from zoo.kernels.loop.scan import Tensors, scan, vjp
+from zoo.kernels.reference import lstm_step, split_gates
+from zoo.types import Gates, Tensor
 
 HALF = ("float16", "bfloat16")
 Slices = Mapping[str, Tensor]
@@ -128,7 +129,7 @@ class Passes:
             values: list[Tensor] = []
             parts = self._cut(times(states[0]))
             z = [at[name] + part for name, part in zip(self._blocks, parts, strict=True)]
-            functions = GateFunctions(*(gate if gate.in_table else _keeping(gate, values) for gate in gates))
+            functions = Gates(*(gate if gate.in_table else _keeping(gate, values) for gate in gates))
             received = tuple(map(self._to_wide, self._of_gates(z)))
             h, c = lstm_step(received, states[1], functions, self.options.cell_clip)
             h = self._to_narrow(h)

@@ -5,13 +5,11 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
 from zoo.kernels.reference import split_gates
-
-Tensor = Any
+from zoo.types import Tensor
 
 
 def product(

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-Tensor = Any
+from zoo.types import Tensor
+
 Tensors = tuple[Any, ...]
 Step = Callable[[Tensors, dict[str, Tensor]], tuple[Tensors, Tensors]]
 

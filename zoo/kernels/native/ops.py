@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from zoo.activations import ACTIVATIONS, Activation
 from zoo.kernels import native
-from zoo.kernels.contract import Operands, Options, Tensor
+from zoo.kernels.contract import Operands, Options
 from zoo.kernels.loop import plain_lstm
+from zoo.types import Gates, Tensor
 
 # === Not in a SavedModel ===
 
@@ -200,12 +201,12 @@ def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
         c=inputs["c0"],
         mask=_given(inputs["mask"]),
         dropout=_given(inputs["dropout"]),
-        slopes=[None] * 5,
+        slopes=Gates(*[None] * 5),
     )
     clip = _given(inputs["cell_clip"])
     options = Options(
-        activations=tuple(
-            _function(names[code], row) for code, row in zip(op.get_attr("activations"), rows, strict=True)
+        activations=Gates(
+            *(_function(names[code], row) for code, row in zip(op.get_attr("activations"), rows, strict=True))
         ),
         cell_clip=None if clip is None else tf.cast(clip, inputs["x"].dtype),
         **{name: op.get_attr(name) for name in ("go_backwards", "return_sequences", "zero_output_for_mask")},
