@@ -1,6 +1,7 @@
 """What every test needs before Keras or MLflow is imported."""
 
 import contextlib
+import dataclasses
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import keras
 import pytest
 import tiers
 
-from zoo.kernels import native
+from zoo.kernels import ENGINES
 
 with contextlib.suppress(
     ImportError
@@ -65,11 +66,12 @@ def fresh_keras():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.fixture(params=["native", "reference"] if native.unavailable() is None else ["reference"])
+@pytest.fixture(params=["native", "reference"] if ENGINES["native"].unavailable() is None else ["reference"])
 def each_engine(request, monkeypatch):
     """Runs a test with what "auto" takes here, and, where that is the native engine, once more on the reference."""
     if request.param == "reference":
-        monkeypatch.setattr(native, "refuses", lambda gate_activations: "this test wants the reference")
+        row = dataclasses.replace(ENGINES["native"], refuses=lambda spec: "this test wants the reference")
+        monkeypatch.setitem(ENGINES, "native", row)
 
 
 @pytest.fixture(scope="session", autouse=True)

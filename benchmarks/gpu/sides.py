@@ -71,7 +71,7 @@ def refusal(side: Side, cell: Cell) -> str | None:
         return "this version has no such engine"
     layer = LSTM(**_arguments(side, cell), engine="reference")
     spec = LayerSpec(activations=Gates(**layer.gate_activations), units=cell.units, dtype=layer.compute_dtype)
-    return kernels.ENGINES[side.name].refuses(spec)
+    return kernels.ENGINES[side.name].refusal(spec)
 
 
 def _arguments(side: Side, cell: Cell) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from keras import ops
 from oracles import ORACLE, SLOPES, lstm, lstm_gradients
 
 from zoo import kernels
-from zoo.kernels import cuda
+from zoo.kernels import ENGINES
 from zoo.kernels.native.build import BuildError, find_compiler
 from zoo.layers import LSTM
 from zoo.layers.lstm_cell import GATES
@@ -45,7 +45,7 @@ def emulator_folder(tmp_path_factory):
 def engine(monkeypatch, emulator_folder):
     if BACKEND == "tensorflow":
         pytest.skip("the engine runs on JAX and torch")
-    if cuda.unavailable(BACKEND) is None:
+    if ENGINES["cuda"].unavailable() is None:
         return
     try:
         find_compiler()

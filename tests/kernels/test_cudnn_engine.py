@@ -15,7 +15,7 @@ from oracles import ORACLE, lstm, lstm_gradients
 
 from zoo import devices
 from zoo.diagnostics.autograd import value_and_gradients
-from zoo.kernels import cudnn
+from zoo.kernels import ENGINES, cudnn
 from zoo.kernels.contract import Operands, Options
 from zoo.layers import LSTM
 from zoo.types import Gates
@@ -70,8 +70,8 @@ def faked(monkeypatch, no_tf32):
 def library(request, monkeypatch, no_tf32):
     if request.param == "stand-in":
         stand_in(monkeypatch)
-    elif cudnn.unavailable():
-        pytest.skip(cudnn.unavailable())
+    elif ENGINES["cudnn"].unavailable():
+        pytest.skip(ENGINES["cudnn"].unavailable())
     return request.param
 
 
@@ -309,7 +309,7 @@ def test_the_operation_takes_what_it_is_handed():
 
 def test_without_a_gpu_it_is_refused(monkeypatch):
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    with pytest.raises(ValueError, match=r"engine='cudnn' cannot run this layer here: cuDNN needs a GPU, and Keras's"):
+    with pytest.raises(ValueError, match=r"engine='cudnn' cannot run this layer here: it needs a GPU, and Keras's"):
         LSTM(2, engine="cudnn")
     monkeypatch.setattr(devices, "has_gpu", lambda: True)
     monkeypatch.setattr(cudnn, "has_library", lambda: False)
@@ -364,7 +364,7 @@ def test_a_saved_model_loads_where_there_is_no_gpu(monkeypatch, tmp_path):
         answer = ops.convert_to_numpy(model(arrays()[0]))
         model.save(tmp_path / "model.keras")
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    with pytest.warns(UserWarning, match="cuDNN needs a GPU.*Going on with engine='auto'"):
+    with pytest.warns(UserWarning, match="it needs a GPU.*Going on with engine='auto'"):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(ops.convert_to_numpy(loaded(arrays()[0])), answer, atol=1e-6)
 

@@ -10,7 +10,7 @@ from derivatives_of_layers import BACKEND, nested, of_layer
 from gradients import float64
 from keras import ops
 
-from zoo.kernels import native
+from zoo import kernels
 from zoo.kernels.native.build import BuildError, find_compiler
 from zoo.layers import LSTM
 
@@ -25,8 +25,8 @@ CALLED = [column for column in COLUMNS if column != "saved"]
 
 @pytest.fixture(params=ENGINES[BACKEND][1:])
 def engine(request):
-    if request.param == "native" and native.unavailable():
-        pytest.skip(native.unavailable())
+    if request.param == "native" and kernels.ENGINES["native"].unavailable():
+        pytest.skip(kernels.ENGINES["native"].unavailable())
     if request.param == "cuda":
         try:
             find_compiler()
@@ -89,7 +89,9 @@ def test_in_a_graph(engine, column):
     assert outcome(engine, column, compiled=True) in ("right", "fails")
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow" or native.unavailable() is not None, reason="the native engine's own")
+@pytest.mark.skipif(
+    BACKEND != "tensorflow" or kernels.ENGINES["native"].unavailable() is not None, reason="the native engine's own"
+)
 @pytest.mark.parametrize("request_name", ["tape.jacobian", "tape.batch_jacobian", "tf.vectorized_map"])
 def test_a_vectorised_second_derivative_of_an_open_number_of_steps_is_refused_by_name(request_name):
     import tensorflow as tf

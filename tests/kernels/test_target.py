@@ -22,8 +22,8 @@ def traced(monkeypatch):
     """The targets that layers were traced for, in order, eager calls left out."""
     seen, find = [], target.of_trace
 
-    def noted(training=False):
-        found = find(training)
+    def noted(tensors, training=False):
+        found = find(tensors, training)
         if TENSORFLOW and not tf.executing_eagerly():
             seen.append(found)
         return found
@@ -195,7 +195,7 @@ def test_xla_is_recognised_outside_and_inside():
 
     class Asking(keras.layers.Layer):
         def call(self, x):
-            found.append(target.of_trace())
+            found.append(target.of_trace([x]))
             return x
 
     layer = Asking()
@@ -246,7 +246,7 @@ def test_a_training_step_saved_with_its_module_is_traced_anew(tmp_path):
 
 @pytest.mark.any_backend
 def test_an_eager_call_stays():
-    assert target.of_trace() == Target(Place.HERE)
+    assert target.of_trace([X]) == Target(Place.HERE)
 
 
 @pytest.mark.any_backend
@@ -269,7 +269,7 @@ def test_jax_exports_any_number_of_steps(activation):
 
 def _places_of_jax(jax, trace):
     found = []
-    trace(lambda x: found.append(target.of_trace()) or x)
+    trace(lambda x: found.append(target.of_trace([x])) or x)
     return found
 
 
@@ -283,7 +283,7 @@ def test_torch_says_when_it_exports():
 
     class Asking(torch.nn.Module):
         def forward(self, x):
-            found.append(target.of_trace().place)
+            found.append(target.of_trace([x]).place)
             return x + 1
 
     x = torch.ones(2)

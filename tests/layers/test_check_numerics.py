@@ -6,7 +6,7 @@ import pytest
 
 from zoo import layers
 from zoo.activations import ACTIVATIONS
-from zoo.kernels import native
+from zoo.kernels import ENGINES
 
 tf = pytest.importorskip("tensorflow")
 X = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
@@ -37,8 +37,8 @@ def fit(layer, masked=True):
 @pytest.mark.parametrize("arguments", [{}, {"cell_clip": 1.0}, {"dropout": 0.5, "recurrent_dropout": 0.5}], ids=str)
 @pytest.mark.sample(2)
 def test_a_healthy_layer_trains(engine, arguments):
-    if engine == "native" and native.unavailable():
-        pytest.skip(str(native.unavailable()))
+    if engine == "native" and ENGINES["native"].unavailable():
+        pytest.skip(str(ENGINES["native"].unavailable()))
     fit(layers.LSTM(4, engine=engine, **arguments))
 
 

@@ -261,7 +261,7 @@ def test_its_mask_reaches_the_next_layer_whatever_keras_says_of_its_own(monkeypa
 
 
 def test_cudnn_is_refused_at_the_call_where_there_is_none():
-    with pytest.raises(ValueError, match="cuDNN needs a GPU"):
+    with pytest.raises(ValueError, match="it needs a GPU"):
         LSTM(2, use_cudnn=True)(X)
     with pytest.raises(ValueError, match="use_cudnn"):
         LSTM(2, use_cudnn="yes")

@@ -7,7 +7,7 @@ from gradients import outputs_and_gradients
 from keras import ops
 
 from zoo import layers
-from zoo.kernels import native
+from zoo.kernels import ENGINES
 from zoo.layers.variant_lstm import VARIANTS
 
 pytestmark = pytest.mark.any_backend
@@ -118,6 +118,6 @@ def test_the_largest_numbers_are_numbers(kind):
     assert not np.isfinite(hidden[1]).any()
 
 
-@pytest.mark.skipif(native.unavailable() is not None, reason="the native engine is not here")
+@pytest.mark.skipif(ENGINES["native"].unavailable() is not None, reason="the native engine is not here")
 def test_auto_is_the_native_engine_here():
     assert layers.LSTM(4).resolved_engine == "native", "so that the cases above are of it"

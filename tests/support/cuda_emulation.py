@@ -1,6 +1,7 @@
 """The CUDA kernels on the CPU: `cuda_emulator/` built for each width, and put in the place of a GPU."""
 
 import ctypes
+import dataclasses
 import functools
 import shutil
 import subprocess
@@ -42,7 +43,7 @@ def codes(library: Path) -> dict[str, int]:
 
 def install(monkeypatch, folder: Path) -> None:
     """Let `engine="cuda"` run without a GPU."""
-    from zoo.kernels import cuda
+    from zoo.kernels import ENGINES
     from zoo.kernels.cuda import lstm
 
     library = functools.cache(functools.partial(build, folder))
@@ -55,5 +56,6 @@ def install(monkeypatch, folder: Path) -> None:
         text = " ".join([name, *(str(int(number)) for number in numbers)])
         return Launch(str(at), text, blocks, chosen.threads, chosen.shared(name))
 
-    monkeypatch.setattr(cuda, "unavailable", lambda backend: None)
+    row = dataclasses.replace(ENGINES["cuda"], needs_gpu=False, missing=lambda: None)
+    monkeypatch.setitem(ENGINES, "cuda", row)
     monkeypatch.setattr(lstm, "kernel", kernel)

@@ -107,7 +107,7 @@ def _keras() -> dict[str, Any]:
         "device": devices.computing(),
         "devices": [_device(device) for device in [*devices.gpus(), devices.Device("cpu:0", platform.machine())]],
         "no_gpu": devices.missing(),
-        "engines": {name: _engine(name, engine) for name, engine in ENGINES.items()},
+        "engines": {name: _engine(engine) for name, engine in ENGINES.items()},
     }
 
 
@@ -116,15 +116,9 @@ def _device(device: "Device") -> dict[str, Any]:
     return {**about, "float16": "float16" in device.fast, "bfloat16": "bfloat16" in device.fast}
 
 
-def _engine(name: str, engine: Any) -> dict[str, Any]:
-    from zoo.kernels.contract import LayerSpec
-
-    problem, detail = engine.refuses(LayerSpec()), None
-    if name == "native" and not problem:
-        from zoo.kernels import native
-
-        detail = f"{native.instruction_set()}, {native.threads()} threads"
-    return {"summary": engine.summary, "problem": problem, "detail": detail}
+def _engine(engine: Any) -> dict[str, Any]:
+    problem = engine.unavailable()
+    return {"summary": engine.summary, "problem": problem, "detail": None if problem else engine.detail()}
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from zoo.export.contract import Contract, Outputs as ModelOutputs
 from zoo.export.rules import Chunk, NotStreamable
 from zoo.export.streaming import Plan, plan
 from zoo.export.text import Tokeniser
+from zoo.kernels.target import Place, tracing_for
 
 Tensor = Any
 Outputs = dict[str, Tensor]
@@ -101,7 +102,9 @@ class _Answers:
         kind = tf.int32 if contract.text else tf.float32
 
         def forward(features: Tensor, lengths: Tensor) -> Tensor:
-            return tf.cast(model({"features": features, "lengths": lengths}, training=False), tf.float32)
+            with tracing_for(Place.SAVED_MODEL, compiled=xla):
+                answer = model({"features": features, "lengths": lengths}, training=False)
+            return tf.cast(answer, tf.float32)
 
         # Only the numbers: XLA knows no strings, so the labels are looked up outside.
         self.forward = tf.function(

@@ -10,80 +10,79 @@ Traceback (most recent call last):
 ValueError: unknown engine 'refrence'; did you mean 'reference'? Valid: auto, cuda, ...
 """
 
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import keras
 
 from zoo import devices
-from zoo.kernels import cuda, cudnn, loop, native
-from zoo.kernels.contract import LayerSpec, Run
+from zoo.kernels import cuda, cudnn, graph, loop, native
+from zoo.kernels.contract import (
+    Engine as Engine,
+    EngineUnavailable as EngineUnavailable,
+    LayerSpec,
+    Operands,
+    Options,
+    Outputs,
+)
 from zoo.kernels.derivatives import complete
+from zoo.kernels.target import Place, Target
 from zoo.suggest import unknown
 
-
-@dataclass(frozen=True)
-class Engine:
-    """One way to run the recurrence.
-
-    Attributes:
-        summary: What it is, in one line.
-        refuses: Called with a layer's spec: why it cannot run such a layer here, or `None`.
-        runs: "module:function" of what runs a call, a `zoo.kernels.contract.Run`, imported when it is first needed;
-            `None` for the reference, which is the loop of Keras's own RNN layer over our cell.
-        computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
-        first_order_on: The backends on which it has a first gradient in reverse mode only, so that the rest has to come
-            from elsewhere.
-    """
-
-    summary: str
-    refuses: Callable[[LayerSpec], str | None]
-    runs: str | None = None
-    computes_in: Callable[[str], str] = str
-    first_order_on: tuple[str, ...] = ()
-
-    def run(self) -> Run:
-        """The function that runs a call, with every derivative that the backend knows."""
-        module, _, function = str(self.runs).partition(":")
-        run: Run = getattr(importlib.import_module(module), function)
-        return complete(run) if keras.backend.backend() in self.first_order_on else run
-
-
+# The order is the order in which "auto" asks. On a CPU the loop is the faster one on torch alone
+# (benchmarks/loop_engine.py). Keras's backends for inference only, NumPy and OpenVINO, have the reference.
 ENGINES: dict[str, Engine] = {
-    "reference": Engine(
-        "Keras operations on any backend, one step at a time; the judge of every other engine", lambda _: None
-    ),
     "native": Engine(
         "C++ on the CPU, TensorFlow backend, any activation that is elementwise",
+        native.run,
         native.refuses,
-        "zoo.kernels.native.ops:lstm",
-        lambda dtype: "float64" if dtype == "float64" else "float32",
+        native.not_built,
+        native.detail,
+        backends=("tensorflow",),
+        auto_on_cpu=("tensorflow",),
+        not_for_xla_on=("tensorflow",),
+        computes_in=lambda dtype: "float64" if dtype == "float64" else "float32",
     ),
     "cuda": Engine(
         "CUDA on an NVIDIA GPU, JAX and torch backends, up to 128 units, any activation that is elementwise",
+        cuda.run,
         cuda.refuses,
-        "zoo.kernels.cuda.lstm:lstm",
+        cuda.missing,
+        backends=("jax", "torch"),
+        needs_gpu=True,
         first_order_on=("jax", "torch"),
     ),
     "cudnn": Engine(
         "cuDNN on a GPU, any backend, sigmoid gates and tanh states",
+        cudnn.lstm,
         cudnn.refuses,
-        "zoo.kernels.cudnn:lstm",
-        cudnn.computes_in,
+        cudnn.missing,
+        backends=("tensorflow", "jax", "torch"),
+        needs_gpu=True,
+        auto_on_gpu=("tensorflow", "jax", "torch"),
+        not_for_xla_on=("tensorflow",),
+        computes_in=cudnn.computes_in,
         first_order_on=("tensorflow", "jax", "torch"),
     ),
     "loop": Engine(
         "a loop with a gradient written by hand, any backend, any activation",
+        loop.lstm,
         loop.refuses,
-        "zoo.kernels.loop:lstm",
+        backends=("tensorflow", "jax", "torch"),
+        auto_on_cpu=("torch",),
+        auto_on_gpu=("tensorflow", "jax", "torch"),
         first_order_on=("jax", "torch"),
     ),
+    "graph": Engine(
+        "what a SavedModel holds for inference: stock operations of TensorFlow, several steps an iteration",
+        graph.lstm,
+        backends=("tensorflow",),
+        places=(Place.HERE, Place.SAVED_MODEL),
+    ),
+    "reference": Engine(
+        "Keras operations on any backend, one step at a time; the judge of every other engine",
+        run=None,
+        places=tuple(Place),
+    ),
 }
-# What "auto" takes, the first that can; else the reference. On a CPU the loop is the faster one on torch alone
-# (benchmarks/loop_engine.py). Keras's backends for inference only, NumPy and OpenVINO, have the reference.
-ON_CPU = {"tensorflow": ("native",), "torch": ("loop",)}
-ON_GPU = ("cudnn", "loop")
+REFERENCE = "reference"
 
 
 def known(engine: str) -> str:
@@ -97,27 +96,74 @@ def known(engine: str) -> str:
     return engine
 
 
+def requested(engine: str, use_cudnn: bool | str) -> str:
+    """The engine that a layer's arguments ask for: Keras's `use_cudnn=True` is another way to name cuDNN.
+
+    Raises:
+        ValueError: `use_cudnn` is not valid, or says another engine than `engine` does.
+    """
+    if use_cudnn not in ("auto", True, False):
+        raise ValueError(f"`use_cudnn` must be 'auto', True or False, received {use_cudnn!r}.")
+    if use_cudnn is not True:
+        return engine
+    if engine not in ("auto", "cudnn"):
+        raise ValueError(f"use_cudnn=True asks for engine='cudnn', and engine={engine!r} was given; pass one of them.")
+    return "cudnn"
+
+
 def resolve(engine: str, spec: LayerSpec | None = None) -> str:
     """The engine that runs when `engine` is asked for.
 
-    "auto" is the first of `ON_GPU` or `ON_CPU` that can run the layer, else the reference. On TensorFlow without a GPU
-    that is the native engine: the benchmark (docs/benchmarks.md) has no size at which the reference is the faster, in
-    training or at inference.
+    "auto" is the first row of `ENGINES` that it takes on this device and that can run the layer, else the reference. On
+    TensorFlow without a GPU that is the native engine: the benchmark (docs/benchmarks.md) has no size at which the
+    reference is the faster, in training or at inference.
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.
         spec: The layer that is to run; `None` where it is not known.
 
     Raises:
-        ValueError: There is no such engine, or it cannot run such a layer here.
+        ValueError: There is no such engine.
+        EngineUnavailable: It cannot run such a layer here.
     """
     spec = spec or LayerSpec()
     if engine == "auto":
-        preferred = ON_GPU if devices.has_gpu() else ON_CPU.get(keras.backend.backend(), ())
-        candidates = preferred if spec.activations else ()
-        return next((name for name in candidates if not ENGINES[name].refuses(spec)), "reference")
-    known(engine)
-    reason = ENGINES[engine].refuses(spec)
+        on_gpu = devices.has_gpu()
+        rows = ENGINES.items() if spec.activations else ()
+        return next((name for name, row in rows if row.auto(on_gpu) and not row.refusal(spec)), REFERENCE)
+    reason = ENGINES[known(engine)].refusal(spec)
     if reason:
-        raise ValueError(f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can")
+        raise EngineUnavailable(
+            f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can"
+        )
     return engine
+
+
+def resolve_in(target: Target, engine: str, spec: LayerSpec, training: bool) -> str:
+    """The engine whose operations a graph for this target may hold, when `engine` is asked for.
+
+    Raises:
+        EngineUnavailable: `engine` is named, the graph stays in this process, and it cannot run such a layer here.
+    """
+    place = target.place
+    if place in (Place.SAVED_MODEL, Place.ELSEWHERE) or (place is Place.UNKNOWN and engine == "auto"):
+        rows = {} if training else ENGINES  # what is drawn in training, Keras's own loop draws as Keras does
+        return next((name for name, row in rows.items() if place in row.places and not row.refusal(spec)), REFERENCE)
+    chosen = resolve(engine, spec)
+    return REFERENCE if target.compiled and not ENGINES[chosen].for_xla else chosen
+
+
+def run(engine: Engine, operands: Operands, options: Options) -> Outputs:
+    """Run a call, with every derivative that the backend knows.
+
+    Args:
+        engine: A row of `ENGINES` that has a `run` of its own.
+        operands: The tensors, in the type that the engine computes in.
+        options: What the call does.
+
+    Returns:
+        The outputs, the last h and the last c, as `zoo.kernels.contract.Run` has them.
+    """
+    assert engine.run is not None  # noqa: S101
+    lacks = keras.backend.backend() in engine.first_order_on
+    return (complete(engine.run) if lacks else engine.run)(operands, options)

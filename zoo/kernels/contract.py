@@ -1,10 +1,15 @@
-"""What a layer hands to an engine: the tensors of one call, what to do with them, and what it asks for beforehand."""
+"""The contract of all engines: what a layer says of itself, what a call takes and gives, what an engine is."""
 
+import functools
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
+from zoo import devices
 from zoo.activations import Activation
+from zoo.kernels.target import Place
 from zoo.types import Gates, Tensor
 
 
@@ -88,6 +93,7 @@ class Options:
         zero_output_for_mask: Put out 0 at a masked step, not what the step before did.
         training: Keep what the backward pass needs. Gradients are right without it too, at the price of a second
             forward pass.
+        compiled: Whether XLA compiles the graph that the call is traced into.
     """
 
     activations: Gates[Any]
@@ -96,6 +102,7 @@ class Options:
     return_sequences: bool = False
     zero_output_for_mask: bool = False
     training: bool = False
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,5 +132,85 @@ class Operands:
     slopes: Gates[Tensor | None]
 
 
+def bound(activations: Gates[Any], slopes: Gates[Tensor | None]) -> Gates[Callable[[Tensor], Tensor]]:
+    """The activations as functions of one tensor, with what they learn or drew filled in."""
+
+    def filled(activation: Any, slope: Tensor | None) -> Callable[[Tensor], Tensor]:
+        if slope is None:
+            return activation  # type: ignore[no-any-return]
+        definition = activation.definition
+        return functools.partial(activation, **{definition.learnable or definition.random: slope})
+
+    return Gates(*map(filled, activations, slopes))
+
+
 # outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c
-Run = Callable[[Operands, Options], tuple[Tensor, Tensor, Tensor]]
+Outputs = tuple[Tensor, Tensor, Tensor]
+Run = Callable[[Operands, Options], Outputs]
+
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
+
+
+class EngineUnavailable(ValueError):
+    """The engine that was asked for cannot run this layer here."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run the recurrence. "auto" asks the rows of `zoo.kernels.ENGINES` from first to last.
+
+    Attributes:
+        summary: What it is, in one line.
+        run: What runs a call; `None` where Keras's own RNN loop over our cell does.
+        refuses: Called with a layer's spec: why it cannot run such a layer, or `None`.
+        missing: What it lacks on this machine, such as a library that was not built, or `None`.
+        detail: What `zoo doctor` says of it where it can run, or `None`.
+        backends: Keras's backends that it runs on; empty for all.
+        needs_gpu: Whether it computes on a GPU only.
+        auto_on_cpu: Backends on which "auto" takes it where there is no GPU.
+        auto_on_gpu: Backends on which "auto" takes it where there is one.
+        not_for_xla_on: Backends whose XLA cannot compile its operations.
+        places: Where a graph that holds its operations may run. Whoever asks for it by name may trace it into a graph
+            of `Place.UNKNOWN` too.
+        computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
+        first_order_on: Backends on which it has a first gradient in reverse mode only, so that the rest has to come
+            from elsewhere.
+    """
+
+    summary: str
+    run: Run | None
+    refuses: Callable[[LayerSpec], str | None] = lambda spec: None
+    missing: Callable[[], str | None] = lambda: None
+    detail: Callable[[], str | None] = lambda: None
+    backends: tuple[str, ...] = ()
+    needs_gpu: bool = False
+    auto_on_cpu: tuple[str, ...] = ()
+    auto_on_gpu: tuple[str, ...] = ()
+    not_for_xla_on: tuple[str, ...] = ()
+    places: tuple[Place, ...] = (Place.HERE,)
+    computes_in: Callable[[str], str] = str
+    first_order_on: tuple[str, ...] = ()
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run here at all, or `None` where it can."""
+        backend = keras.backend.backend()
+        if self.backends and backend not in self.backends:
+            *most, last = (BACKENDS[name] for name in self.backends)
+            names = f"{', '.join(most)} and {last} backends" if most else f"{last} backend"
+            return f"it runs on Keras's {names}, and this is {backend}"
+        if self.needs_gpu and not devices.has_gpu():
+            return f"it needs a GPU, and Keras's {backend} backend has none here"
+        return self.missing()
+
+    def refusal(self, spec: LayerSpec) -> str | None:
+        """Why it cannot run such a layer here, or `None` where it can."""
+        return self.unavailable() or self.refuses(spec)
+
+    def auto(self, on_gpu: bool) -> bool:
+        """Whether "auto" takes it here."""
+        return keras.backend.backend() in (self.auto_on_gpu if on_gpu else self.auto_on_cpu)
+
+    @property
+    def for_xla(self) -> bool:
+        """Whether XLA can compile its operations on this backend."""
+        return keras.backend.backend() not in self.not_for_xla_on

@@ -19,9 +19,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo import devices
-from zoo.kernels.contract import LayerSpec, Operands, Options, published_activation, unusual_gate
-from zoo.kernels.masking import restore, valid_first
+from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs, published_activation, unusual_gate
+from zoo.kernels.masking import masked_outputs, restore, valid_first
 from zoo.types import Tensor
 
 HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly
@@ -30,14 +29,9 @@ ALIGNED = 8  # channels: matrix products of half precision want rows of whole 16
 # === What it refuses ===
 
 
-def unavailable() -> str | None:
-    """Why cuDNN cannot be called here at all, or `None` where it can."""
-    backend = keras.backend.backend()
-    if not devices.has_gpu():
-        return f"cuDNN needs a GPU, and Keras's {backend} backend has none here"
-    if not has_library():
-        return f"the {backend} that is installed was built without cuDNN"
-    return None
+def missing() -> str | None:
+    """Why cuDNN cannot be called on this machine, or `None` where it can."""
+    return None if has_library() else f"the {keras.backend.backend()} that is installed was built without cuDNN"
 
 
 def has_library() -> bool:
@@ -58,9 +52,6 @@ def has_library() -> bool:
 
 def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
-    reason = unavailable()
-    if reason:
-        return reason
     if not spec.use_cudnn:
         return "use_cudnn=False was given"
     gate = unusual_gate(spec.activations)
@@ -89,7 +80,7 @@ def computes_in(dtype: str) -> str:
 # === A call ===
 
 
-def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
 
     cuDNN has a first derivative only, in reverse mode: `zoo.kernels.derivatives` adds the rest.
@@ -103,18 +94,17 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     if options.go_backwards:
         x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
     if mask is not None:
-        x, valid, position = valid_first(x, mask)
+        x, valid, count = valid_first(x, mask)
         x, kernel = _with_hold(x, kernel, valid)
     call = {"jax": _on_jax, "torch": _on_torch, "tensorflow": _on_tensorflow}[keras.backend.backend()]
     outputs, h, c = call(x, operands.h, operands.c, packed(kernel, operands.recurrent_kernel, operands.bias))
     if mask is None:
         return outputs if options.return_sequences else h, h, c
     read = slice(None) if options.return_sequences else slice(-1, None)
-    outputs = restore(outputs, position[:, read])
-    h = ops.where(position[:, -1:] >= 0, outputs[:, -1], operands.h)
-    if options.zero_output_for_mask:
-        outputs = ops.where(mask[:, read, None], outputs, ops.zeros_like(outputs))
-    return outputs if options.return_sequences else outputs[:, 0], h, c
+    outputs = restore(outputs, count[:, read])
+    h = ops.where(count[:, -1:] > 0, outputs[:, -1], operands.h)
+    outputs = outputs if options.return_sequences else outputs[:, 0]
+    return masked_outputs(outputs, mask, options.zero_output_for_mask, count), h, c
 
 
 def packed(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.contract import Operands, Options, Run
+from zoo.kernels.contract import Operands, Options, Outputs, Run
 from zoo.kernels.loop import plain_lstm, vectorised
 from zoo.types import Gates, Tensor
 
@@ -27,8 +27,8 @@ def complete(run: Run) -> Run:
     """
     make: Any = {"tensorflow": _on_tensorflow, "torch": _on_torch, "jax": _on_jax}[keras.backend.backend()]
 
-    def completed(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
-        found: tuple[Tensor, Tensor, Tensor] = make(run, operands, options)
+    def completed(operands: Operands, options: Options) -> Outputs:
+        found: Outputs = make(run, operands, options)
         return found
 
     return completed

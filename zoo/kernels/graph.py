@@ -20,12 +20,14 @@ Outputs go back to where the valid steps were. The gates are not put under share
 tensor in two ways costs more than the one or two operations that this saves.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from zoo.kernels.contract import unusual_gate
+from zoo.kernels.contract import Operands, Options, Outputs, bound, unusual_gate
+from zoo.kernels.loop.products import product
+from zoo.kernels.masking import masked_outputs, restore, valid_first
 from zoo.kernels.reference import Function, lstm_step, split_gates
 from zoo.types import Gates, Tensor
 
@@ -33,111 +35,48 @@ STEPS_AT_ONCE = (8, 1)  # steps an iteration, one loop each; what the first leav
 LARGE = 2**17  # numbers in W above which reading W at every step costs more than a loop of operations
 
 
-class Weights(NamedTuple):
-    """The weights of an LSTM, gates in the order i, f, c, o, in the precision that it computes in.
+def lstm(operands: Operands, options: Options) -> Outputs:
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`.
 
-    Attributes:
-        kernel: W, (channels, 4 * units).
-        recurrent_kernel: U, (units, 4 * units).
-        bias: b, (4 * units,), or `None`.
-    """
-
-    kernel: Tensor
-    recurrent_kernel: Tensor
-    bias: Tensor | None
-
-
-class GraphOptions(NamedTuple):
-    """What an LSTM does with its steps; see `zoo.layers.LSTM`."""
-
-    functions: Gates[Function]
-    cell_clip: float | None = None
-    go_backwards: bool = False
-    return_sequences: bool = False
-    zero_output_for_mask: bool = False
-    compiled: bool = False  # by XLA, for which an iteration costs next to nothing: one step each
-
-
-def lstm(
-    sequences: Tensor, states: Sequence[Tensor], mask: Tensor | None, weights: Weights, options: GraphOptions
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run an LSTM over sequences, as Keras's loop does.
-
-    Args:
-        sequences: (batch, steps, channels).
-        states: h and c before the first step, each (batch, units).
-        mask: Bool (batch, steps), true where a step is valid, or `None` where all are.
-        weights: Of the layer.
-        options: Of the layer.
-
-    Returns:
-        The outputs, h and c. The outputs are (batch, steps, units) with `return_sequences`, else those of the last
-        step, (batch, units). At a step that is not valid the output is the one before it, or zeros: where there is
-        none, and with `zero_output_for_mask`.
+    With `options.compiled`, for XLA, an iteration costs next to nothing: one step each.
     """
     import tensorflow as tf
 
+    x, mask = operands.x, operands.mask
     if options.go_backwards:
-        sequences = tf.reverse(sequences, [1])
-        mask = None if mask is None else tf.reverse(mask, [1])
-    ends = None
-    if mask is not None:
-        ends = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-        sequences = tf.where(mask[..., tf.newaxis], sequences, 0)  # a NaN that is masked would reach the gradients
-        sequences = tf.gather(sequences, _valid_first(mask), batch_dims=1)
-    run = _one_operation if _fits_one_operation(sequences, weights, options) else _loops
-    rows = run(sequences, states, ends, weights, options)
+        x, mask = tf.reverse(x, [1]), None if mask is None else tf.reverse(mask, [1])
+    run = _one_operation if _fits_one_operation(operands, options) else _loops
     if mask is None:
-        return rows
-    outputs, hidden, cell = rows
-    return _restore(outputs, mask, ends, options), hidden, cell
-
-
-def _valid_first(mask: Tensor) -> Tensor:
-    """Where the steps are that come first when each row's valid ones do, in their order; int32 (batch, steps)."""
-    import tensorflow as tf
-
-    steps = tf.shape(mask)[1]
-    later = tf.range(steps, 0, -1)  # keys that differ: not every sort keeps the order of equal ones
-    return tf.math.top_k(tf.where(mask, later + steps, later), k=steps).indices
-
-
-def _restore(outputs: Tensor, mask: Tensor, ends: Tensor, options: GraphOptions) -> Tensor:
-    """Put the outputs of valid steps back to where these were."""
-    import tensorflow as tf
-
+        return run(replace(operands, x=x), None, options)
+    x, _, count = valid_first(x, mask)
+    outputs, h, c = run(replace(operands, x=x), count[:, -1], options)
     if options.return_sequences:
-        seen = tf.cumsum(tf.cast(mask, tf.int32), axis=1)
-        outputs = tf.gather(outputs, tf.maximum(seen - 1, 0), batch_dims=1)
-        kept = mask if options.zero_output_for_mask else seen > 0
-    else:
-        kept = mask[:, -1] if options.zero_output_for_mask else ends > 0
-    return tf.where(kept[..., tf.newaxis], outputs, tf.zeros_like(outputs))
+        outputs = restore(outputs, count)
+    return masked_outputs(outputs, mask, options.zero_output_for_mask, count), h, c
 
 
 # === All steps: outputs, h and c. Row r is valid before step `ends[r]`, or everywhere where `ends` is `None` ===
 
 
-def _fits_one_operation(sequences: Tensor, weights: Weights, options: GraphOptions) -> bool:
+def _fits_one_operation(operands: Operands, options: Options) -> bool:
     """Whether `BlockLSTM` computes this, and faster than the loops."""
-    channels, columns = weights.kernel.shape
+    channels, columns = operands.kernel.shape
     return (
-        unusual_gate(options.functions) is None
+        unusual_gate(options.activations) is None
+        and operands.dropout is None
         and options.cell_clip is None  # it makes a number of a NaN that it clips
-        and sequences.dtype == "float32"
+        and operands.x.dtype == "float32"
         and columns % 8 == 0  # of rows of odd units in an odd batch it makes copies, and says so in the server's log
         and channels * columns <= LARGE
         and not options.compiled
     )
 
 
-def _one_operation(
-    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: GraphOptions
-) -> tuple[Tensor, Tensor, Tensor]:
+def _one_operation(operands: Operands, ends: Tensor | None, options: Options) -> Outputs:
     import tensorflow as tf
 
-    kernel, (hidden, cell) = weights.kernel, states
-    x, units = tf.transpose(sequences, [1, 0, 2]), hidden.shape[-1]
+    kernel, hidden, cell, bias = operands.kernel, operands.h, operands.c, operands.bias
+    x, units = tf.transpose(operands.x, [1, 0, 2]), operands.recurrent_kernel.shape[0]
     if kernel.shape[0] % 2:  # odd channels are rows to be copied too
         x, kernel = tf.pad(x, [[0, 0], [0, 0], [0, 1]]), tf.pad(kernel, [[0, 1], [0, 0]])
     steps, batch, none = tf.shape(x)[0], tf.shape(x)[1], tf.zeros([units])
@@ -149,8 +88,8 @@ def _one_operation(
         x=x,
         cs_prev=cell,
         h_prev=hidden,
-        w=tf.reshape(_in_its_order([kernel, weights.recurrent_kernel], units), [-1, 4 * units]),
-        b=tf.zeros([4 * units]) if weights.bias is None else tf.reshape(_in_its_order([weights.bias], units), [-1]),
+        w=tf.reshape(_in_its_order([kernel, operands.recurrent_kernel], units), [-1, 4 * units]),
+        b=tf.zeros([4 * units]) if bias is None else tf.reshape(_in_its_order([bias], units), [-1]),
         wci=none,
         wcf=none,
         wco=none,
@@ -174,26 +113,29 @@ def _in_its_order(kernels: list[Tensor], units: int) -> Tensor:
     return tf.dynamic_stitch(np.split(order, ends[:-1]), blocks)
 
 
-def _loops(
-    sequences: Tensor, states: Sequence[Tensor], ends: Tensor | None, weights: Weights, options: GraphOptions
-) -> tuple[Tensor, Tensor, Tensor]:
+def _loops(operands: Operands, ends: Tensor | None, options: Options) -> Outputs:
     import tensorflow as tf
 
-    batch, steps = tf.shape(sequences)[0], tf.shape(sequences)[1]
-    z = tf.matmul(tf.reshape(tf.transpose(sequences, [1, 0, 2]), [-1, sequences.shape[-1]]), weights.kernel)
-    if weights.bias is not None:
-        z = tf.nn.bias_add(z, weights.bias)
+    channels, of_x, of_h = operands.kernel.shape[0], None, None
+    if operands.dropout is not None:
+        of_x, of_h = operands.dropout[..., :channels], operands.dropout[..., channels:]
+    batch, steps = tf.shape(operands.x)[0], tf.shape(operands.x)[1]
+    by_rows = product(operands.kernel, of_x, lambda x, kernel: tf.matmul(tf.reshape(x, [-1, channels]), kernel))
+    z, times = by_rows(tf.transpose(operands.x, [1, 0, 2])), product(operands.recurrent_kernel, of_h)
+    if operands.bias is not None:
+        z = tf.nn.bias_add(z, operands.bias)
     if ends is None and options.compiled:
         ends = tf.fill([batch], steps)  # XLA makes code of a step with a choice in it that is 1.6 times as fast
     longest = shortest = steps
     if ends is not None:  # the bounds hold for a batch of no rows too
         longest = tf.maximum(tf.reduce_max(ends), 0)
         shortest = tf.minimum(tf.reduce_min(ends), longest)
-    done, (hidden, cell), outputs = tf.constant(0), states, []
+    done, hidden, cell, outputs = tf.constant(0), operands.h, operands.c, []
+    functions = bound(options.activations, operands.slopes)
     for at_once in (1,) if options.compiled else STEPS_AT_ONCE:
         last = at_once == 1
         count = longest - done if last else (shortest - done) // at_once
-        loop = _Loop(z, batch, at_once, done, ends if last else None, weights.recurrent_kernel, options)
+        loop = _Loop(z, batch, at_once, done, ends if last else None, times, functions, options)
         # Past the last row's end there is nothing to compute, and the outputs stay zeros.
         hidden, cell, found = loop.run(count, hidden, cell, places=steps - done if last else count)
         outputs.append(found)
@@ -213,8 +155,9 @@ class _Loop(NamedTuple):
         at_once: Steps an iteration.
         start: The first step of the first iteration.
         ends: (batch,), the step from which a row keeps its state; `None` where none ends in this loop.
-        recurrent_kernel: U.
-        options: Of the layer.
+        times: The product of h with U.
+        functions: The activations, with what they learn or drew filled in.
+        options: What the call does.
     """
 
     z: Tensor
@@ -222,14 +165,15 @@ class _Loop(NamedTuple):
     at_once: int
     start: Tensor
     ends: Tensor | None
-    recurrent_kernel: Tensor
-    options: GraphOptions
+    times: Function
+    functions: Gates[Function]
+    options: Options
 
     def run(self, count: Tensor, hidden: Tensor, cell: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`count` iterations. Gives h, c and, with `return_sequences`, `places` iterations of h: (rows, units)."""
         import tensorflow as tf
 
-        units = self.recurrent_kernel.shape[0]
+        units = hidden.shape[-1]
         variables, shapes = [tf.constant(0), hidden, cell], [[], [None, units], [None, units]]
         rows = {"element_shape": tf.stack([self.at_once * self.batch, units]), "element_dtype": cell.dtype}
         if self.options.return_sequences:
@@ -253,9 +197,9 @@ class _Loop(NamedTuple):
         hiddens = []
         for z in self._of_each_step(done):
             new = lstm_step(
-                split_gates(z + tf.matmul(hidden, self.recurrent_kernel)),
+                split_gates(z + self.times(hidden)),
                 cell,
-                self.options.functions,
+                self.functions,
                 self.options.cell_clip,
             )
             if self.ends is not None:

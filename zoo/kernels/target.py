@@ -4,8 +4,8 @@ Neither Keras nor the backends tell a layer what a trace is for. This module fin
 
 | who traces | recognised by | place |
 | --- | --- | --- |
-| nobody: an eager call | `tf.executing_eagerly()`; on torch none of its flags below | HERE |
-| code that says so itself, such as `zoo.export` | `tracing_for(...)` | what it says |
+| nobody: an eager call | `tf.executing_eagerly()`; on JAX no tracer; on torch none of its flags below | HERE |
+| an exporter or a tool that says so | `tracing_for(...)` | what it says |
 | a converter: TFLite, LiteRT, tf2onnx, OpenVINO, and Keras's exports to them | its module on the stack | ELSEWHERE |
 | `tf.saved_model.save`, `model.export`, `keras.export.ExportArchive` | its module on the stack | SAVED_MODEL |
 | `get_concrete_function`, `tf.data` | that method of a `tf.function` on the stack | ELSEWHERE |
@@ -21,16 +21,17 @@ traced, and hands it on to whoever asks later, so one that only infers may be sa
 functions keep the engine all the same, since training is where the time goes. If such a trace is saved later,
 `zoo.kernels.native.ops` refuses it.
 
-XLA is a question of its own: a graph is for XLA if a `tf.function(jit_compile=True)` is on the stack.
+XLA is a question of its own: a graph is for XLA if whoever declares its target says so, or if there is a
+`tf.function(jit_compile=True)` on the stack.
 """
 
 import contextlib
 import contextvars
 import enum
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -74,44 +75,52 @@ TRAINER = "keras.src.backend.tensorflow.trainer"
 TF_FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 ASKING = ("get_concrete_function", "_get_concrete_function_garbage_collected")
 
-_declared: contextvars.ContextVar[Place | None] = contextvars.ContextVar("declared", default=None)
+_declared: contextvars.ContextVar[Target | None] = contextvars.ContextVar("declared", default=None)
 
 
 @contextlib.contextmanager
-def tracing_for(place: Place) -> Iterator[None]:
-    """Declare where everything that is traced inside the context will run.
+def tracing_for(place: Place, compiled: bool = False) -> Iterator[None]:
+    """Declare what everything that is traced inside the context is for; nothing is guessed there.
+
+    Args:
+        place: Where the graph will run.
+        compiled: Whether TensorFlow hands it to XLA.
 
     Example:
     >>> with tracing_for(Place.SAVED_MODEL):
-    ...     _declared.get().value
+    ...     _declared.get().place.value
     'a SavedModel for a TensorFlow runtime'
     """
-    token = _declared.set(place)
+    token = _declared.set(Target(place, compiled))
     try:
         yield
     finally:
         _declared.reset(token)
 
 
-def of_trace(training: bool = False) -> Target:
+def of_trace(tensors: Iterable[Any], training: bool = False) -> Target:
     """What the graph that is being traced is for; `HERE` where nothing is traced.
 
     Args:
-        training: Whether the layer that asks is called with `training=True`.
+        tensors: What the layer that asks computes from: on JAX one of them is a tracer where anything is traced.
+        training: Whether the layer is called with `training=True`.
 
     Example:
-    >>> of_trace().place.name
+    >>> of_trace([keras.ops.zeros(())]).place.name
     'HERE'
     """
     find = {"tensorflow": _on_tensorflow, "jax": _on_jax, "torch": _on_torch}.get(keras.backend.backend())
-    return Target(Place.HERE) if find is None else find(training)
+    return Target(Place.HERE) if find is None else find(tensors, training)
 
 
-def _on_tensorflow(training: bool) -> Target:
+def _on_tensorflow(_: Iterable[Any], training: bool) -> Target:
     import tensorflow as tf
 
     if tf.executing_eagerly():
         return Target(Place.HERE)
+    declared = _declared.get()
+    if declared is not None:
+        return declared
     names, asked, compiled = set(), False, False
     for frame in _stack():
         name = frame.f_globals.get("__name__", "")
@@ -119,7 +128,7 @@ def _on_tensorflow(training: bool) -> Target:
         if name == TF_FUNCTION:
             asked = asked or frame.f_code.co_name in ASKING
             compiled = compiled or bool(getattr(frame.f_locals.get("self"), "_jit_compile", False))
-    return Target(_declared.get() or _place_on_tensorflow(names, asked, training), compiled)
+    return Target(_place_on_tensorflow(names, asked, training), compiled)
 
 
 def _place_on_tensorflow(names: set[str], asked: bool, training: bool) -> Place:
@@ -134,13 +143,19 @@ def _place_on_tensorflow(names: set[str], asked: bool, training: bool) -> Place:
     return Place.UNKNOWN
 
 
-def _on_jax(training: bool) -> Target:
-    names = {frame.f_globals.get("__name__", "") for frame in _stack()}
-    leaves = _any_under(JAX_EXPORTERS, names)
-    return Target(_declared.get() or (Place.ELSEWHERE if leaves else Place.HERE))
+def _on_jax(tensors: Iterable[Any], _: bool) -> Target:
+    import jax
+
+    if not any(isinstance(tensor, jax.core.Tracer) for tensor in tensors):
+        return Target(Place.HERE)
+    declared = _declared.get()
+    if declared is not None:
+        return declared
+    leaves = _any_under(JAX_EXPORTERS, {frame.f_globals.get("__name__", "") for frame in _stack()})
+    return Target(Place.ELSEWHERE if leaves else Place.HERE)
 
 
-def _on_torch(training: bool) -> Target:
+def _on_torch(_: Iterable[Any], __: bool) -> Target:
     # Flags only: torch.export reads this code in place of running it, and cannot read one that looks at the stack.
     import torch
 

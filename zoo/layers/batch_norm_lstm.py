@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.masking import restore, valid_first
+from zoo.kernels.masking import masked_outputs, restore, valid_first, without_masked
 from zoo.layers._arguments import ArgumentsOfCell, OfCell
 from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
 from zoo.layers._states import broadcast_states
@@ -127,13 +127,13 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
         outputs, states = loop(sequences, mask, initial_state, training)
         last = outputs[:, -1]
         if self.zero_output_for_mask:
-            outputs = ops.where(mask[:, :, None], outputs, ops.zeros_like(outputs))
+            outputs = masked_outputs(outputs, mask, True)
         return last, outputs, states
 
     def _learn(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
         """Outputs (batch, steps, units) and last states by the batch's statistics, which move the averages."""
         cell, functions = self.cell, self.cell.functions(training)
-        sequences, valid, position = valid_first(sequences, mask)
+        sequences, valid, count = valid_first(sequences, mask)
         keep = ops.swapaxes(valid, 0, 1)[:, :, None]
         projected = cell.input_products(ops.swapaxes(sequences, 0, 1), training)
         of_input = masked_moments(projected, keep, axis=1)
@@ -148,7 +148,8 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
         # one input only where the number of steps is not known, so the mask rides as one more column.
         last, every = ops.scan(step, [*initial, *cell.no_moments()], _with_column(z_x, keep))
         cell.move({"input": of_input, "recurrent": every[2:4], "cell": every[4:6]}, keep)
-        return restore(ops.swapaxes(every[0], 0, 1), position), list(last[:2])
+        outputs = restore(ops.swapaxes(every[0], 0, 1), count)
+        return masked_outputs(outputs, mask, False, count), list(last[:2])
 
     def _apply(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
         """The same by the moving averages."""
@@ -172,7 +173,7 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
             Outputs (batch, steps, units), the last h and c, and the valid steps so far.
         """
         cell, functions = self.cell, self.cell.functions(training)
-        sequences = ops.where(mask[:, :, None], sequences, ops.zeros_like(sequences))
+        sequences = without_masked(sequences, mask)
         keep = ops.swapaxes(mask, 0, 1)[:, :, None]
         projected = cell.input_products(ops.swapaxes(sequences, 0, 1), training)
 
@@ -186,9 +187,8 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
             return carry, carry
 
         last, (hidden, _, count) = ops.scan(step, [*states, steps], _with_column(projected, keep))
-        # Before its first valid step a row's output is zero, as in Keras's loop, whatever its initial state.
-        outputs = ops.where((count > 0)[:, :, None], hidden, ops.zeros_like(hidden))
-        return ops.swapaxes(outputs, 0, 1), list(last[:2]), last[2]
+        outputs = masked_outputs(ops.swapaxes(hidden, 0, 1), mask, False, ops.swapaxes(count, 0, 1))
+        return outputs, list(last[:2]), last[2]
 
     max_steps = OfCell("max_steps")
     momentum = OfCell("momentum")

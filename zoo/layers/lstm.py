@@ -1,9 +1,7 @@
 """The LSTM layer: a drop-in for `keras.layers.LSTM` with an activation of its own for every gate."""
 
-import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import keras
@@ -11,8 +9,10 @@ from keras import ops
 
 from zoo import kernels
 from zoo.activations import Activation
-from zoo.kernels import graph, target
-from zoo.kernels.contract import LayerSpec, Operands, Options
+from zoo.interception import replaced
+from zoo.kernels import target
+from zoo.kernels.contract import Engine, LayerSpec, Operands, Options
+from zoo.kernels.masking import without_masked
 from zoo.kernels.target import Place
 from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell
 from zoo.layers._states import broadcast_states
@@ -24,13 +24,8 @@ logger = logging.getLogger(__name__)
 MANY_STEPS = 100  # with more than these the layer warns about an unbounded candidate
 
 
-def _engine_name(_: str, value: Any) -> str:
-    return kernels.known(value)
-
-
-def _cudnn_choice(_: str, value: Any) -> Any:
-    if value not in ("auto", True, False):
-        raise ValueError(f"`use_cudnn` must be 'auto', True or False, received {value!r}.")
+def _use_cudnn(_: str, value: Any) -> Any:
+    kernels.requested("auto", value)
     return value
 
 
@@ -102,8 +97,10 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         Gers, Schmidhuber and Cummins (2000), "Learning to Forget", https://doi.org/10.1162/089976600300015015.
     """
 
-    unroll: bool
-    argument_checks: ClassVar[Checks] = {"engine": _engine_name, "use_cudnn": _cudnn_choice}
+    argument_checks: ClassVar[Checks] = {
+        "engine": lambda _, value: kernels.known(value),
+        "use_cudnn": _use_cudnn,
+    }
 
     def __init__(
         self,
@@ -141,35 +138,10 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
-        _cudnn_choice("use_cudnn", use_cudnn)
-        if use_cudnn is True and engine not in ("auto", "cudnn"):
-            raise ValueError(
-                f"use_cudnn=True asks for engine='cudnn', and engine={engine!r} was given; pass one of them."
-            )
+        of_cell = {name: value for name, value in locals().items() if isinstance(getattr(LSTM, name, None), OfCell)}
+        kernels.requested(engine, use_cudnn)
         cell = LSTMCell(
-            units,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            input_gate_activation=input_gate_activation,
-            forget_gate_activation=forget_gate_activation,
-            candidate_activation=candidate_activation,
-            output_gate_activation=output_gate_activation,
-            hidden_activation=hidden_activation,
-            cell_clip=cell_clip,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            recurrent_initializer=recurrent_initializer,
-            bias_initializer=bias_initializer,
-            unit_forget_bias=unit_forget_bias,
-            kernel_regularizer=kernel_regularizer,
-            recurrent_regularizer=recurrent_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            recurrent_constraint=recurrent_constraint,
-            bias_constraint=bias_constraint,
-            dropout=dropout,
-            recurrent_dropout=recurrent_dropout,
-            seed=seed,
+            **of_cell,
             dtype=kwargs.get("dtype"),
             trainable=kwargs.get("trainable", True),
             implementation=kwargs.pop("implementation", 2),
@@ -202,7 +174,11 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         A graph that leaves the process has stock operations in its place, and one for XLA the reference where the
         engine is not for XLA; `zoo.kernels.target` says how either is recognised.
         """
-        return kernels.resolve(self._asked_engine, self._layer_spec)
+        return kernels.resolve(self._requested_engine, self._layer_spec)
+
+    @property
+    def _requested_engine(self) -> str:
+        return kernels.requested(self.engine, self.use_cudnn)
 
     @property
     def _layer_spec(self) -> LayerSpec:
@@ -218,19 +194,14 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
 
     @property
     def supports_jit(self) -> bool:
-        """Whether XLA can compile it: of TensorFlow's operations neither ours nor cuDNN's can be."""
-        if keras.backend.backend() != "tensorflow":
-            return self._supports_jit
-        custom_operation = self.use_cudnn is True or self.resolved_engine in ("native", "cudnn")
-        return self._supports_jit and not custom_operation
+        """Whether XLA can compile it, which depends on the engine."""
+        requested = self._requested_engine  # a name is asked before it is known whether it can run
+        engine = kernels.ENGINES[self.resolved_engine if requested == "auto" else requested]
+        return self._supports_jit and engine.for_xla
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
         self._supports_jit = bool(value)
-
-    @property
-    def _asked_engine(self) -> str:
-        return "cudnn" if self.use_cudnn is True else self.engine
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
@@ -258,79 +229,32 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        if isinstance(mask, list | tuple):
-            mask = mask[0]
+        mask, training = mask[0] if isinstance(mask, list | tuple) else mask, bool(training)
+        mask = None if mask is None else ops.cast(mask, "bool")
+        requested = self._requested_engine
+        traced_for = target.of_trace((sequences, *initial_state), training)
         # Keras's unrolled loop puts the zeros of `zero_output_for_mask` where the mask has them before it is reversed.
         # "auto" gives what Keras gives; a named engine gives what is meant.
         quirk = self.unroll and self.go_backwards and self.zero_output_for_mask and mask is not None
-        as_keras = quirk and self._asked_engine == "auto"
-        traced_for = target.of_trace(bool(training))
-        engine = "reference" if as_keras else self._engine_in(traced_for, bool(training))
-        if engine != self._logged_engine:
-            self._logged_engine = engine
-            logger.info("%s: engine %s (asked for: %s)", self.name, engine, self._asked_engine)
-        if engine == "graph":
-            return self._graph_loop(sequences, initial_state, mask, compiled=traced_for.compiled)
-        if engine == "reference":
-            if mask is not None:  # a masked NaN would reach the gradient of the weights, as 0 times NaN
-                sequences = ops.where(ops.cast(mask, "bool")[:, :, None], sequences, ops.zeros_like(sequences))
-            with self._unrolled_for_torch_exporters(traced_for.place, mask):
-                return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        return self._engine_loop(kernels.ENGINES[engine], sequences, initial_state, mask, bool(training))
-
-    def _engine_in(self, traced_for: target.Target, training: bool) -> str:
-        """The engine whose operations a graph for this target may hold, or "graph", a loop for TensorFlow runtimes."""
-        place = traced_for.place
-        if place is Place.SAVED_MODEL and keras.backend.backend() == "tensorflow" and not training:
-            return "graph"
-        leaves = place in (Place.SAVED_MODEL, Place.ELSEWHERE)
-        may_leave = place is Place.UNKNOWN and self._asked_engine == "auto"  # an engine asked for by name is obeyed
-        engine = self.resolved_engine
-        not_for_xla = traced_for.compiled and engine in ("native", "cudnn")
-        return "reference" if leaves or may_leave or not_for_xla else engine
-
-    @contextlib.contextmanager
-    def _unrolled_for_torch_exporters(self, place: Place, mask: Any) -> Iterator[None]:
-        """Run Keras's loop unrolled inside torch's exporters, which unroll whatever they trace.
-
-        Of Keras's open loop over reversed steps the ONNX exporter makes a file that no runtime loads. Keras's unrolled
-        loop fails where reversed steps are masked as well, so those keep the open one.
-        """
-        kept = bool(self.unroll)
-        exporter = keras.backend.backend() == "torch" and place is Place.ELSEWHERE
-        self.unroll = kept or (exporter and not (self.go_backwards and mask is not None))
-        try:
-            yield
-        finally:
-            self.unroll = kept
-
-    def _graph_loop(self, sequences: Tensor, initial_state: Any, mask: Any, compiled: bool) -> Any:
-        """What Keras's loop gives at inference, in the operations that a server runs fastest."""
-        cell = self.cell
-
-        def cast(tensor: Any) -> Tensor:
-            return ops.cast(tensor, self.compute_dtype)
-
-        outputs, hidden, state = graph.lstm(
-            cast(sequences),
-            [cast(tensor) for tensor in initial_state],
-            None if mask is None else ops.cast(mask, "bool"),
-            graph.Weights(cast(cell.kernel), cast(cell.recurrent_kernel), cast(cell.bias) if cell.use_bias else None),
-            graph.GraphOptions(
-                functions=cell.functions(),
-                cell_clip=cell.cell_clip,
-                go_backwards=self.go_backwards,
-                return_sequences=self.return_sequences,
-                zero_output_for_mask=self.zero_output_for_mask,
-                compiled=compiled,
-            ),
-        )
-        if self.return_sequences:
-            return outputs[:, -1], outputs, [hidden, state]
-        return outputs, ops.expand_dims(outputs, 1), [hidden, state]
+        if quirk and requested == "auto":
+            name = kernels.REFERENCE
+        else:
+            name = kernels.resolve_in(traced_for, requested, self._layer_spec, training)
+        if name != self._logged_engine:
+            self._logged_engine = name
+            logger.info("%s: engine %s (asked for: %s)", self.name, name, requested)
+        engine = kernels.ENGINES[name]
+        if engine.run is not None:
+            return self._engine_loop(engine, sequences, initial_state, mask, training, traced_for.compiled)
+        # torch's exporters unroll whatever they trace, and of Keras's open loop over reversed steps the ONNX exporter
+        # makes a file that no runtime loads. Keras's unrolled loop fails where reversed steps are masked as well.
+        exported = keras.backend.backend() == "torch" and traced_for.place is Place.ELSEWHERE
+        unroll = self.unroll or (exported and not (self.go_backwards and mask is not None))
+        with replaced(self, "unroll", unroll):
+            return super().inner_loop(without_masked(sequences, mask), initial_state, mask=mask, training=training)
 
     def _engine_loop(
-        self, engine: kernels.Engine, sequences: Tensor, initial_state: Any, mask: Any, training: bool
+        self, engine: Engine, sequences: Tensor, initial_state: Any, mask: Any, training: bool, compiled: bool
     ) -> Any:
         cell, computed = self.cell, engine.computes_in(self.compute_dtype)
 
@@ -345,7 +269,8 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
             dropout = self._dropout_of_each_gate(sequences)
         elif drawn and drawn.inputs:
             sequences = sequences * ops.expand_dims(wide(drawn.inputs[0]), 1)
-        outputs, hidden, state = engine.run()(
+        outputs, hidden, state = kernels.run(
+            engine,
             Operands(
                 x=sequences,
                 kernel=wide(cell.kernel),
@@ -353,7 +278,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
                 bias=wide(cell.bias) if cell.use_bias else None,
                 h=wide(initial_state[0]),
                 c=wide(initial_state[1]),
-                mask=None if mask is None else ops.cast(mask, "bool"),
+                mask=mask,
                 dropout=dropout,
                 slopes=Gates(*map(wide, cell.slopes(training))),
             ),
@@ -364,6 +289,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
                 return_sequences=self.return_sequences,
                 zero_output_for_mask=self.zero_output_for_mask,
                 training=training,
+                compiled=compiled,
             ),
         )
         outputs, hidden, state = (ops.cast(tensor, self.compute_dtype) for tensor in (outputs, hidden, state))
@@ -400,10 +326,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         config = without_dropout_of_one(config)
         try:
             return cls(**config)
-        except ValueError as refused:
+        except kernels.EngineUnavailable as refused:
             # A model must load where the engine it was trained with is not to be had.
-            known = config.get("engine", "auto") in kernels.ENGINES
-            if not known or not str(refused).startswith(f"engine={config['engine']!r} cannot run"):
-                raise
             warnings.warn(f"{refused}. Going on with engine='auto'.", UserWarning, stacklevel=2)
             return cls(**{**config, "engine": "auto"})

@@ -6,10 +6,7 @@ GPU at hand when they are first called. Importing this package imports no framew
 
 import functools
 
-import keras
-
-from zoo import devices
-from zoo.kernels.contract import LayerSpec, unsupported_activation
+from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs, unsupported_activation
 from zoo.kernels.cuda import compiler, driver, launch
 from zoo.kernels.cuda.variant import LARGEST, names
 
@@ -17,11 +14,7 @@ OLDEST = 80  # compute capability, of the tensor-core and copy instructions in s
 
 
 def refuses(spec: LayerSpec) -> str | None:
-    """Why the engine cannot run such a layer here, or `None` where it can."""
-    return unavailable(keras.backend.backend()) or _refuses_layer(spec)
-
-
-def _refuses_layer(spec: LayerSpec) -> str | None:
+    """Why the engine cannot run such a layer, or `None` where it can."""
     reason = unsupported_activation(spec, names())
     if reason:
         return reason
@@ -35,21 +28,16 @@ def _refuses_layer(spec: LayerSpec) -> str | None:
 
 
 @functools.cache
-def unavailable(backend: str) -> str | None:
-    """Why the engine cannot run here at all, in one line, or `None` where it can.
-
-    Args:
-        backend: Of Keras, the current one.
-
-    Example:
-    >>> unavailable("tensorflow")
-    "it runs on Keras's JAX and torch backends, and this is tensorflow"
-    """
-    if backend not in ("jax", "torch"):
-        return f"it runs on Keras's JAX and torch backends, and this is {backend}"
-    if not devices.has_gpu():
-        return f"Keras has no GPU on {backend} here"
+def missing() -> str | None:
+    """What the engine lacks on this machine, in one line, or `None` where it lacks nothing."""
     reason = driver.unavailable()
     if reason is None and driver.architecture() < OLDEST:
         return f"the GPU has compute capability {driver.architecture() / 10}, and {OLDEST / 10} is the least"
     return reason or compiler.unavailable() or launch.unavailable()
+
+
+def run(operands: Operands, options: Options) -> Outputs:
+    """Run a call; imports what calls the kernels the first time."""
+    from zoo.kernels.cuda.lstm import lstm
+
+    return lstm(operands, options)

@@ -14,15 +14,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.contract import Operands, Options
+from zoo.kernels.contract import Operands, Options, Outputs
 from zoo.kernels.cuda.launch import run
 from zoo.kernels.cuda.variant import ROWS, Variant, kernel, padded
 from zoo.kernels.gradient import differentiable
-from zoo.kernels.masking import masked_outputs
+from zoo.kernels.masking import masked_outputs, without_masked
 from zoo.types import Gates, Tensor
 
 
-def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`.
 
     What it is given may be float32, float16 or bfloat16; inside, everything is float32 but the operands of the
@@ -35,8 +35,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     mask, wide = operands.mask, padded(units)
     if options.go_backwards:
         x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
-    if mask is not None:  # what stands in the padding, NaN too, must not reach a gradient
-        x = ops.where(mask[:, :, None], x, ops.zeros_like(x))
+    x = without_masked(x, mask)
     core = _Core(
         Variant(
             units=wide,
@@ -61,9 +60,8 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     ]
     *hidden, h, c = differentiable(core.forward, core.backward, core.infer, options.training)(*tensors)
     h, c = h[:, :units], c[:, :units]
-    steps_first = None if mask is None else ops.transpose(mask)[:, :, None]
-    outputs = masked_outputs(hidden[0][:, :, :units] if hidden else h, steps_first, options)
-    return ops.transpose(outputs, (1, 0, 2)) if hidden else outputs, h, c
+    outputs = ops.transpose(hidden[0][:, :, :units], (1, 0, 2)) if hidden else h
+    return masked_outputs(outputs, mask, options.zero_output_for_mask), h, c
 
 
 def _projected(x: Tensor, operands: Operands, wide: int) -> Tensor:

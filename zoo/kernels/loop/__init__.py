@@ -14,11 +14,11 @@ import keras
 from keras import ops
 
 from zoo.activations import LayerActivation
-from zoo.kernels.contract import LayerSpec, Operands, Options, by_gate
+from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs, by_gate
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.loop.passes import Passes
 from zoo.kernels.loop.products import product
-from zoo.kernels.masking import masked_outputs
+from zoo.kernels.masking import masked_outputs, without_masked
 from zoo.types import Tensor
 
 PARALLEL = "tensorflow.python.ops.parallel_for"
@@ -41,9 +41,6 @@ def refuses(spec: LayerSpec) -> str | None:
     >>> refuses(LayerSpec(Gates(*[get(keras.layers.PReLU())] * 5)))
     "the activation of its input_gate is a PReLU layer, which has weights of its own; ..."
     """
-    backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax", "torch"):
-        return f"it has a gradient of its own, and Keras's {backend} backend has none"
     for gate, activation in by_gate(spec.activations):
         if isinstance(activation, LayerActivation) and _has_weights(activation, spec.units or 1):
             name = type(activation.make()).__name__
@@ -66,7 +63,7 @@ def _has_weights(activation: LayerActivation, units: int) -> bool:
     return bool(layer.variables)
 
 
-def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
 
     A function that stands for an activation gets no gradient for anything but its argument.
@@ -77,7 +74,7 @@ def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
     return _run(operands, options, by_hand=True)
 
 
-def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> Outputs:
     """The same in operations that the backend differentiates by itself, as often and in whichever mode is asked for.
 
     What an engine computes that has a first derivative only, in reverse mode: see `zoo.kernels.derivatives`.
@@ -96,17 +93,16 @@ def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = N
 def _run(
     operands: Operands, options: Options, by_hand: bool, z_offset: Tensor | None = None, unrolled: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x, mask = _time_major(operands.x, options), None
-    if operands.mask is not None:
-        mask = _time_major(operands.mask, options)[..., None]
-        x = ops.where(mask, x, ops.zeros_like(x))  # a NaN that is masked would reach the gradient of W
+    x = _time_major(without_masked(operands.x, operands.mask), options)
+    mask = None if operands.mask is None else _time_major(operands.mask, options)
     of_x = of_h = None
     if operands.dropout is not None:
         of_x, of_h = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
     z = product(operands.kernel, of_x, _times)(x)
     z = z if operands.bias is None else z + operands.bias
     z = z if z_offset is None else z + _time_major(z_offset, options)
-    given = (z, operands.recurrent_kernel, operands.h, operands.c, mask, of_h, *operands.slopes)
+    valid = None if mask is None else mask[..., None]
+    given = (z, operands.recurrent_kernel, operands.h, operands.c, valid, of_h, *operands.slopes)
     dtype = keras.backend.standardize_dtype(operands.x.dtype)
     passes = Passes(options, tuple(tensor is not None for tensor in given), dtype, unrolled)
     run = passes.infer
@@ -114,8 +110,9 @@ def _run(
         run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
     hidden, cell = run(*(tensor for tensor in given if tensor is not None))
     last = hidden[-1] if options.return_sequences else hidden
-    outputs = masked_outputs(hidden, mask, options)
-    return ops.swapaxes(outputs, 0, 1) if options.return_sequences else outputs, last, cell
+    hidden = ops.swapaxes(hidden, 0, 1) if options.return_sequences else hidden
+    mask = None if mask is None else ops.swapaxes(mask, 0, 1)
+    return masked_outputs(hidden, mask, options.zero_output_for_mask), last, cell
 
 
 def vectorised(x: Tensor) -> bool:

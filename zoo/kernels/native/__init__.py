@@ -11,20 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from zoo.checks import positive_integer
-from zoo.kernels.contract import LayerSpec, unsupported_activation
+from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs, unsupported_activation
 from zoo.kernels.native.build import LIBRARY, NOTE
 
 _threads: int | None = None
-
-
-def unavailable() -> str | None:
-    """Why the engine cannot run here at all, or `None` where it can."""
-    if keras.backend.backend() != "tensorflow":
-        return f"it runs on Keras's TensorFlow backend, and this is {keras.backend.backend()}"
-    return not_built()
 
 
 @functools.cache
@@ -46,7 +37,19 @@ def not_built() -> str | None:
 
 def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
-    return unavailable() or unsupported_activation(spec, codes())
+    return unsupported_activation(spec, codes())
+
+
+def run(operands: Operands, options: Options) -> Outputs:
+    """Run a call; imports TensorFlow and the operations the first time."""
+    from zoo.kernels.native import ops
+
+    return ops.lstm(operands, options)
+
+
+def detail() -> str:
+    """What runs here, such as "avx512, 2 threads"."""
+    return f"{instruction_set()}, {threads()} threads"
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from zoo.activations import ACTIVATIONS, Activation
 from zoo.kernels import native
-from zoo.kernels.contract import Operands, Options
+from zoo.kernels.contract import Operands, Options, Outputs
 from zoo.kernels.loop import plain_lstm
 from zoo.types import Gates, Tensor
 
@@ -46,7 +46,7 @@ def _local_gradient(op: Any, *upstream: Tensor) -> list[Tensor | None]:
 
 
 @_not_in_a_saved_model()
-def lstm(operands: Operands, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
 
     Returns:
