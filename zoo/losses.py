@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-Tensor = Any
+from zoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-Tensor = Any
+from zoo.types import Tensor
 
 # The share of the learning rate that is left when the share `done` of the fall is over, with `final` left at the end.
 SHAPES: dict[str, Callable[[Tensor, float], Tensor]] = {

@@ -3,21 +3,13 @@
 from typing import Any, Generic, NamedTuple, TypeVar
 
 Tensor = Any  # whatever the Keras backend calls a tensor
+Tensors = tuple[Any, ...]
 
 Value = TypeVar("Value")
 
 
 class Gates(NamedTuple, Generic[Value]):
-    """One value for each gate of an LSTM and for its cell state, in the order in which a step computes them.
-
-    The first four have columns in the kernels, in this order. `Gates._fields` are the names.
-
-    Attributes:
-        input_gate: Of the input gate i.
-        forget_gate: Of the forget gate f.
-        candidate: Of the candidate g.
-        output_gate: Of the output gate o.
-        hidden: Of the new cell state, before the output gate scales it.
+    """A value for each gate, in the order of the columns in the kernels, and for the new cell state.
 
     Example:
     >>> Gates("sigmoid", "sigmoid", "tanh", "sigmoid", hidden="relu").candidate

@@ -7,6 +7,7 @@ import pytest
 from zoo.kernels import target
 from zoo.kernels.target import Place, Target, tracing_for
 from zoo.layers import LSTM
+from zoo.models import SequenceTask, build
 
 tf = pytest.importorskip("tensorflow")
 
@@ -205,6 +206,29 @@ def test_xla_is_recognised_outside_and_inside():
     assert found == [Target(Place.UNKNOWN, compiled=True)] * 2
 
 
+@pytest.fixture
+def blind(monkeypatch):
+    """Lets nothing look at the stack."""
+    monkeypatch.setattr(target, "_stack", lambda: pytest.fail("a frame was looked at"))
+
+
+@on_tensorflow
+def test_where_a_target_is_declared_no_frame_is_looked_at(blind):
+    model = made()
+    function = tf.function(lambda: losses(model), autograph=False)
+    with tracing_for(Place.SAVED_MODEL):
+        assert "BlockLSTM" in operations(function.get_concrete_function())
+
+
+@on_tensorflow
+@pytest.mark.slow
+def test_an_export_looks_at_no_frame(blind, tmp_path):
+    from zoo.export import export
+
+    task = SequenceTask(channels=3, classes=2, mean=(0.0,) * 3, variance=(1.0,) * 3)
+    export(build("lstm", task, units=4), {"classes": ["a", "b"]}, tmp_path, xla=True)
+
+
 # === TensorFlow: what slips through is not saved ===
 
 
@@ -245,8 +269,9 @@ def test_a_training_step_saved_with_its_module_is_traced_anew(tmp_path):
 
 
 @pytest.mark.any_backend
-def test_an_eager_call_stays():
+def test_an_eager_call_stays_and_looks_at_no_frame(blind):
     assert target.of_trace([X]) == Target(Place.HERE)
+    made()(X)
 
 
 @pytest.mark.any_backend

@@ -25,8 +25,7 @@ from keras import ops
 from zoo.activations.table import ACTIVATIONS as ACTIVATIONS, ALIASES as ALIASES, Definition as Definition
 from zoo.checks import is_finite_number
 from zoo.suggest import unknown
-
-Tensor = Any  # whatever the Keras backend calls a tensor
+from zoo.types import Tensor
 
 
 def _shortest(value: float) -> str:

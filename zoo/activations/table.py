@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-Tensor = Any  # whatever the Keras backend calls a tensor
+from zoo.types import Tensor
+
 Bounds = tuple[float, float]
 
 INF = math.inf

@@ -1,11 +1,10 @@
 """The signatures of TensorFlow Serving's Classify and Regress, which take serialised `tf.Example`s."""
 
 from collections.abc import Callable
-from typing import Any
 
 from zoo.export.contract import Contract
+from zoo.types import Tensor
 
-Tensor = Any
 Answer = Callable[..., dict[str, Tensor]]
 
 CLASSIFY, REGRESS = "classify", "regress"

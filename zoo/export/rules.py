@@ -10,8 +10,8 @@ from keras import ops
 
 from zoo import layers
 from zoo.interception import replaced
+from zoo.types import Tensor
 
-Tensor = Any
 Layer = Any
 Shapes = dict[str, tuple[int, ...]]
 

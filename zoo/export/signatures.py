@@ -13,8 +13,8 @@ from zoo.export.rules import Chunk, NotStreamable
 from zoo.export.streaming import Plan, plan
 from zoo.export.text import Tokeniser
 from zoo.kernels.target import Place, tracing_for
+from zoo.types import Tensor
 
-Tensor = Any
 Outputs = dict[str, Tensor]
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # a probability of 0 has a finite logit

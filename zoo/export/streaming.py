@@ -12,8 +12,7 @@ import keras
 
 from zoo.export.rules import OPERATIONS, RULES, Chunk, ChunkCall, Layer, NotStreamable, Rule, Shapes, where
 from zoo.interception import intercepted
-
-Tensor = Any
+from zoo.types import Tensor
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any
 
 from zoo.export.contract import Contract
 from zoo.text import CUTS
-
-Tensor = Any
+from zoo.types import Tensor
 
 UNKNOWN = 1  # the index of "[UNK]", as Keras's `TextVectorization` has it
 

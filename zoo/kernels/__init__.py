@@ -128,9 +128,11 @@ def resolve(engine: str, spec: LayerSpec | None = None) -> str:
     """
     spec = spec or LayerSpec()
     if engine == "auto":
-        on_gpu = devices.has_gpu()
-        rows = ENGINES.items() if spec.activations else ()
-        return next((name for name, row in rows if row.auto(on_gpu) and not row.refusal(spec)), REFERENCE)
+        on_gpu, backend = devices.has_gpu(), keras.backend.backend()
+        for name, row in ENGINES.items() if spec.activations else ():
+            if backend in (row.auto_on_gpu if on_gpu else row.auto_on_cpu) and not row.refusal(spec):
+                return name
+        return REFERENCE
     reason = ENGINES[known(engine)].refusal(spec)
     if reason:
         raise EngineUnavailable(
@@ -154,16 +156,7 @@ def resolve_in(target: Target, engine: str, spec: LayerSpec, training: bool) -> 
 
 
 def run(engine: Engine, operands: Operands, options: Options) -> Outputs:
-    """Run a call, with every derivative that the backend knows.
-
-    Args:
-        engine: A row of `ENGINES` that has a `run` of its own.
-        operands: The tensors, in the type that the engine computes in.
-        options: What the call does.
-
-    Returns:
-        The outputs, the last h and the last c, as `zoo.kernels.contract.Run` has them.
-    """
+    """Run a call by an engine that has a `run` of its own, with every derivative that the backend knows."""
     assert engine.run is not None  # noqa: S101
-    lacks = keras.backend.backend() in engine.first_order_on
-    return (complete(engine.run) if lacks else engine.run)(operands, options)
+    completed = complete(engine.run) if keras.backend.backend() in engine.first_order_on else engine.run
+    return completed(operands, options)

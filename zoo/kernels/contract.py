@@ -23,7 +23,6 @@ class LayerSpec:
         dtype: What the layer computes in, such as "float32".
         cell_clip: Bound of the cell state, or `None`.
         recurrent_dropout: Share of the hidden state dropped.
-        use_bias: Whether there is a bias.
         use_cudnn: Whether cuDNN may run it.
     """
 
@@ -32,8 +31,12 @@ class LayerSpec:
     dtype: str = "float32"
     cell_clip: float | None = None
     recurrent_dropout: float = 0.0
-    use_bias: bool = True
     use_cudnn: bool = True
+
+    @property
+    def by_gate(self) -> Iterable[tuple[str, Any]]:
+        """The name of each gate with its activation; nothing where they are not known."""
+        return self.activations._asdict().items() if self.activations else ()
 
 
 def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | None:
@@ -44,7 +47,7 @@ def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | Non
     >>> unsupported_activation(LayerSpec(Gates(*[get("softmax")] * 5)), ["tanh"])
     "the activation of its input_gate is 'softmax', which is not elementwise"
     """
-    for gate, activation in by_gate(spec.activations):
+    for gate, activation in spec.by_gate:
         if not isinstance(activation, Activation):
             return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
         if activation.name not in names:
@@ -54,7 +57,7 @@ def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | Non
     return None
 
 
-def unusual_gate(activations: Gates[Any] | None) -> str | None:
+def unusual_gate(activations: Gates[Any]) -> str | None:
     """The first gate whose activation differs from the published LSTM's; `None` where none does.
 
     Sigmoid for the three gates, tanh for candidate and cell state: what libraries have one operation for.
@@ -64,15 +67,10 @@ def unusual_gate(activations: Gates[Any] | None) -> str | None:
     >>> unusual_gate(Gates(*map(get, ("sigmoid", "sigmoid", "relu", "sigmoid", "tanh"))))
     'candidate'
     """
-    for gate, activation in by_gate(activations):
+    for gate, activation in zip(Gates._fields, activations, strict=True):
         if activation != published_activation(gate):
             return gate
     return None
-
-
-def by_gate(activations: Gates[Any] | None) -> Iterable[tuple[str, Any]]:
-    """The name of each gate with its activation; nothing where they are not known."""
-    return () if activations is None else zip(Gates._fields, activations, strict=True)
 
 
 def published_activation(gate: str) -> Activation:
@@ -205,10 +203,6 @@ class Engine:
     def refusal(self, spec: LayerSpec) -> str | None:
         """Why it cannot run such a layer here, or `None` where it can."""
         return self.unavailable() or self.refuses(spec)
-
-    def auto(self, on_gpu: bool) -> bool:
-        """Whether "auto" takes it here."""
-        return keras.backend.backend() in (self.auto_on_gpu if on_gpu else self.auto_on_cpu)
 
     @property
     def for_xla(self) -> bool:

@@ -54,7 +54,7 @@ def refuses(spec: LayerSpec) -> str | None:
     """Why the engine cannot run such a layer, or `None` where it can."""
     if not spec.use_cudnn:
         return "use_cudnn=False was given"
-    gate = unusual_gate(spec.activations)
+    gate = unusual_gate(spec.activations) if spec.activations else None
     if gate is not None:
         received, published = getattr(spec.activations, gate), published_activation(gate)
         return f"the activation of its {gate} is {str(received)!r}, and cuDNN's is {str(published)!r}"

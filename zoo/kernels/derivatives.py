@@ -14,9 +14,8 @@ import keras
 
 from zoo.kernels.contract import Operands, Options, Outputs, Run
 from zoo.kernels.loop import plain_lstm, vectorised
-from zoo.types import Gates, Tensor
+from zoo.types import Gates, Tensor, Tensors
 
-Tensors = tuple[Any, ...]
 Function = Callable[..., Tensors]
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import keras
 
-from zoo.types import Tensor
-
-Tensors = tuple[Any, ...]
+from zoo.types import Tensor, Tensors
 
 
 def differentiable(

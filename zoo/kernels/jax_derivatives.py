@@ -14,9 +14,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from zoo.types import Tensor
+from zoo.types import Tensor, Tensors
 
-Tensors = tuple[Any, ...]
 Function = Callable[..., Tensors]
 Linear = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # of residuals and arguments
 

@@ -15,12 +15,7 @@ def without_masked(sequences: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def count_valid(mask: Tensor) -> Tensor:
-    """How many steps of each row are valid up to each step, itself included: int32 (batch, steps).
-
-    Example:
-    >>> ops.convert_to_numpy(count_valid(ops.convert_to_tensor([[False, True, False, True]]))).tolist()
-    [[0, 1, 1, 2]]
-    """
+    """How many steps of each row are valid up to each step, itself included: int32 (batch, steps)."""
     return ops.cumsum(ops.cast(mask, "int32"), axis=1)
 
 

@@ -24,11 +24,6 @@ logger = logging.getLogger(__name__)
 MANY_STEPS = 100  # with more than these the layer warns about an unbounded candidate
 
 
-def _use_cudnn(_: str, value: Any) -> Any:
-    kernels.requested("auto", value)
-    return value
-
-
 @keras.saving.register_keras_serializable("sequence_zoo")
 class LSTM(ArgumentsOfCell, keras.layers.RNN):
     """Long short-term memory with a separate activation for each gate.
@@ -99,7 +94,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
 
     argument_checks: ClassVar[Checks] = {
         "engine": lambda _, value: kernels.known(value),
-        "use_cudnn": _use_cudnn,
+        "use_cudnn": lambda _, value: kernels.requested("auto", value) and value,
     }
 
     def __init__(
@@ -188,7 +183,6 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
             dtype=self.compute_dtype,
             cell_clip=self.cell_clip,
             recurrent_dropout=self.recurrent_dropout,
-            use_bias=self.use_bias,
             use_cudnn=self.use_cudnn is not False,
         )
 
@@ -261,23 +255,23 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         def wide(tensor: Any) -> Tensor:
             return None if tensor is None else ops.cast(tensor, computed)
 
-        sequences, dropout = wide(sequences), None
+        sequences, dropout, (h, c) = wide(sequences), None, map(wide, initial_state)
         if self.stateful:  # torch writes the last states in place over these, which the backward pass still needs
-            initial_state = [ops.copy(state) for state in initial_state]
+            h, c = ops.copy(h), ops.copy(c)
         drawn = cell.drawn if training else None
         if drawn and cell.implementation == 1:
             dropout = self._dropout_of_each_gate(sequences)
         elif drawn and drawn.inputs:
             sequences = sequences * ops.expand_dims(wide(drawn.inputs[0]), 1)
-        outputs, hidden, state = kernels.run(
+        found = kernels.run(
             engine,
             Operands(
                 x=sequences,
                 kernel=wide(cell.kernel),
                 recurrent_kernel=wide(cell.recurrent_kernel),
                 bias=wide(cell.bias) if cell.use_bias else None,
-                h=wide(initial_state[0]),
-                c=wide(initial_state[1]),
+                h=h,
+                c=c,
                 mask=mask,
                 dropout=dropout,
                 slopes=Gates(*map(wide, cell.slopes(training))),
@@ -292,10 +286,10 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
                 compiled=compiled,
             ),
         )
-        outputs, hidden, state = (ops.cast(tensor, self.compute_dtype) for tensor in (outputs, hidden, state))
+        outputs, *states = (ops.cast(tensor, self.compute_dtype) for tensor in found)
         if self.return_sequences:
-            return outputs[:, -1], outputs, [hidden, state]
-        return outputs, ops.expand_dims(outputs, 1), [hidden, state]
+            return outputs[:, -1], outputs, states
+        return outputs, ops.expand_dims(outputs, 1), states
 
     def _dropout_of_each_gate(self, sequences: Tensor) -> Tensor | None:
         """Factors of [x, h] for each gate, (4, batch, channels + units), or `None` where nothing is dropped."""

@@ -1,13 +1,10 @@
 """Convolutional blocks that several models share; padding never reaches their results."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from zoo.layers import ZeroPadding
-
-Tensor = Any
+from zoo.types import Tensor
 
 
 def convolution_block(x: Tensor, mask: Tensor, filters: int, kernel_size: int, name: str) -> Tensor:

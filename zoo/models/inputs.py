@@ -1,13 +1,13 @@
 """What a model is built for, and the first and last layers that every model shares."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import keras
 
 from zoo.layers import SequenceMask
+from zoo.types import Tensor
 
-Tensor = Any
 Kind = Literal["classification", "labelling", "regression", "forecasting", "language_model"]
 
 

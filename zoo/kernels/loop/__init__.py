@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from zoo.activations import LayerActivation
-from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs, by_gate
+from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs
 from zoo.kernels.gradient import differentiable
 from zoo.kernels.loop.passes import Passes
 from zoo.kernels.loop.products import product
@@ -41,7 +41,7 @@ def refuses(spec: LayerSpec) -> str | None:
     >>> refuses(LayerSpec(Gates(*[get(keras.layers.PReLU())] * 5)))
     "the activation of its input_gate is a PReLU layer, which has weights of its own; ..."
     """
-    for gate, activation in by_gate(spec.activations):
+    for gate, activation in spec.by_gate:
         if isinstance(activation, LayerActivation) and _has_weights(activation, spec.units or 1):
             name = type(activation.make()).__name__
             return (

@@ -37,9 +37,9 @@ from keras import ops
 from zoo.activations import Activation
 from zoo.kernels.contract import Options
 from zoo.kernels.loop.products import kernel_gradient, product, product_back
-from zoo.kernels.loop.scan import Tensors, scan, vjp
+from zoo.kernels.loop.scan import scan, vjp
 from zoo.kernels.reference import lstm_step, split_gates
-from zoo.types import Gates, Tensor
+from zoo.types import Gates, Tensor, Tensors
 
 HALF = ("float16", "bfloat16")
 Slices = Mapping[str, Tensor]

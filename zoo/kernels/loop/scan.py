@@ -6,9 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.types import Tensor
+from zoo.types import Tensor, Tensors
 
-Tensors = tuple[Any, ...]
 Step = Callable[[Tensors, dict[str, Tensor]], tuple[Tensors, Tensors]]
 
 
