@@ -1,6 +1,6 @@
 """What a gradient written by hand needs of each Keras backend: a loop over time, and a vector-Jacobian product."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -8,13 +8,13 @@ from keras import ops
 
 from zoo.types import Tensor, Tensors
 
-Step = Callable[[Tensors, dict[str, Tensor]], tuple[Tensors, Tensors]]
+Step = Callable[[Tensors, Any], tuple[Tensors, Tensors]]
 
 
 def scan(
     step: Step,
     states: Tensors,
-    inputs: Mapping[str, Tensor],
+    inputs: tuple[Any, ...],
     emitted: Sequence[tuple[int, str]],
     reverse: bool = False,
     unrolled: bool = False,
@@ -25,10 +25,10 @@ def scan(
     it works with an unknown batch and in XLA.
 
     Args:
-        step: Takes the states and a slice of each input; gives the new states and what it emits. States and what is
-            emitted are tuples of tensors (batch, width).
+        step: Takes the states and the step's slice of `inputs`; gives the new states and what it emits, both tuples
+            of tensors (batch, width).
         states: Before the first step.
-        inputs: At least one, each (steps, ...), with one step or more.
+        inputs: A tuple, plain or named, of tensors (steps, ...), `None` and such tuples, with at least one tensor.
         emitted: Width and type of each tensor that a step emits.
         reverse: Begin at the last step. What is emitted stands where its inputs stood.
         unrolled: Have no loop operation in a graph of TensorFlow; the number of steps has to be known then.
@@ -39,63 +39,85 @@ def scan(
     Example:
     >>> from keras import ops
     >>> def add(states, at):
-    ...     return (states[0] + at["x"],), (states[0],)
-    >>> sums, before = scan(add, (ops.zeros((1, 1)),), {"x": ops.ones((3, 1, 1))}, [(1, "float32")], reverse=True)
+    ...     return (states[0] + at[0],), (states[0],)
+    >>> sums, before = scan(add, (ops.zeros((1, 1)),), (ops.ones((3, 1, 1)),), [(1, "float32")], reverse=True)
     >>> float(sums[0][0, 0]), [float(value) for value in ops.reshape(before[0], (-1,))]
     (3.0, [2.0, 1.0, 0.0])
     """
     run: Any = {"jax": _on_jax, "torch": _unrolled, "tensorflow": _on_tensorflow}[keras.backend.backend()]
     if unrolled:
         run = _unrolled
-    found: tuple[Tensors, Tensors] = run(step, states, dict(inputs), emitted, reverse)
+    found: tuple[Tensors, Tensors] = run(step, states, inputs, emitted, reverse)
     return found
 
 
-def _on_jax(step: Step, states: Tensors, inputs: dict[str, Tensor], _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
+def _map(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """`inputs` with `function` of each leaf; `keras.tree` takes ten times as long, which an eager loop would notice."""
+    if inputs is None:
+        return None
+    if not isinstance(inputs, tuple):
+        return function(inputs)
+    parts = [_map(function, part) for part in inputs]
+    return inputs._make(parts) if hasattr(inputs, "_make") else tuple(parts)
+
+
+def _on_jax(step: Step, states: Tensors, inputs: Any, _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
     from jax import lax
 
     found: tuple[Tensors, Tensors] = lax.scan(step, states, inputs, reverse=reverse)
     return found
 
 
-def _unrolled(step: Step, states: Tensors, inputs: dict[str, Tensor], _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
-    slices = list(zip(*(ops.unstack(tensor) for tensor in inputs.values()), strict=True))
+def _unrolled(step: Step, states: Tensors, inputs: Any, _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
+    tensors: list[Tensor] = []
+    _map(tensors.append, inputs)
+    slices = list(zip(*map(ops.unstack, tensors), strict=True))
     found = []
     for each in reversed(slices) if reverse else slices:
-        states, rows = step(states, dict(zip(inputs, each, strict=True)))
+        states, rows = step(states, _map(_next_of(each), inputs))
         found.append(rows)
     if reverse:
         found.reverse()
     return states, tuple(ops.stack(rows) for rows in zip(*found, strict=True))
 
 
+def _next_of(leaves: Iterable[Any]) -> Callable[[Any], Any]:
+    remaining = iter(leaves)
+    return lambda _: next(remaining)
+
+
 def _on_tensorflow(
-    step: Step, states: Tensors, inputs: dict[str, Tensor], emitted: Sequence[tuple[int, str]], reverse: bool
+    step: Step, states: Tensors, inputs: Any, emitted: Sequence[tuple[int, str]], reverse: bool
 ) -> tuple[Tensors, Tensors]:
     import tensorflow as tf
 
     if tf.executing_eagerly():  # a loop in Python in any case, and there is no forward mode through lists
         return _unrolled(step, states, inputs, emitted, reverse)
     # Lists by their raw operations: the rows of a `tf.TensorArray` want a batch that is known when it is traced.
-    first = next(iter(inputs.values()))
+    tensors: list[Tensor] = []
+    _map(tensors.append, inputs)
+    first = tensors[0]
     steps, batch = tf.shape(first)[0], tf.shape(states[0])[0]
     rows = [{"element_shape": tf.stack([batch, width]), "element_dtype": tf.as_dtype(kind)} for width, kind in emitted]
-    shapes = {name: tf.shape(tensor)[1:] for name, tensor in inputs.items()}
-    sources = {
-        name: tf.raw_ops.TensorListFromTensor(tensor=tensor, element_shape=shapes[name])
-        for name, tensor in inputs.items()
-    }
 
-    def read(name: str, index: Tensor) -> Tensor:
-        row = tf.raw_ops.TensorListGetItem(
-            input_handle=sources[name], index=index, element_shape=shapes[name], element_dtype=inputs[name].dtype
-        )
-        row.set_shape(inputs[name].shape[1:])
-        return row
+    def source(tensor: Tensor) -> Callable[[Tensor], Tensor]:
+        shape = tf.shape(tensor)[1:]
+        rows = tf.raw_ops.TensorListFromTensor(tensor=tensor, element_shape=shape)
+
+        def read(index: Tensor) -> Tensor:
+            row = tf.raw_ops.TensorListGetItem(
+                input_handle=rows, index=index, element_shape=shape, element_dtype=tensor.dtype
+            )
+            row.set_shape(tensor.shape[1:])
+            return row
+
+        return read
+
+    sources = _map(source, inputs)
 
     def body(done: Tensor, held: Tensors, lists: Tensors) -> Any:
         index = steps - 1 - done if reverse else done
-        held, new = step(held, {name: read(name, index) for name in inputs})
+        held, new = step(held, _map(lambda read: read(index), sources))
         written = (
             tf.raw_ops.TensorListSetItem(input_handle=handle, index=index, item=row)
             for handle, row in zip(lists, new, strict=True)
