@@ -26,9 +26,9 @@ class TimedHealth(Health):
         super().__init__(*args, **kwargs)
         self.costs: list[float] = []
 
-    def _look(self) -> None:
+    def _look(self, at_any_price: bool = False) -> None:
         before = self.seconds
-        super()._look()
+        super()._look(at_any_price)
         self.costs.append(self.seconds - before)
 
 
@@ -54,8 +54,9 @@ def main() -> None:
             run = time.perf_counter() - started
             flows = sum(checkup.flow is not None for checkup in health.history)
             flow = "no" if targets is None else str(flows)
+            first = health.costs[0] if health.costs else 0.0
             print(
-                f"{layers:6}  {flow:<5} {health.costs[0]:8.2f} s {len(health.history):6} {health.seconds:6.2f} s "
+                f"{layers:6}  {flow:<5} {first:8.2f} s {len(health.history):6} {health.seconds:6.2f} s "
                 f"{run:6.1f} s {health.seconds / run:6.1%}",
                 flush=True,
             )

@@ -66,8 +66,8 @@ def test_it_looks_when_told_or_when_it_can_afford_to(monkeypatch):
     monkeypatch.setattr("zoo.diagnostics.health.FREE", 0.0)
     monkeypatch.setattr("zoo.diagnostics.health.SHARE", 0.0)
     never = Health(x[:4])
-    assert looks(4, never) == []  # stopped at the first layer, which tells what a look would cost
-    assert never.seconds > 0
+    assert looks(4, never) == []
+    assert never.seconds == 0
     monkeypatch.setattr("zoo.diagnostics.health.FREE", math.inf)
     assert looks(2, Health(x[:4])) == [(0, 0), (0, 1), (0, 2), (0, 4), (1, 4), (1, 8), (2, 8)]
 
@@ -75,19 +75,20 @@ def test_it_looks_when_told_or_when_it_can_afford_to(monkeypatch):
 def test_what_would_cost_too_much_waits(monkeypatch):
     x, y = series(16, 5, seed=0)
     monkeypatch.setattr("zoo.diagnostics.health.FREE", 1e6)
-    monkeypatch.setattr("zoo.diagnostics.health.RUN", 1e12)  # an estimate beyond that
-    model = compiled(keras.layers.RNN(PeepholeLSTMCell(2)), 5)
+    monkeypatch.setattr("zoo.diagnostics.health.FIRST_LOOK", 0.6e6)  # two cells are beyond that, one is not
+    model = compiled(keras.layers.RNN([PeepholeLSTMCell(2), PeepholeLSTMCell(2)]), 5)
     health = Health(x[:4], y[:4])
     fit = {"epochs": 1, "batch_size": 4, "verbose": 0, "callbacks": [health]}
     model.fit(x, y, **fit)
     assert not health.history
-    assert "functions" not in vars(model.layers[0].cell)  # the look that was stopped left nothing behind
-    monkeypatch.setattr("zoo.diagnostics.health.RUN", 2.0)
-    monkeypatch.setattr("zoo.diagnostics.health.FLOW", 1e12)
+    monkeypatch.setattr("zoo.diagnostics.health.FIRST_LOOK", 0.4e6)
+    monkeypatch.setattr("zoo.diagnostics.health.FIRST_FLOW", 0.6e6)
     model.fit(x, y, **fit)
     assert health.history
     assert health.history[0].flow is None
     assert not health.history[0].gates.skipped
+    health.look()
+    assert health.history[-1].flow is not None  # asked for, so at any price
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True])

@@ -7,7 +7,6 @@ from keras import ops
 from oracles import ORACLE
 
 from zoo.diagnostics import find_non_finite
-from zoo.diagnostics.cells import PARTS
 from zoo.layers import (
     LSTM,
     BatchNormLSTM,
@@ -38,6 +37,7 @@ CELLS = {
         ZoneoutCell(LSTMCell(3, *a), 0.2, name="high"),
     ],
 }
+PARTS = LSTMCell.parts
 KINDS = ("LSTM", "batch norm", *CELLS)
 
 
@@ -98,6 +98,18 @@ def batch(rng):
 
 def kernel_gates(cell):
     return getattr(cell, "kernel_gates", PARTS[:4])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CELLS if kind not in ("Keras", "stack")])
+def test_a_cell_says_of_each_of_its_weights_which_parts_it_feeds(kind):
+    cell = CELLS[kind](4, "prelu")
+    cell.build((None, CHANNELS))
+    core = cell.cell if kind == "zoneout" else cell
+    for weight in core.weights:
+        parts = core.columns_of(weight)
+        assert set(parts) <= set(PARTS)
+        assert len(parts) == 1 or len(parts) * 4 == weight.shape[-1], weight.name
+    assert core.columns_of(core.candidate_slope) == ("candidate",)
 
 
 def plant_in_weight(rng, model):

@@ -1,7 +1,7 @@
 """The cells inside recurrent layers: which are known, what their gates are called, and how to watch a step."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +9,11 @@ import keras
 
 from zoo import activations
 from zoo.interception import replaced
-from zoo.layers import LSTM, BatchNormLSTM, LSTMCell, ZoneoutCell
-from zoo.layers._gated_cell import GATES, KERNEL_GATES, GatedCell
+from zoo.layers import LSTM, BatchNormLSTM, ZoneoutCell
+from zoo.layers._gate_activations import GATES, GateActivations
+from zoo.types import Gates, Tensor
 
-Tensor = Any
 Note = Callable[[str, Tensor], None]
-
-STATES = ("cell_state", "hidden_state")
-PARTS = (*KERNEL_GATES, *STATES)
 
 # What runs a cell step by step exactly as Keras's own loop does; a loop of another class is not known.
 _LOOPS = (
@@ -50,14 +47,24 @@ class Cell:
     @property
     def known(self) -> bool:
         """Whether its output is its first state, a matrix (batch, units), whatever else it computes."""
-        return isinstance(self.core, (*_KERAS_CELLS, GatedCell))
+        return isinstance(self.core, (*_KERAS_CELLS, GateActivations))
 
     @property
     def gated(self) -> bool:
         """Whether its gates can be watched: an LSTM of the zoo or of Keras."""
-        if isinstance(self.core, keras.layers.LSTMCell) and not isinstance(self.core, LSTMCell):
+        if isinstance(self.core, keras.layers.LSTMCell) and not isinstance(self.core, GateActivations):
             return type(self.core).call is keras.layers.LSTMCell.call  # the order of its activations is known
-        return isinstance(self.core, LSTMCell | GatedCell)
+        return isinstance(self.core, GateActivations)
+
+    @property
+    def described(self) -> Any:
+        """What knows the gates of a gated cell: a cell of the zoo itself, or what stands for one of Keras."""
+        return self.core if isinstance(self.core, GateActivations) else _KerasLSTM(self.core)
+
+    @property
+    def counted(self) -> bool:
+        """Whether a step depends on its number, which has to be handed to it."""
+        return isinstance(self.outer, GateActivations) and self.outer.counts_steps
 
     @property
     def width(self) -> int:
@@ -67,26 +74,37 @@ class Cell:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """`PARTS` in the order in which a step computes them: what is not finite first is the cause of the others."""
-        if hasattr(self.core, "peephole"):  # its output gate sees the new cell state
-            return (*KERNEL_GATES[:3], "cell_state", "output_gate", "hidden_state")
-        return PARTS
+        """Its parts in the order in which a step computes them: what is not finite first is the cause of the others."""
+        return tuple(self.described.parts) if self.gated else ("hidden_state",)
 
     @property
     def kernel_gates(self) -> tuple[str, ...]:
         """The gates that have columns in the kernels, in their order."""
-        return tuple(getattr(self.core, "kernel_gates", KERNEL_GATES))
+        return tuple(self.described.kernel_gates)
 
     def activation(self, gate: str) -> Any:
         """The activation of `gate`, an `Activation` where the table of the zoo has it."""
-        chosen = getattr(self.core, "gate_activations", None)
-        if chosen is not None:
-            return chosen.get(gate, activations.get("linear"))
-        activation = self.core.activation if gate in ("candidate", "hidden") else self.core.recurrent_activation
-        try:
-            return activations.get(activation)
-        except ValueError:  # Keras takes any function
-            return activation
+        return self.described.gate_activations.get(gate, activations.get("linear"))
+
+
+class _KerasLSTM(GateActivations):
+    """What a cell of the zoo says of itself, said of Keras's own LSTM cell."""
+
+    def __init__(self, cell: Any) -> None:
+        self.kernel, self.recurrent_kernel, self.bias = cell.kernel, cell.recurrent_kernel, cell.bias
+        gates, others = _in_table(cell.recurrent_activation), _in_table(cell.activation)
+        self._by_gate = dict(zip(GATES, (gates, gates, others, gates, others), strict=True))
+
+    @property
+    def gate_activations(self) -> Mapping[str, Any]:
+        return self._by_gate
+
+
+def _in_table(activation: Any) -> Any:
+    try:
+        return activations.get(activation)
+    except ValueError:  # Keras takes any function
+        return activation
 
 
 def cells_of(layer: keras.layers.Layer, name: str) -> tuple[Cell, ...]:
@@ -112,29 +130,17 @@ def _core(cell: Any) -> Any:
     return cell
 
 
-def gate_of_weight(cell: Cell, weight: str, width: int, column: int) -> tuple[str, int]:
-    """The part that a column of a weight of `cell` feeds first, and its unit there.
-
-    Args:
-        cell: A gated cell.
-        weight: Name of the weight.
-        width: Length of its last axis, a row of which has the gates side by side.
-        column: Index in that axis.
+def gate_of_weight(cell: Cell, weight: Any, column: int) -> tuple[str, int]:
+    """The part that a column of a weight of a gated cell feeds first, and its unit there.
 
     Example:
     >>> layer = LSTM(5)
-    >>> gate_of_weight(cells_of(layer, "lstm")[0], "kernel", 20, 12)
+    >>> layer.build((None, None, 2))
+    >>> gate_of_weight(cells_of(layer, "lstm")[0], layer.cell.kernel, 12)
     ('candidate', 2)
     """
-    owner = next((gate for gate in KERNEL_GATES if weight.startswith(gate)), None)
-    if owner:  # what an activation learns is named after the gate that owns it: "candidate_slope"
-        return owner, column
-    units, peeping = cell.core.units, tuple(gate for gate in cell.kernel_gates if gate != "candidate")
-    if not weight.startswith(("cell_", "projection_", "hidden_")):
-        for gates in (cell.kernel_gates, peeping):
-            if width == len(gates) * units:
-                return gates[column // units], column % units
-    return "hidden_state", column
+    parts = cell.described.columns_of(weight)
+    return (parts[column // cell.core.units], column % cell.core.units) if len(parts) > 1 else (parts[0], column)
 
 
 # === Watching ===
@@ -148,7 +154,7 @@ def noting(cell: Cell, note: Note) -> Iterator[None]:
     Every cell of the zoo asks its `functions()` for its activations, so no equation is repeated here.
     """
     core = cell.core
-    if hasattr(core, "gate_activations"):
+    if cell.described is core:
         swaps = {"functions": _watched_functions(core.functions, note)}
     else:
         swaps = {
@@ -163,10 +169,8 @@ def noting(cell: Cell, note: Note) -> Iterator[None]:
 
 def _watched_functions(original: Any, note: Note) -> Callable[..., Any]:
     def functions(*args: Any, **kwargs: Any) -> Any:
-        made = original(*args, **kwargs)
-        by_gate = made._asdict() if hasattr(made, "_asdict") else made
-        # A variant without one of the activations takes the identity in its place.
-        return type(made)(**{gate: _watched(gate, by_gate.get(gate, _identity), note) for gate in GATES})
+        by_gate = original(*args, **kwargs)._asdict()
+        return Gates(**{gate: _watched(gate, function, note) for gate, function in by_gate.items()})
 
     return functions
 
@@ -188,7 +192,3 @@ def _watched(gate: str, function: Any, note: Note) -> Callable[[Tensor], Tensor]
         return value
 
     return activation
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zoo.activations import Activation
 from zoo.diagnostics.loop import Trace
 from zoo.diagnostics.recording import Recording, record, to_numpy, unknown_cells
-from zoo.layers._gated_cell import KERNEL_GATES
+from zoo.layers._gate_activations import KERNEL_GATES
 
 CLOSED, OPEN = 0.05, 0.95  # a sigmoid there has less than a fifth of its largest slope
 MOSTLY = 0.9  # share of a saturated gate from which it is worth a sentence
@@ -220,7 +220,7 @@ def _layer_gates(trace: Trace) -> LayerGates:
         growth=_growth(maximum[trace.order]),
         cell_non_finite=float(np.mean(~np.isfinite(valid_states))) if valid_states.size else 0.0,
         backwards=trace.cell.layer.go_backwards,
-        clipped=core.cell_clip is not None if hasattr(core, "cell_clip") else None,
+        clipped=core.cell_clip is not None if trace.cell.described.takes_cell_clip else None,
     )
 
 

@@ -8,21 +8,16 @@ from typing import Any, cast
 import keras
 
 from zoo.checks import positive_integer
+from zoo.diagnostics.cells import cells_of
 from zoo.diagnostics.flow import FlowMeter, GradientFlow
 from zoo.diagnostics.gates import GateReport, gates_of
 from zoo.diagnostics.non_finite import NonFinite, non_finite_of
 from zoo.diagnostics.recording import Recorder, Recording
+from zoo.interception import leaf_layers
 
 SHARE, FREE = 0.03, 1.0  # share of the training time, and seconds, that examinations may cost
-RUN = 2.0  # a first look takes about twice as long as it has taken when the last recurrent layer is compiled
-FLOW = 3.0  # the first gradient flow takes about three times as long as the first look without it
-
-
-_ONE_LOOK = 60.0  # seconds: more than any takes
-
-
-class _TooDear(Exception):
-    """A first look would cost more than is allowed."""
+# Seconds a recurrent layer that a first look and a first gradient flow, which compile, are expected to cost.
+FIRST_LOOK, FIRST_FLOW = (0.5, 1.5) if keras.backend.backend() == "jax" else (0.25, 0.75)
 
 
 @dataclass(frozen=True)
@@ -68,10 +63,10 @@ class Health(keras.callbacks.Callback):
     """Examine the gates, the cell state and, with targets, the gradient flow on a probe batch while a model trains.
 
     It looks before the first batch, after batches 1, 2, 4, 8, ... (a ReLU LSTM can run away within one epoch) and at
-    the end of epochs, as long as looking costs less than 3 % of the time so far or 1 second in all, whichever is
-    more. The first look compiles; what would cost more than that, by the time that its first layers took, waits until
-    the training has lasted long enough. Training is the same with and without it: nothing is assigned and no random
-    number is drawn.
+    the end of epochs, whenever what the look should cost is left of 3 % of the time so far or of 1 second, whichever is
+    more: a quarter of a second for each recurrent layer for the first look, which compiles, three quarters for the
+    first gradient flow (twice that on JAX), and for later ones what the last one cost. Training is the same with and
+    without it: nothing is assigned and no random number is drawn.
 
     Args:
         inputs: The probe: a batch as the model takes it. 16 rows are enough.
@@ -121,13 +116,16 @@ class Health(keras.callbacks.Callback):
         self._epoch = self._batch = 0
         self._recorder: Recorder | None = None
         self._meter: FlowMeter | None = None
-        # Expected seconds of a look, and of the gradient flow in it; both first cost more than later.
+        # Expected seconds of a look, and of the gradient flow in it.
         self._expected, self._expected_flow = 0.0, 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._started = time.perf_counter()
         self._recorder = self._meter = None  # the model may be another, or compiled anew
-        self._look()
+        layers = sum(len(cells_of(layer, name)) for name, layer in leaf_layers(self.model).items()) or 1
+        self._expected, self._expected_flow = FIRST_LOOK * layers, FIRST_FLOW * layers
+        if self.every is not None or self._affordable():
+            self._look()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._batch += 1
@@ -143,8 +141,7 @@ class Health(keras.callbacks.Callback):
 
     def look(self) -> None:
         """Look now, whatever it costs: at a model that has just died, for instance."""
-        self._free = max(self._free, self.seconds + _ONE_LOOK)
-        self._look()
+        self._look(at_any_price=True)
 
     @property
     def _left(self) -> float:
@@ -154,35 +151,30 @@ class Health(keras.callbacks.Callback):
     def _affordable(self) -> bool:
         return self._expected < self._left
 
-    def _look(self) -> None:
+    def _look(self, at_any_price: bool = False) -> None:
         if self.history and self.history[-1].non_finite and self.history[-1].non_finite.origin == "weight":
             return  # destroyed weights do not come back, and everything after them is NaN
         before, started = self.seconds, time.perf_counter()
         try:
             with _global_generator_kept():
-                self._examine(started, before)
-        except _TooDear:
-            pass  # what it would cost is now expected of the next
+                self._examine(started, before, at_any_price or self.every is not None)
         finally:
             self.seconds = before + time.perf_counter() - started
 
-    def _examine(self, started: float, before: float) -> None:
-        first = self._recorder is None or not self.history
+    def _examine(self, started: float, before: float, at_any_price: bool) -> None:
+        first = self._recorder is None
         if self._recorder is None:
             self._recorder = Recorder(self.model, self.inputs, compiled=not self.model.run_eagerly)
-        recording = self._recorder(self._checkpoint(started) if first and self.every is None else None)
+        recording = self._recorder()
         gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
         took = time.perf_counter() - started
         self.seconds = before + took
         self._expected = 0.0 if first else took  # the first is no measure of the next
-        if first:
-            self._expected_flow = FLOW * took
-        flow = self._flow(recording) if self.targets is not None and bad is None else None
+        measures = self.targets is not None and bad is None and (at_any_price or self._expected_flow < self._left)
+        flow = self._flow(recording) if measures else None
         self.history.append(Checkup(self._epoch, self._batch, gates, bad, flow))
 
-    def _flow(self, recording: Recording) -> GradientFlow | None:
-        if self.every is None and self._expected_flow > self._left:
-            return None
+    def _flow(self, recording: Recording) -> GradientFlow:
         started, first = time.perf_counter(), self._meter is None
         if self._meter is None:
             self._meter = FlowMeter(
@@ -191,18 +183,6 @@ class Health(keras.callbacks.Callback):
         flow = self._meter()
         self._expected_flow = 0.0 if first else time.perf_counter() - started
         return flow
-
-    def _checkpoint(self, started: float) -> Any:
-        """Stops a first look after the recurrent layers that have shown that all of them would cost too much."""
-        left = self._left
-
-        def check(done: int, layers: int) -> None:
-            expected = RUN * (time.perf_counter() - started) * layers / done
-            if expected > left:
-                self._expected = expected
-                raise _TooDear
-
-        return check
 
     @property
     def findings(self) -> tuple[Finding, ...]:

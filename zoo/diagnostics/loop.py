@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from zoo.diagnostics.cells import Cell, noting
 from zoo.interception import replaced
-from zoo.layers._batch_norm_cell import BatchNormCell
 
 Tensor = Any
 
@@ -67,7 +66,7 @@ class WideLoop:
         channels, outputs_wide = sequences.shape[-1], [0]
         if added is not None:
             sequences = ops.concatenate([sequences, ops.cast(added, sequences.dtype)], axis=-1)
-        counted = isinstance(layer.cell, BatchNormCell)
+        counted = self.cells[0].counted
         if counted:  # its statistics are those of the row's own step
             states.append(ops.zeros((ops.shape(sequences)[0], 1), dtype="int32"))
 
@@ -108,9 +107,9 @@ class WideLoop:
         states = list(states) if keras.tree.is_nested(states) else [states]
         if self.notes and cell.gated:
             with noting(cell, seen.__setitem__):
-                output, new = _advance(cell.outer, inputs, states)
+                output, new = _advance(cell, inputs, states)
         else:
-            output, new = _advance(cell.outer, inputs, states)
+            output, new = _advance(cell, inputs, states)
         return output, list(new) if keras.tree.is_nested(new) else [new], seen
 
     def traces(self, notes: NDArray[Any], mask: NDArray[np.bool_] | None) -> tuple[Trace, ...]:
@@ -141,17 +140,15 @@ def _received(seen: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {part.removesuffix("_input"): values for part, values in seen.items() if part.endswith("_input")}
 
 
-def _advance(cell: Any, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, Any]:
+def _advance(cell: Cell, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, Any]:
     """One step of a cell at inference."""
-    if not isinstance(cell, BatchNormCell):
-        output, new = (cell if callable(cell) else cell.call)(inputs, states)
-        return output, new
-    hidden, state, count = states
-    step, keep = count[:, 0], ops.ones_like(count, dtype="bool")
-    z = cell.normalize_input(ops.matmul(inputs, cell.kernel), cell.moving("input", step))
-    moments = [*cell.moving("recurrent", step), *cell.moving("cell", step)]
-    new, _ = cell.step(z, [hidden, state], keep, moments, cell.functions())
-    return new[0], [*new, count + 1]
+    outer = cell.outer
+    if cell.counted:
+        *states, count = states
+        new = outer.numbered_step(inputs, states, count[:, 0])
+        return new[0], [*new, count + 1]
+    output, new = (outer if callable(outer) else outer.call)(inputs, states)
+    return output, new
 
 
 def _keras_loop(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor | None) -> Any:

@@ -169,11 +169,8 @@ def _in_weights(call: Call) -> Iterator[NonFinite]:
 def _in_gates_weights(traces: Sequence[Trace]) -> Iterator[NonFinite]:
     for trace in traces:
         for weight, array, place in _bad_weights(trace.cell.core) if trace.cell.gated else ():
-            part, unit = gate_of_weight(
-                trace.cell, weight.name, array.shape[-1] if place else 1, place[-1] if place else 0
-            )
-            # Statistics of batch normalisation have a row for each step.
-            step, row = _first_read(trace, place[0] if "moving_" in weight.name else 0)
+            part, unit = gate_of_weight(trace.cell, weight, place[-1] if place else 0)
+            step, row = _first_read(trace, place[0] if trace.cell.described.rows_are_steps(weight) else 0)
             label = f"{weight.name}{list(place)}"
             yield NonFinite("weight", trace.cell.name, part, step, row, unit, float(array[place]), label)
 

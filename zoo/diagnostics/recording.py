@@ -1,6 +1,6 @@
 """What every layer of a model returns for one batch, and what happens inside its cells, without leaving a trace."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from zoo.diagnostics.running import pays, stateless
 from zoo.interception import intercepted, leaf_layers, require_built, tensors
 
 Tensor = Any
-Checkpoint = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,8 @@ class Recorder:
         self._arguments = {name: ops.convert_to_tensor(value) for name, value in (call_arguments or {}).items()}
         self._run = stateless(self._pass, model, pays(model, inputs) if compiled is None else compiled)
         self._called: list[tuple[str, WideLoop | None]] = []
-        self._checkpoint: Checkpoint | None = None
 
-    def __call__(self, checkpoint: Checkpoint | None = None) -> Recording:
-        """Run the pass.
-
-        Args:
-            checkpoint: Called with the number of recurrent layers that are done and that of all, after each; where
-                the pass is compiled, while that happens. It may raise.
-        """
-        self._checkpoint = checkpoint
+    def __call__(self) -> Recording:
         made = self._run(self._batch, self._arguments)
         pairs = zip(self._called, made, strict=True)
         return Recording(tuple(self._call(name, loop, *results) for (name, loop), results in pairs))
@@ -104,13 +95,12 @@ class Recorder:
         names = {id(layer): name for name, layer in self._layers.items()}
         cells = {name: cells_of(layer, name) for name, layer in self._layers.items()}
         watched = [self._layers[name] for name, found in cells.items() if found]
-        self._called, made, inside, done = [], [], {}, []
+        self._called, made, inside = [], [], {}
 
         def watch(layer: Any, original: Any, given: dict[str, Any]) -> Any:
             loop = WideLoop(cells[names[id(layer)]])
             result, notes = loop(given)
             inside[id(layer)] = (loop, notes)
-            done.append(layer)
             return result
 
         def keep(layer: Any, original: Any, given: dict[str, Any]) -> Any:
@@ -120,8 +110,6 @@ class Recorder:
             mask = mask[0] if isinstance(mask, list | tuple) else mask
             self._called.append((names[id(layer)], loop))
             made.append(([leaf for leaf in keras.tree.flatten(outputs) if ops.is_tensor(leaf)], mask, notes))
-            if loop is not None and self._checkpoint is not None:
-                self._checkpoint(len(done), len(watched))
             return outputs
 
         with intercepted(self._layers.values(), keep), intercepted(watched, watch, "inner_loop"):

@@ -10,7 +10,6 @@ from zoo.activations import Activation
 from zoo.diagnostics.cells import Cell, cells_of
 from zoo.diagnostics.recording import to_numpy
 from zoo.interception import require_built
-from zoo.layers import BatchNormLSTM, LayerNormLSTMCell, ProjectionLSTMCell
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,16 @@ def spectral_radius(layer: keras.layers.Layer) -> Spectrum:
 def _of_cell(cell: Cell) -> list[GateSpectrum]:
     kernel = to_numpy(cell.core.recurrent_kernel).astype("float64")
     blocks = np.split(kernel, len(cell.kernel_gates), 1)
-    if isinstance(cell.core, ProjectionLSTMCell):
-        projection = to_numpy(cell.core.projection_kernel).astype("float64")
+    if cell.described.projection_kernel is not None:
+        projection = to_numpy(cell.described.projection_kernel).astype("float64")
         blocks = [block @ projection for block in blocks]
     return [_measure(cell, gate, block) for gate, block in zip(cell.kernel_gates, blocks, strict=True)]
 
 
 def _measure(cell: Cell, gate: str, block: Any) -> GateSpectrum:
     activation = cell.activation(gate)
-    normalised = isinstance(cell.core, LayerNormLSTMCell) or isinstance(cell.layer, BatchNormLSTM)
-    unbounded = isinstance(activation, Activation) and not activation.bounded and not normalised
+    normalized = cell.described.normalizes_recurrence
+    unbounded = isinstance(activation, Activation) and not activation.bounded and not normalized
     if not np.isfinite(block).all():
         return GateSpectrum(cell.name, gate, float("nan"), float("nan"), unbounded)
     radius = float(np.abs(np.linalg.eigvals(block)).max())

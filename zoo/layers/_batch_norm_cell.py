@@ -84,6 +84,18 @@ class BatchNormCell(GatedCell):
             shape=(), name="steps_seen", initializer="zeros", dtype="int32", trainable=False
         )
 
+    normalizes_recurrence = True
+    counts_steps = True
+
+    def columns_of(self, weight: Any) -> tuple[str, ...]:
+        tables = (self.gamma, self.moving_mean, self.moving_variance)
+        of_gates = any(weight is table[name] for table in tables for name in ("input", "recurrent"))
+        return self.kernel_gates if of_gates else super().columns_of(weight)
+
+    def rows_are_steps(self, weight: Any) -> bool:
+        tables = (self.moving_mean, self.moving_variance)
+        return any(weight is average for table in tables for average in table.values())
+
     # === Statistics ===
 
     def moving(self, name: str, step: Tensor) -> list[Tensor]:
@@ -162,6 +174,13 @@ class BatchNormCell(GatedCell):
         new_hidden = o * functions.hidden(self._normalize("cell", new_cell, of_cell) + self.cell_beta)
         states = [ops.where(keep, new_hidden, hidden), ops.where(keep, new_cell, cell)]
         return states, [*of_recurrence, *of_cell]
+
+    def numbered_step(self, inputs: Tensor, states: Any, number: Tensor) -> list[Tensor]:
+        """The new h and c of a step at inference, from inputs (batch, channels) and each row's step number (batch,)."""
+        z_x = self.normalize_input(ops.matmul(inputs, self.kernel), self.moving("input", number))
+        moments = [*self.moving("recurrent", number), *self.moving("cell", number)]
+        keep = ops.ones((ops.shape(inputs)[0], 1), dtype="bool")
+        return self.step(z_x, states, keep, moments, self.functions())[0]
 
     def get_config(self) -> dict[str, Any]:
         return {

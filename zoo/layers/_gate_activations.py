@@ -15,6 +15,7 @@ from zoo.layers.activation_layers import RReLU
 from zoo.types import Gates, Tensor
 
 GATES = Gates._fields  # input_gate, forget_gate, candidate, output_gate, hidden
+KERNEL_GATES = GATES[:4]  # those that an LSTM has columns for, in Keras's order i, f, c, o
 INHERITED = {gate: "activation" if gate in ("candidate", "hidden") else "recurrent_activation" for gate in GATES}
 ARGUMENTS = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in GATES))
 
@@ -38,6 +39,37 @@ class GateActivations(CheckedArguments):
     compute_dtype: str
     add_weight: Any
     seed_generator: Any = None
+
+    kernel: Any
+    recurrent_kernel: Any
+    bias: Any
+
+    # What else the diagnostics ask of a cell.
+    kernel_gates: tuple[str, ...] = KERNEL_GATES  # those with columns in the kernels, in their order
+    parts: tuple[str, ...] = (*KERNEL_GATES, "cell_state", "hidden_state")  # in the order in which a step computes them
+    normalizes_recurrence = False  # whether something bounds what the gates receive from the hidden state
+    takes_cell_clip = False
+    counts_steps = False  # whether a step depends on its number: see `BatchNormCell.numbered_step`
+    projection_kernel: Any = None  # (units, width of the hidden state), where that is a projection
+
+    def columns_of(self, weight: Any) -> tuple[str, ...]:
+        """The parts that a weight feeds first, whose columns stand side by side in its last axis.
+
+        Example:
+        >>> from zoo.layers import LSTMCell
+        >>> cell = LSTMCell(4)
+        >>> cell.build((None, 2))
+        >>> cell.columns_of(cell.bias)
+        ('input_gate', 'forget_gate', 'candidate', 'output_gate')
+        """
+        if any(weight is known for known in (self.kernel, self.recurrent_kernel, self.bias)):
+            return self.kernel_gates
+        slopes = (gate for gate in self.kernel_gates if weight is getattr(self, f"{gate}_slope", None))
+        return (next(slopes, "hidden_state"),)
+
+    def rows_are_steps(self, weight: Any) -> bool:
+        """Whether a weight has a row for each step of a sequence."""
+        return False
 
     def set_activations(self, activation: Any, recurrent_activation: Any, given: Mapping[str, Any]) -> None:
         """Set all of them in the constructor; `given` has the argument of each gate by the gate's name."""

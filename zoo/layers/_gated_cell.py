@@ -16,10 +16,13 @@ from zoo.activations import Activation
 from zoo.checks import positive_integer
 from zoo.initializers import ChronoBias, refuse_overwritten
 from zoo.layers._arguments import OF_WEIGHTS, WEIGHT_OPTIONS, Checks, dropped_share
-from zoo.layers._gate_activations import ARGUMENTS, GATES as GATES, GateActivations
+from zoo.layers._gate_activations import (
+    ARGUMENTS,
+    GATES as GATES,
+    KERNEL_GATES as KERNEL_GATES,
+    GateActivations,
+)
 from zoo.types import Gates, Tensor
-
-KERNEL_GATES = GATES[:4]  # those with columns in the kernels, in Keras's order i, f, c, o
 
 # The largest number of each type; NumPy has no bfloat16 to ask.
 _LARGEST = {kind: float(np.finfo(kind).max) for kind in ("float16", "float32", "float64")}
@@ -161,7 +164,6 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         AttributeError: An argument that the weights are made from, such as `units`, is set again.
     """
 
-    kernel_gates: tuple[str, ...] = KERNEL_GATES
     argument_checks: ClassVar[Checks] = {
         "units": positive_integer,
         "dropout": dropped_share,

@@ -102,6 +102,12 @@ class LayerNormLSTMCell(GatedCell):
             setattr(self, f"{name}_gain", gain)
             setattr(self, f"{name}_norm_bias", bias)
 
+    normalizes_recurrence = True
+
+    def columns_of(self, weight: Any) -> tuple[str, ...]:
+        of_gates = (self.input_gain, self.input_norm_bias, self.recurrent_gain, self.recurrent_norm_bias)
+        return self.kernel_gates if any(weight is known for known in of_gates) else super().columns_of(weight)
+
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z_x = self._normalize("input", self.input_product(inputs, training))

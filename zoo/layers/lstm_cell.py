@@ -91,6 +91,8 @@ class LSTMCell(GatedCell):
         super().__init__(units, activation, recurrent_activation, *args, **kwargs)
         self.cell_clip = cell_clip
 
+    takes_cell_clip = True
+
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "recurrent_dropout" and value:

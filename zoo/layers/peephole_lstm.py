@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers._gated_cell import GatedCell
+from zoo.layers._gated_cell import KERNEL_GATES, GatedCell
 from zoo.types import Tensor
 
 
@@ -70,6 +70,11 @@ class PeepholeLSTMCell(GatedCell):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
         self.peephole = self.add_weight(shape=(3 * self.units,), name="peephole", initializer=self.peephole_initializer)
+
+    parts = (*KERNEL_GATES[:3], "cell_state", "output_gate", "hidden_state")  # the output gate sees the new cell state
+
+    def columns_of(self, weight: Any) -> tuple[str, ...]:
+        return ("input_gate", "forget_gate", "output_gate") if weight is self.peephole else super().columns_of(weight)
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.layers._gated_cell import GATES, KERNEL_GATES, GatedCell
+from zoo.layers.peephole_lstm import PeepholeLSTMCell
 from zoo.suggest import unknown
 from zoo.types import Gates, Tensor
 
@@ -104,6 +105,7 @@ class VariantLSTMCell(GatedCell):
         self.variant = variant
         self.kernel_gates = tuple(gate for gate in KERNEL_GATES if gate != _REMOVED_GATE.get(variant))
         self.gates = tuple(gate for gate in GATES if gate not in removed)
+        self.parts = GatedCell.parts if variant == "NP" else PeepholeLSTMCell.parts
         super().__init__(units, activation, recurrent_activation, **kwargs)
         self.peephole_initializer = keras.initializers.get(peephole_initializer)
         if variant == "FGR":
@@ -112,6 +114,8 @@ class VariantLSTMCell(GatedCell):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
         self.peeping = [gate for gate in self.kernel_gates if gate != "candidate" and self.variant != "NP"]
+        self.peephole: Any = None
+        self.gate_recurrent_kernel: Any = None
         if self.peeping:
             shape = (len(self.peeping) * self.units,)
             self.peephole = self.add_weight(shape=shape, name="peephole", initializer=self.peephole_initializer)
@@ -119,6 +123,10 @@ class VariantLSTMCell(GatedCell):
             self.gate_recurrent_kernel = self._add(
                 "gate_recurrent_kernel", "recurrent", (3 * self.units, 3 * self.units)
             )
+
+    def columns_of(self, weight: Any) -> tuple[str, ...]:
+        peeping = any(weight is known for known in (self.peephole, self.gate_recurrent_kernel))
+        return tuple(self.peeping) if peeping else super().columns_of(weight)
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
