@@ -29,7 +29,7 @@ A, B, F, dh and dc are float32.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from keras import ops
 
@@ -108,20 +108,11 @@ class _Backward(NamedTuple):
 
 
 class _Factors(NamedTuple):
-    """A (one array a gate), B and F of the module's equations; A of an activation that is not elementwise lacks s."""
+    """A (one array a gate, or one in all), B and F; A of an activation that is not elementwise lacks s."""
 
-    a: Tensors
+    a: Any
     b: Tensor
     f: Tensor
-
-
-class _Precomputed(NamedTuple):
-    """A in one array (b, 4 n), B and F of a step, and what the step reads beside them."""
-
-    a: Tensor
-    b: Tensor
-    f: Tensor
-    step: _Backward
 
 
 @dataclass(frozen=True)
@@ -132,6 +123,8 @@ class Recurrence:
     gates: tuple[Gate, ...]
     dtype: str
     unrolled: bool
+    cut: ClassVar[Callable[[Any, Tensor], Tensors]]  # (b, 4 n) as the arrays in which a step holds it
+    step_back: ClassVar[Callable[[Any, Times, _Backward], tuple[Any, Any]]]  # what the loop reads; its step
 
     def run(
         self, times: Times, z: Tensor, h: Tensor, c: Tensor, mask: Tensor | None, keep: bool
@@ -184,16 +177,6 @@ class Recurrence:
             for gate, z, a, d in by_gate
         ]
 
-    # === What the two ways fill in ===
-
-    def cut(self, whole: Tensor) -> Tensors:
-        """(b, 4 n) as the arrays in which a step holds it."""
-        raise NotImplementedError
-
-    def step_back(self, times_back: Times, seen: _Backward) -> tuple[Any, Any]:
-        """What the backward loop reads, and its step."""
-        raise NotImplementedError
-
     # === The equations of the backward pass, for one step or for all ===
 
     def factors(self, seen: _Backward) -> _Factors:
@@ -226,11 +209,6 @@ class Recurrence:
         if seen.mask is not None:
             d_before = ops.where(seen.mask, d_before, d_h)
         return (d_before, d_c * f), ((d_z, d_c, d_h) if self._learns else (d_z,))
-
-    @property
-    def elementwise(self) -> bool:
-        """Whether all four gates are."""
-        return all(gate.elementwise for gate in self.gates[:4])
 
     def _outer(self, seen: _Backward) -> tuple[list[Tensor], Tensor]:
         """The factors of dc, or of dh for the last two, that give the gradient of each activation's value; and F."""
@@ -299,14 +277,15 @@ class Plain(Recurrence):
         if not all(gate.elementwise for gate in self.gates):
             rest = rest._replace(z=seen.z, cell=seen.cell)
 
-        def step(states: Tensors, at: _Precomputed) -> tuple[Tensors, Tensors]:
-            d_h, d_c = self.state_gradients(states, at.step, at.b)
-            d_z = ops.concatenate([d_c, d_c, d_c, d_h], axis=-1) * at.a
-            if not self.elementwise:
-                d_z = ops.concatenate(self.through_functions(split_gates(d_z), at.step), axis=-1)
-            return self.carried(times_back, at.step, d_z, d_h, d_c, at.f)
+        def step(states: Tensors, at: tuple[_Factors, _Backward]) -> tuple[Tensors, Tensors]:
+            factors, seen = at
+            d_h, d_c = self.state_gradients(states, seen, factors.b)
+            d_z = ops.concatenate([d_c, d_c, d_c, d_h], axis=-1) * factors.a
+            if not all(gate.elementwise for gate in self.gates[:4]):
+                d_z = ops.concatenate(self.through_functions(split_gates(d_z), seen), axis=-1)
+            return self.carried(times_back, seen, d_z, d_h, d_c, factors.f)
 
-        return _Precomputed(ops.concatenate(a, axis=-1), b, f, rest), step
+        return (_Factors(ops.concatenate(a, axis=-1), b, f), rest), step
 
 
 def _by_gate(z: Sequence[Tensor]) -> Tensors:
