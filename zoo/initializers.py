@@ -1,4 +1,4 @@
-"""Where recurrent weights start: long memory from the bias, or from the identity."""
+"""Initializers that give recurrent layers a long memory: through the bias, or through the identity."""
 
 import random
 from typing import Any
@@ -13,20 +13,20 @@ from zoo.types import Tensor
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class ChronoBias(keras.initializers.Initializer):
-    """Bias of an LSTM whose memory spans up to `max_steps` steps.
+    """Initializer for the bias of an LSTM whose memory spans up to `max_steps` steps.
 
         b_f = log(u),  u ~ Uniform(1, max_steps - 1)
         b_i = -b_f
         b_c = b_o = 0
 
-    A forget gate of bias log(u) forgets over about u steps. Use it with `unit_forget_bias=False`. The cells of this
-    package refuse it with `True`; `keras.layers.LSTM` then asks for the bias in pieces, and gets a wrong one where
-    `units` is a multiple of 4: no piece tells how wide the layer is.
+    A forget gate with bias log(u) forgets over about u steps. Use it with `unit_forget_bias=False`. The cells of this
+    package refuse it with `True`. `keras.layers.LSTM` accepts it and initialises its bias in pieces, which gives wrong
+    values where `units` is a multiple of 4, since a piece does not show how wide the layer is.
 
     Args:
         max_steps: Number greater than 2: the longest dependency, in steps.
-        seed: Int, or `None` for one drawn from Python's `random` when the initializer is made. As with Keras's
-            initializers, one object gives the same values every time.
+        seed: Int, or `None` for a seed drawn from Python's `random` when the initializer is made. As with Keras's
+            initializers, one object gives the same values at every call.
 
     Raises:
         ValueError: `max_steps` is not a number greater than 2, or the shape is not (4 * units,).
@@ -78,13 +78,13 @@ def refuse_overwritten(bias_initializer: Any, unit_forget_bias: bool) -> None:
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class IdentityRecurrent(keras.initializers.Initializer):
-    """Recurrent kernel that starts as `gain` times the identity, once for every block of columns.
+    """Initializer for a recurrent kernel: `gain` times the identity for every block of columns.
 
     With `keras.layers.SimpleRNN(units, activation="relu")` and zero biases this is the IRNN; for an LSTM's kernel of
     shape (units, 4 * units) each gate gets an identity of its own.
 
     Args:
-        gain: Finite number, the scale of the identity. The paper uses 1, or less (0.01) where long memory harms.
+        gain: Finite number, the scale of the identity. The paper uses 1, or 0.01 where a long memory harms.
 
     Raises:
         ValueError: `gain` is not a finite number, or the shape is not (units, blocks * units).

@@ -11,15 +11,15 @@ from zoo.types import Tensor
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class StandardizedMeanSquaredError(keras.losses.Loss):
-    """The mean squared error of numbers in units of their own, each in units of its standard deviation.
+    """The mean squared error, with each output measured in its own standard deviations.
 
         mean((y - prediction)^2 / variance)
 
-    1 is what guessing the mean costs, whatever the units.
+    A model that guesses the mean has a loss of 1.
 
     Args:
-        variance: Of each output over the training targets, `[outputs]`, all positive.
-        name: Of the loss.
+        variance: Variance of each output over the training targets, `[outputs]`, all positive.
+        name: Name of the loss.
         **kwargs: As for `keras.losses.Loss`.
 
     Raises:
@@ -55,8 +55,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
     It is `keras.losses.CategoricalCrossentropy(label_smoothing=...)` for labels that are numbers.
 
     Args:
-        smoothing: The share, at least 0 and less than 1.
-        name: Of the loss.
+        smoothing: Share of each label that is spread over all classes, at least 0 and less than 1.
+        name: Name of the loss.
         **kwargs: As for `keras.losses.Loss`.
 
     Call arguments:
@@ -64,11 +64,11 @@ class SmoothedCrossentropy(keras.losses.Loss):
         y_pred: Logits, (..., classes).
 
     Raises:
-        ValueError: `smoothing` lies outside.
+        ValueError: `smoothing` is not in [0, 1).
 
     Example:
     >>> loss = SmoothedCrossentropy(0.5)
-    >>> round(float(loss([0], [[0.0, 0.0]])), 4)  # of a model that knows nothing, whatever the smoothing
+    >>> round(float(loss([0], [[0.0, 0.0]])), 4)  # a model that knows nothing, with any smoothing
     0.6931
 
     References:

@@ -9,7 +9,7 @@ from keras import ops
 
 from zoo.types import Tensor
 
-# The share of the learning rate that is left when the share `done` of the fall is over, with `final` left at the end.
+# The share of the learning rate that is left after the share `done` of the fall, with `final` left at its end.
 SHAPES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "constant": lambda done, final: ops.ones_like(done),
     "cosine": lambda done, final: final + (1 - final) * (1 + ops.cos(math.pi * done)) / 2,
@@ -32,13 +32,13 @@ class WarmUpThenFall(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: The largest learning rate.
-        steps: Training steps until it has fallen; it stays where it is after that.
+        steps: Training steps until the end of the fall; after that the rate stays the same.
         shape: "cosine", "linear", "exponential" or "constant".
         warmup_steps: Steps of the rise, 0 for none, less than `steps`.
-        final_share: What is left of the peak at the end, at least 0 and less than 1; more than 0 for "exponential".
+        final_share: Share of the peak left at the end, at least 0 and less than 1; more than 0 for "exponential".
 
     Raises:
-        ValueError: The shape is unknown, or a number lies outside of what is said here.
+        ValueError: The shape is unknown, or a number is outside its range.
 
     Example:
     >>> schedule = WarmUpThenFall(1.0, steps=6, shape="linear", warmup_steps=2, final_share=0.0)

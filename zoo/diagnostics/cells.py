@@ -1,4 +1,4 @@
-"""The cells inside recurrent layers: which are known, what their gates are called, and how to watch a step."""
+"""Finds the cells inside recurrent layers, and watches what a step of them computes."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def described(self) -> Any:
-        """What knows the gates of a gated cell: a cell of the zoo itself, or what stands for one of Keras."""
+        """The description of a gated cell's gates: a cell of the zoo itself, or an adapter for one of Keras."""
         return self.core if isinstance(self.core, GateActivations) else _KerasLSTM(self.core)
 
     @property
@@ -88,7 +88,7 @@ class Cell:
 
 
 class _KerasLSTM(GateActivations):
-    """What a cell of the zoo says of itself, said of Keras's own LSTM cell."""
+    """Describes Keras's own LSTM cell as the cells of the zoo describe themselves."""
 
     def __init__(self, cell: Any) -> None:
         self.kernel, self.recurrent_kernel, self.bias = cell.kernel, cell.recurrent_kernel, cell.bias
@@ -111,6 +111,7 @@ def cells_of(layer: keras.layers.Layer, name: str) -> tuple[Cell, ...]:
     """The cells of a recurrent layer in the order of a step; none where it is not one that can be watched.
 
     Example:
+    >>> from zoo.layers import LSTMCell
     >>> rnn = keras.layers.RNN([LSTMCell(2, name="low"), ZoneoutCell(keras.layers.GRUCell(2), name="high")])
     >>> [(cell.name, cell.gated) for cell in cells_of(rnn, "rnn")]
     [('rnn/low', True), ('rnn/high', False)]

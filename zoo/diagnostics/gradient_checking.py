@@ -94,10 +94,10 @@ def gradient_check(
 ) -> GradientCheck:
     """Compare the gradient of any Keras layer or model with central differences, in float64 on a copy.
 
-    What is differentiated is a sum of all outputs with fixed random weights. Relative error is |a - n| over the
-    larger of both, but of at least a thousandth of the weight's typical gradient, so that entries near zero are held
-    to the scale of their neighbours. Where the difference quotient does not settle as the step shrinks, the entry
-    sits on a kink; it is counted, not judged.
+    The function that is differentiated is a sum of all outputs with fixed random weights. The relative error is |a - n|
+    over the larger of both, or over at least a thousandth of the weight's typical gradient, so that entries near zero
+    are held to the scale of their neighbours. Where the difference quotient does not settle as the step shrinks, the
+    entry sits on a kink; it is counted, not judged.
 
     Args:
         layer: A built layer or model; it is not changed. Dropout is off, as at inference.
@@ -105,7 +105,7 @@ def gradient_check(
         call_arguments: Further arguments of the call, such as `{"mask": mask}`.
         samples: Entries of each weight and input that are checked, the one with the largest gradient among them.
         threshold: Largest relative error that passes.
-        seed: Of the choice of entries and of the mixture.
+        seed: Seed for the choice of entries and for the weights of the sum.
 
     Raises:
         DoublePrecisionRefused: The layer cannot run in float64; the message says why.

@@ -15,19 +15,19 @@ from zoo.diagnostics.non_finite import NonFinite, non_finite_of
 from zoo.diagnostics.recording import Recorder, Recording
 from zoo.interception import leaf_layers
 
-SHARE, FREE = 0.03, 1.0  # share of the training time, and seconds, that examinations may cost
+SHARE, FREE = 0.03, 1.0  # what looking may cost: a share of the training time, or seconds if that is more
 # Seconds a recurrent layer that a first look and a first gradient flow, which compile, are expected to cost.
 FIRST_LOOK, FIRST_FLOW = (0.5, 1.5) if keras.backend.backend() == "jax" else (0.25, 0.75)
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """One examination.
+    """The results of one look at the model.
 
     Attributes:
         epoch: Epochs finished before it.
-        batch: Batches seen before it, in all.
-        gates: What the gates do on the probe.
+        batch: Batches seen before it in the whole training.
+        gates: The report on the gates on the probe.
         non_finite: The first value on the probe that is not finite, or `None`.
         flow: The gradient flow, where the callback was given targets and everything is finite.
     """
@@ -41,12 +41,12 @@ class Checkup:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was wrong, as last seen.
+    """A problem, as it was last seen.
 
     Attributes:
-        epoch: Epochs finished before it was seen.
-        batch: Batches seen before, in all.
-        subject: What it is about, "lstm_2: cell state".
+        epoch: Epochs finished before that.
+        batch: Batches seen before that in the whole training.
+        subject: The layer and part that it concerns, "lstm_2: cell state".
         advice: One sentence with numbers and a remedy.
     """
 
@@ -69,17 +69,17 @@ class Health(keras.callbacks.Callback):
     without it: nothing is assigned and no random number is drawn.
 
     Args:
-        inputs: The probe: a batch as the model takes it. 16 rows are enough.
-        targets: Targets of the probe; with them the gradient flow is measured under the model's own loss, in the looks
-            in which there is time for it.
-        every: Look at the end of every so many epochs and before the first batch, whatever it costs, and measure the
-            gradient flow each time; `None` keeps to the cost above.
-        share: Share of the training time that looking may cost; 0.03 where `None`.
-        free: Seconds that it may cost in any case; 1 where `None`.
+        inputs: The probe, a batch in the form that the model takes. 16 rows are enough.
+        targets: Targets of the probe. With them a look also measures the gradient flow under the model's own loss,
+            where the cost allows.
+        every: Number of epochs between looks. They take place before the first batch and at the end of every `every`-th
+            epoch, with the gradient flow, whatever they cost; `None` keeps to the cost above.
+        share: Share of the training time that looking may cost; `None` for 0.03.
+        free: Seconds that looking may cost in any case; `None` for 1.
 
     Attributes:
-        history: One `Checkup` a look.
-        seconds: What looking has cost.
+        history: A `Checkup` for each look.
+        seconds: Time that looking has taken.
 
     Raises:
         ValueError: `every` is not a positive int.
@@ -140,7 +140,7 @@ class Health(keras.callbacks.Callback):
             self._look()
 
     def look(self) -> None:
-        """Look now, whatever it costs: at a model that has just died, for instance."""
+        """Look now, whatever it costs, for instance at a model that has just diverged."""
         self._look(at_any_price=True)
 
     @property
@@ -169,7 +169,7 @@ class Health(keras.callbacks.Callback):
         gates, bad = gates_of(recording), non_finite_of(recording, self.inputs)
         took = time.perf_counter() - started
         self.seconds = before + took
-        self._expected = 0.0 if first else took  # the first is no measure of the next
+        self._expected = 0.0 if first else took  # the first look compiled, so its cost says nothing about the next one
         measures = self.targets is not None and bad is None and (at_any_price or self._expected_flow < self._left)
         flow = self._flow(recording) if measures else None
         self.history.append(Checkup(self._epoch, self._batch, gates, bad, flow))
@@ -186,7 +186,7 @@ class Health(keras.callbacks.Callback):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Everything that was wrong at some time, each as last seen, in the order in which it was first seen."""
+        """Every problem, as it was last seen, in the order in which they were first seen."""
         found: dict[str, Finding] = {}
         for checkup in self.history:
             for subject, advice in _sentences(checkup).items():
@@ -214,7 +214,7 @@ def _sentences(checkup: Checkup) -> dict[str, str]:
         return {"weights": str(bad)}  # what destroyed weights compute says nothing
     found = {"first non-finite value": str(bad)} if bad else {}
     for layer in checkup.gates.layers:
-        # After an overflow the gates are full of NaN; that says no more than where it began.
+        # After an overflow the gates are full of NaN, which adds nothing to where it began.
         telling = {subject: layer.findings[subject] for subject in layer.findings if not bad or subject == "cell state"}
         found |= {f"{layer.layer}: {subject}": advice for subject, advice in telling.items()}
     if checkup.flow is not None:

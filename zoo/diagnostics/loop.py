@@ -1,4 +1,4 @@
-"""The loop of a recurrent layer, run by Keras as ever, with what happens inside a step as further columns."""
+"""Runs the loop of a recurrent layer in Keras and records what each step computes, as extra columns of the output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class Trace:
-    """Everything that one call of a cell computed. A step is a position in the sequence, whichever way it is read.
+    """The values that one call of a cell computed. A step is a position in the sequence, whichever way it is read.
 
     Attributes:
         cell: The cell.
         parts: An array (batch, steps, width) for each of the cell's parts that it computes, in the order of a step;
-            what stands at a masked step means nothing.
-        received: The same for "candidate" and "hidden": what these activations received.
-        valid: Bool (batch, steps): false where the step was masked.
+            values at masked steps are meaningless.
+        received: The inputs of the activations "candidate" and "hidden", as arrays of the same shape.
+        valid: Bool (batch, steps), false where the step was masked.
         order: Positions in the order in which the layer read them.
     """
 
@@ -37,14 +37,14 @@ class Trace:
 
 @dataclass
 class WideLoop:
-    """Stands for `inner_loop` of a recurrent layer.
+    """Replaces `inner_loop` of a recurrent layer.
 
-    Keras's loop on every backend carries one output a step, so the notes are columns to the right of it; in the same
-    way what is to be added to the hidden states is columns to the right of the inputs.
+    Keras's loop carries one output for each step on every backend, so notes are appended to the output as columns, and
+    offsets for the hidden states are appended to the inputs.
 
     Attributes:
         cells: All cells of the layer.
-        notes: Whether to note what happens, beside running.
+        notes: Whether to record what steps compute.
         columns: Index of the cell, part and width of each note, once the loop has run.
     """
 
@@ -56,18 +56,18 @@ class WideLoop:
         """Run the loop.
 
         Args:
-            arguments: Those of `inner_loop`, by name.
-            added: (batch, steps, widths of all hidden states) to add to them after each step, or `None`.
+            arguments: Arguments of `inner_loop`, by name.
+            added: Offsets for the hidden states after each step, (batch, steps, sum of their widths), or `None`.
 
         Returns:
-            What `inner_loop` returns, and the notes (batch, steps, columns) in reading order.
+            The result of `inner_loop`, and the notes (batch, steps, columns) in reading order.
         """
         layer, sequences, states = self.cells[0].layer, arguments["sequences"], list(arguments["initial_state"])
         channels, outputs_wide = sequences.shape[-1], [0]
         if added is not None:
             sequences = ops.concatenate([sequences, ops.cast(added, sequences.dtype)], axis=-1)
         counted = self.cells[0].counted
-        if counted:  # its statistics are those of the row's own step
+        if counted:  # batch normalisation has statistics for each step of a row
             states.append(ops.zeros((ops.shape(sequences)[0], 1), dtype="int32"))
 
         def step(inputs: Tensor, before: Any) -> tuple[Tensor, Any]:
@@ -113,7 +113,7 @@ class WideLoop:
         return output, list(new) if keras.tree.is_nested(new) else [new], seen
 
     def traces(self, notes: NDArray[Any], mask: NDArray[np.bool_] | None) -> tuple[Trace, ...]:
-        """The notes cut up, one `Trace` a cell that is known."""
+        """Cut the notes into a `Trace` for each known cell."""
         backwards = bool(self.cells[0].layer.go_backwards)
         if backwards:
             notes = notes[:, ::-1]
@@ -152,13 +152,13 @@ def _advance(cell: Cell, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, 
 
 
 def _keras_loop(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor | None) -> Any:
-    """Keras's own loop over `step`, every output returned; unrolled it would only be slower here."""
+    """Run Keras's own loop over `step` and return every output; unrolling would only make it slower."""
     with replaced(layer, "cell", step), replaced(layer, "return_sequences", True), replaced(layer, "unroll", False):
         return keras.layers.RNN.inner_loop(layer, sequences, states, mask)
 
 
 def _keras_loop_on_jax(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor) -> Any:
-    """On JAX Keras takes the first state for the output that a masked step repeats, so it has to be that."""
+    """On JAX Keras repeats the first state as the output of a masked step, so the output has to be that state."""
     import jax
 
     wide, _ = jax.eval_shape(step, sequences[:, 0], states)

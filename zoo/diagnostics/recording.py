@@ -1,4 +1,4 @@
-"""What every layer of a model returns for one batch, and what happens inside its cells, without leaving a trace."""
+"""Records the outputs of every layer and the inside of its cells for one batch, and leaves the model unchanged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Call:
         layer: The layer.
         outputs: The tensors that it returned.
         mask: The mask over steps that a recurrent layer received, bool (batch, steps), or `None`.
-        traces: One for each cell of a recurrent layer that can be watched.
+        traces: A trace for each cell of a recurrent layer that can be watched.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Recording:
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """Those of all calls."""
+        """The traces of all calls."""
         return tuple(trace for call in self.calls for trace in call.traces)
 
 
 class Recorder:
-    """Runs `model` on a batch as at inference and keeps what is computed; a second time it is cheaper.
+    """Runs `model` on a batch as at inference and records what it computes; later runs are cheaper.
 
-    The model is as before afterwards: states of stateful layers, seeds and running statistics do not move.
+    It changes nothing in the model: states of stateful layers, seeds and running statistics stay as they are.
 
     Args:
         model: A built model or layer.
@@ -91,7 +91,7 @@ class Recorder:
         return Call(name, self._layers[name], outputs, valid, traces)
 
     def _pass(self, batch: Any, arguments: dict[str, Tensor]) -> list[Any]:
-        """Tensors alone, so that it can be compiled; what is no tensor is kept in `_called`."""
+        """Return tensors alone, so that the pass can be compiled; everything else goes to `_called`."""
         names = {id(layer): name for name, layer in self._layers.items()}
         cells = {name: cells_of(layer, name) for name, layer in self._layers.items()}
         watched = [self._layers[name] for name, found in cells.items() if found]
@@ -118,7 +118,7 @@ class Recorder:
 
 
 def record(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, Any] | None = None) -> Recording:
-    """One pass of a `Recorder` made for it.
+    """Record one pass of a batch.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="dense")])

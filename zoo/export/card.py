@@ -61,8 +61,8 @@ def model_card(
         facts: From the caller: `name`, `run_id`, `dataset` (its name, or a mapping with `name`, `digest`, `split`,
             `licence`, ...), `metrics`, `licence`, `limits`, `intended_use`, `unsuitable_use`, `git_commit`, `config`
             and whatever else it knows; all of it is kept.
-        signatures: Of the loaded SavedModel.
-        refused: Signatures that it cannot have, and why.
+        signatures: The signatures of the loaded SavedModel.
+        refused: The reason for each signature that the model cannot have.
         tolerance: How far answers may lie from the Keras model's.
         metrics: What was measured at export.
     """

@@ -19,7 +19,7 @@ class ExportError(RuntimeError):
 
 
 class Outputs(enum.Enum):
-    """What the numbers that a classifier gives for its classes are."""
+    """The kind of numbers that a classifier puts out for its classes."""
 
     LOGITS = "logits"
     DISTRIBUTION = "probabilities of classes that exclude each other, which sum to 1"
@@ -33,8 +33,8 @@ class Contract:
     Attributes:
         kind: One of `zoo.models.inputs.Kind`.
         channels: Values a step; 1 for text.
-        names: Of the classes in the order of the logits (of a language model the tokens), or of the numbers.
-        horizon: Steps ahead, of forecasting; else 1.
+        names: Names of the classes (of a language model, its tokens) in the order of the logits, or of the numbers.
+        horizon: How many steps a forecast looks ahead; 1 for other tasks.
         vocabulary: Text of each token where steps are tokens, else `None`.
         tokens: "words" or "characters" where steps are tokens, else `None`.
         outputs: What a classifier puts out, as `zoo.export.last_layer.outputs_of` finds it.

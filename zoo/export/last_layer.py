@@ -29,7 +29,7 @@ def outputs_of(model: keras.Model, answers: NDArray[Any]) -> Outputs:
         answers: What it gives, (..., classes); rows that are not finite are left out.
 
     Raises:
-        ExportError: The layer is a softmax and its answers are no probabilities, or nothing says what they are.
+        ExportError: The layer is a softmax whose answers are not probabilities, or nothing says what they are.
 
     Example:
     >>> inputs = keras.Input((3,))

@@ -212,7 +212,7 @@ def _maximum(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
     x, name = arguments["inputs"], f"{layer.name}_maximum"
     before, _ = _counted(layer, chunk)
     old, new = chunk.states[name], ops.max(ops.cast(chunk.valid(x, float("-inf")), "float32"), axis=1)
-    # Zero is no maximum of no steps, so the count says whether there is one.
+    # The maximum of no steps is not 0, so the count says whether there is one.
     chunk.after[name] = largest = ops.where(before > 0, ops.maximum(old, new), new)
     largest = ops.cast(largest, x.dtype)
     return largest[:, None] if layer.keepdims else largest
@@ -270,5 +270,5 @@ RULES: dict[type, Rule] = {
     layers.FixedLength: _refused("has a fixed number of steps"),
 }
 
-# The same for operations that are no layers, by their names: their classes are not public.
+# The same for operations that are not layers, by their names: their classes are not public.
 OPERATIONS: dict[str, Rule] = {"keras.src.ops.numpy.ExpandDims": Rule(_axis_behind_steps)}

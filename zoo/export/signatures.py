@@ -1,4 +1,4 @@
-"""The functions that a server calls: shape checks, the model, and answers that a bad row cannot spoil."""
+"""Builds the functions that a server calls: shape checks, the model, and answers row by row."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ DEFAULT, PADDED, STREAM, XLA = "serving_default", "serving_padded", "stream_step
 
 @dataclass(frozen=True)
 class Signature:
-    """One of them.
+    """A function of a SavedModel that a server can call.
 
     Attributes:
-        function: From tensors to outputs by name.
+        function: Maps tensors to outputs by name.
         inputs: A `tf.TensorSpec` with a name for each argument.
     """
 
@@ -37,12 +37,12 @@ class Signature:
 
 @dataclass(frozen=True)
 class Graph:
-    """Everything that goes into one SavedModel.
+    """The contents of a SavedModel.
 
     Attributes:
-        signatures: By name.
-        refused: The signatures that this model cannot have, with the reason.
-        resources: Lookup tables, which must be kept.
+        signatures: The signatures by name.
+        refused: The reason for each signature that this model cannot have.
+        resources: Lookup tables, which have to live as long as the model.
     """
 
     signatures: Mapping[str, Signature]
@@ -51,7 +51,7 @@ class Graph:
 
 
 def graph(model: keras.Model, contract: Contract, xla: bool) -> Graph:
-    """The signatures of `model`, and why it lacks the others."""
+    """Build the signatures of `model`, and say why it lacks the others."""
     import tensorflow as tf
 
     batch = tf.TensorSpec((None,), tf.string, name="inputs")
@@ -92,7 +92,7 @@ def graph(model: keras.Model, contract: Contract, xla: bool) -> Graph:
 
 
 class _Answers:
-    """What the signatures share: the model, traced once, around it the checks of shapes, behind it the answers."""
+    """The parts that all signatures share: shape checks, the model, traced once, and the making of answers."""
 
     def __init__(self, model: keras.Model, contract: Contract, tokeniser: Tokeniser | None, xla: bool = False) -> None:
         import tensorflow as tf
@@ -121,7 +121,7 @@ class _Answers:
         )
 
     def default(self, sequences: Tensor) -> Outputs:
-        """Sequences (batch, steps, channels), all steps valid; or text (batch,)."""
+        """Answer sequences (batch, steps, channels) whose steps are all valid, or texts (batch,)."""
         import tensorflow as tf
 
         if self.contract.text:
@@ -143,16 +143,16 @@ class _Answers:
         features = self.checked(features, {"lengths": lengths})
         steps = tf.shape(features)[1]
         valid = tf.sequence_mask(lengths, steps)[:, :, tf.newaxis]
-        # What stands in the padding must not matter, whatever it is.
+        # Padding must not change an answer, even where it holds NaN.
         features = tf.where(valid, features, tf.zeros_like(features))
         finite = tf.reduce_all(tf.math.is_finite(features), axis=(1, 2))
         answered = tf.logical_and(finite, tf.logical_and(lengths >= 1, lengths <= steps))
         return self.of(self.forward(features, lengths), answered, lengths)
 
     def checked(self, sequences: Tensor, others: Mapping[str, Tensor]) -> Tensor:
-        """`sequences`, or an error of the whole request where its shapes are wrong.
+        """Return `sequences`, or fail the whole request where its shapes are wrong.
 
-        A server feeds whatever shape it is sent; without these, some wrong ones would broadcast to an answer.
+        A server passes on whatever shape it receives; without these checks some wrong shapes would broadcast.
         """
         import tensorflow as tf
 
@@ -174,12 +174,12 @@ class _Answers:
             return tf.identity(sequences)
 
     def of(self, output: Tensor, answered: Tensor, lengths: Tensor) -> Outputs:
-        """What the model gave, as answers.
+        """Turn the model's output into answers.
 
         Args:
-            output: Float32, of the contract's shape.
-            answered: Bool (batch,), false for rows that are none.
-            lengths: Int32 (batch,).
+            output: The model's output, float32, in the contract's shape.
+            answered: Bool (batch,): whether a row is valid and gets an answer.
+            lengths: The valid steps of each row, int32 (batch,).
         """
         import tensorflow as tf
 
@@ -200,7 +200,7 @@ class _Answers:
         }
 
     def scores(self, output: Tensor) -> Outputs:
-        """Logits and probabilities (..., classes), whichever of them the model gave."""
+        """Logits and probabilities, both (..., classes), from whichever of them the model puts out."""
         import tensorflow as tf
 
         if self.contract.outputs is ModelOutputs.LOGITS:
@@ -225,14 +225,14 @@ def _stream(answers: _Answers, streamed: Plan) -> Callable[..., Outputs]:
             answered, mask = lengths > 0, tf.sequence_mask(lengths, tf.shape(features)[1])
         else:
             answered, mask = tf.reduce_all(tf.math.is_finite(sequences), axis=(1, 2)), None
-            # Zeros, so that a row that is not answered cannot raise anything on its way.
+            # Zeros keep a row without an answer from raising an error inside the model.
             features = tf.where(answered[:, tf.newaxis, tf.newaxis], sequences, tf.zeros_like(sequences))
             lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])
         for state in before.values():
             answered &= tf.reduce_all(tf.math.is_finite(state), axis=list(range(1, len(state.shape))))
         chunk = Chunk(lengths, mask, before)
         output = tf.cast(streamed.run(features, chunk), tf.float32)
-        # A piece that is not answered has not been read: the sequence goes on from where it was.
+        # A piece without an answer counts as not read: its sequence keeps the state that it had.
         after = {
             name: tf.where(
                 tf.reshape(answered, (-1, *(1 for _ in state.shape[1:]))),

@@ -29,7 +29,7 @@ class Tokeniser:
         import tensorflow as tf
 
         self._characters = contract.tokens == "characters"
-        # Padding is no piece of any text. The keys of characters are code points: strings of one would need another
+        # Padding is not part of any text. The keys of characters are code points: strings of one would need another
         # three operations.
         index: dict[Any, int] = {}
         for number, piece in enumerate(contract.vocabulary or ()):
@@ -44,7 +44,7 @@ class Tokeniser:
     def __call__(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens int32 (batch, steps), 0 behind the end of a row, and the steps of each row int32 (batch,).
 
-        Bytes that are no UTF-8 become U+FFFD, as in training. There is at least one step, also of empty texts.
+        Bytes that are not UTF-8 become U+FFFD, as in training. Even an empty text has one step.
         """
         import tensorflow as tf
 

@@ -25,7 +25,7 @@ def write_warmup(path: Path, name: str, contract: Contract, written: Written, pr
     Args:
         path: The folder of the version.
         name: The served model's name, for the requests.
-        contract: Of the model.
+        contract: The model's contract.
         written: The written model.
         probes: Sequences to ask about.
 

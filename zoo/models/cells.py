@@ -39,7 +39,7 @@ def recurrent_layer(
             cell's own, orthogonal.
         return_sequences: Give every step's output, not only the last one's.
         stateful: Keep the states from batch to batch.
-        name: Of the layer.
+        name: Name of the layer.
         **arguments: What every cell has, such as `dropout`; and `cell_clip`, `engine`, `max_steps`, `projection` for
             the cells that have them.
 

@@ -43,10 +43,10 @@ def lstm(
         activation: Candidate and hidden activation; a name or a name with numbers, "leaky_relu(0.33)".
         recurrent_activation: Activation of the three gates.
         input_gate_activation: Activation of the input gate, or `None` to inherit.
-        forget_gate_activation: Of the forget gate.
-        candidate_activation: Of the candidate.
-        output_gate_activation: Of the output gate.
-        hidden_activation: Of the cell state on its way out.
+        forget_gate_activation: Activation of the forget gate.
+        candidate_activation: Activation of the candidate.
+        output_gate_activation: Activation of the output gate.
+        hidden_activation: Activation of the cell state where it leaves the cell.
         dropout: Share of each LSTM layer's inputs dropped.
         recurrent_dropout: Share of each LSTM layer's hidden state dropped, where it enters the gates.
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step; not for "batch_norm".
@@ -56,11 +56,11 @@ def lstm(
         identity_recurrent: Gain of the identity from which each gate's recurrent kernel starts
             (`zoo.initializers.IdentityRecurrent`), such as 1 or 0.5; `None` starts from an orthogonal matrix. Not for
             "projection".
-        cell_clip: Bound of the cell state, of "lstm" only; `None` for none.
+        cell_clip: Bound of the cell state, for "lstm" only; `None` for none.
         projection: Width of what "projection" gives, half of `units` where `None`; for that cell only.
         max_steps: Steps with statistics of their own in "batch_norm", 100 where `None`; for that cell only.
         head_dropout: Share of the head's inputs dropped.
-        engine: Which code runs the recurrence, of "lstm" without zoneout only.
+        engine: Which code runs the recurrence; for "lstm" without zoneout only.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits

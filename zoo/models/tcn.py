@@ -1,4 +1,4 @@
-"""`tcn`: dilated causal convolutions with residuals; a baseline that is no recurrent network."""
+"""`tcn`: dilated causal convolutions with residuals; a baseline without recurrence."""
 
 from typing import Any
 

@@ -39,7 +39,7 @@ def cached(ingredients: Any, suffix: str, make: Callable[[], bytes]) -> Path:
 
     Args:
         ingredients: All that decides what is made, as values that JSON can hold.
-        suffix: Of the file's name, such as ".cubin".
+        suffix: End of the file's name, such as ".cubin".
         make: Gives what the file holds.
 
     Example:

@@ -61,9 +61,9 @@ def compile_cached(source: str, headers: Mapping[str, str], options: Sequence[st
     """Compile a CUDA kernel.
 
     Args:
-        source: CUDA C++. A kernel that is asked for by its name is `extern "C"`.
-        headers: The text of each file that the source includes, by the name by which it does.
-        options: Of NVRTC, such as "-DUNITS=64".
+        source: CUDA C++, in which kernels that are looked up by name are `extern "C"`.
+        headers: The text of each included file, by the name in its `#include`.
+        options: Options for NVRTC, such as "-DUNITS=64".
         architecture: Compute capability of the GPU, 90 for 9.0.
 
     Returns:

@@ -23,13 +23,13 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True)
 class Launch:
-    """What is run, and on how many threads.
+    """A kernel to run, and the blocks and threads that run it.
 
     Attributes:
         module: Path of a .cubin file; for tensors on the CPU, of a shared library with a function that does the same:
             `extern "C" int zoo_emulate(const char* name, int grid, int block, void** pointers, int steps, int batch,
-            float clip)`. It gets the pointers of all inputs, then of all outputs, and gives 0 where all went well.
-        name: Of the kernel, "forward" or "backward".
+            float clip)`. It gets the pointers of all inputs, then of all outputs, and returns 0 on success.
+        name: Name of the kernel, "forward" or "backward".
         grid: Number of blocks.
         block: Threads of a block.
         shared: Bytes of dynamic shared memory of a block.
@@ -80,7 +80,7 @@ def start(launch: Launch, device: int, stream: int, arguments: Sequence[Any]) ->
         launch: What to run.
         device: Number of the device.
         stream: Handle of a stream of the device's primary context, which is the one that torch uses.
-        arguments: Of the kernel, as ctypes values.
+        arguments: The kernel's arguments, as ctypes values.
 
     Raises:
         OSError: The module cannot be read.

@@ -1,6 +1,6 @@
-"""What the CUDA kernels are compiled for: the source text is one, a variant is a set of macros.
+"""Compiles the CUDA kernels: one source text, specialised by a set of macros, a variant.
 
-A kernel is compiled for this GPU and a variant when it is first asked for.
+A kernel is compiled for this GPU and a variant at its first use.
 """
 
 import functools
@@ -15,27 +15,27 @@ from zoo.kernels.cuda.driver import Launch
 from zoo.types import Gates
 
 SOURCES = Path(__file__).parent / "src"
-ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # one text for both engines
+ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # shared with the native engine
 
-ROWS = 8  # of the batch, in a block of threads
-LARGEST = 128  # units
+ROWS = 8  # rows of the batch for each block of threads
+LARGEST = 128  # units that a block can hold: the recurrent kernel stays in its registers
 COMPILER_FLAGS = ("--std=c++17", "--device-as-default-execution-space")
-_CHUNKS = {"forward": 4, "backward": 6}  # of 16 bytes, for each thread and stage
+_CHUNKS = {"forward": 4, "backward": 6}  # pieces of 16 bytes that each thread reads in a stage
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compile `src/lstm.cu`; its head says what each macro means.
+    """One way to compile `src/lstm.cu`, whose first comment explains each macro.
 
     Attributes:
         units: Width of the states, padded: 32, 64, 96 or 128.
         activations: The name of each gate's activation.
         half: Type of what the tensor cores multiply, "float16" or "bfloat16".
-        masked: Steps may be invalid.
-        clipped: The cell state is clipped.
-        keep: Forward: keep what the backward pass needs.
-        sequences: Every step is put out, or has a gradient.
-        learned: Which activations learn their parameter.
+        masked: Whether steps may be masked.
+        clipped: Whether the cell state is clipped.
+        keep: Whether the forward kernel keeps what the backward kernel needs.
+        sequences: Whether every step has an output and a gradient, or only the last.
+        learned: Whether each activation learns its parameter.
 
     Example:
     >>> tanh = Variant(64, Gates("sigmoid", "sigmoid", "tanh", "sigmoid", "tanh"), "float16")
@@ -56,20 +56,21 @@ class Variant:
 
     @property
     def threads(self) -> int:
-        """Of a block: a warp for each 16 units."""
+        """Threads of a block: a warp for each 16 units."""
         return 2 * self.units
 
     @property
     def stages(self) -> int:
-        """Of the ring through which a step's numbers come: a narrow layer's step is shorter than memory is slow."""
+        """Stages of the ring buffer that holds the inputs of coming steps."""
+        # A step of a narrow layer takes less time than memory needs to answer, so more steps are fetched ahead.
         return 3 if self.units > 64 else 5
 
     def shared(self, name: str) -> int:
-        """Bytes of dynamic shared memory of the kernel `name`, "forward" or "backward"."""
+        """Bytes of dynamic shared memory that the kernel `name`, "forward" or "backward", needs."""
         return self.stages * _CHUNKS[name] * self.threads * 16
 
     def options(self) -> tuple[str, ...]:
-        """The macros, as arguments of a compiler."""
+        """The macros as arguments for a compiler."""
         learned = sum(1 << which for which, does in enumerate(self.learned) if does)
         flags = {"MASKED": self.masked, "CLIPPED": self.clipped, "KEEP": self.keep, "SEQUENCES": self.sequences}
         return (
@@ -84,7 +85,7 @@ class Variant:
 
 
 def row(name: str) -> str:
-    """The class of activations.h for an activation of the table.
+    """The class in activations.h that implements an activation.
 
     Example:
     >>> row("hard_sigmoid")
@@ -95,7 +96,7 @@ def row(name: str) -> str:
 
 @functools.cache
 def names() -> tuple[str, ...]:
-    """The activations that the kernels have, in the order of activations.h.
+    """The activations that the kernels implement, in the order of activations.h.
 
     Example:
     >>> names()[:3]
@@ -105,7 +106,7 @@ def names() -> tuple[str, ...]:
 
 
 def padded(units: int) -> int:
-    """The width that the kernels run `units` in.
+    """The width to which the kernels pad `units`.
 
     Example:
     >>> padded(20), padded(64), padded(100)
@@ -115,21 +116,21 @@ def padded(units: int) -> int:
 
 
 def headers() -> dict[str, str]:
-    """The texts that lstm.cu includes, by the name under which it does."""
+    """The texts of the files that lstm.cu includes, by name."""
     files = [*sorted(SOURCES.glob("*.h")), ACTIVATIONS]
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
 def source() -> str:
-    """The text of the kernels."""
+    """The source text of the kernels."""
     return (SOURCES / "lstm.cu").read_text(encoding="utf-8")
 
 
 def kernel(variant: Variant, name: str, blocks: int) -> Launch:
-    """The kernel `name`, "forward" or "backward", of a variant, to be launched in `blocks` blocks.
+    """Compile the kernel `name`, "forward" or "backward", of a variant, for a launch of `blocks` blocks.
 
     Raises:
-        zoo.kernels.cuda.compiler.CompileError: It could not be compiled.
+        zoo.kernels.cuda.compiler.CompileError: The compiler is missing or refused the source.
     """
     return Launch(_compiled(variant, _device()), name, blocks, variant.threads, variant.shared(name))
 
