@@ -1,6 +1,6 @@
 """What a gradient written by hand needs of each Keras backend: a loop over time, and a vector-Jacobian product."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -52,7 +52,7 @@ def scan(
 
 
 def _map(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """`inputs` with `function` of each leaf; `keras.tree` takes ten times as long, which an eager loop would notice."""
+    """`inputs` with `function` of each leaf, `None` left as it is."""
     if inputs is None:
         return None
     if not isinstance(inputs, tuple):
@@ -71,19 +71,22 @@ def _on_jax(step: Step, states: Tensors, inputs: Any, _: Any, reverse: bool) -> 
 def _unrolled(step: Step, states: Tensors, inputs: Any, _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
     tensors: list[Tensor] = []
     _map(tensors.append, inputs)
-    slices = list(zip(*map(ops.unstack, tensors), strict=True))
+    slices, make = list(zip(*map(ops.unstack, tensors), strict=True)), _maker(inputs)
     found = []
     for each in reversed(slices) if reverse else slices:
-        states, rows = step(states, _map(_next_of(each), inputs))
+        states, rows = step(states, make(iter(each)))
         found.append(rows)
     if reverse:
         found.reverse()
     return states, tuple(ops.stack(rows) for rows in zip(*found, strict=True))
 
 
-def _next_of(leaves: Iterable[Any]) -> Callable[[Any], Any]:
-    remaining = iter(leaves)
-    return lambda _: next(remaining)
+def _maker(inputs: Any) -> Callable[[Iterator[Any]], Any]:
+    """The function from leaves to a structure such as `inputs`; `keras.tree` would slow an eager loop at each step."""
+    if not isinstance(inputs, tuple):
+        return next if inputs is not None else lambda _: None
+    parts, make = [_maker(part) for part in inputs], getattr(inputs, "_make", tuple)
+    return lambda leaves: make([part(leaves) for part in parts])
 
 
 def _on_tensorflow(
