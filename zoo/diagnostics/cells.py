@@ -33,7 +33,7 @@ class Cell:
     Attributes:
         name: Path of the layer, and with several cells in it the name of this one: "rnn/lstm_cell_1".
         layer: The layer.
-        outer: What a step calls.
+        outer: The cell that a step calls.
         core: The cell that has the gates: `outer`, or what zoneout wraps.
         stacked: Whether the layer has a stack of cells.
     """

@@ -78,7 +78,7 @@ def gradient_flow(model: keras.Model, inputs: Any, targets: Any, loss: Any) -> G
     Args:
         model: A built model.
         inputs: A batch as the model takes it.
-        targets: What `loss` compares the model's output with.
+        targets: Targets that `loss` compares with the model's output.
         loss: A Keras loss, its name, or a function of targets and outputs; its mean is taken.
 
     Raises:
@@ -96,12 +96,12 @@ def gradient_flow(model: keras.Model, inputs: Any, targets: Any, loss: Any) -> G
 
 
 class FlowMeter:
-    """`gradient_flow` of the same batch again and again; a second time it is cheaper.
+    """Measures `gradient_flow` of one batch repeatedly; later measurements are cheaper.
 
     Args:
         model: A built model.
         inputs: A batch as the model takes it.
-        targets: What `loss` compares the model's output with.
+        targets: Targets that `loss` compares with the model's output.
         loss: A Keras loss, its name, or a function of targets and outputs.
         recording: A pass of the batch through the model; its shapes and masks are used.
         compiled: Whether to compile; `None` decides by the length of the sequences.

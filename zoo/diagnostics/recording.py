@@ -55,7 +55,7 @@ class Recorder:
 
     Args:
         model: A built model or layer.
-        inputs: What the model takes: an array, or a list or dict of arrays.
+        inputs: A batch in the form that the model takes: an array, or a list or dict of arrays.
         call_arguments: Further arguments of the call, such as `{"mask": mask}`.
         compiled: Whether to compile the pass; `None` decides by the length of the sequences.
 

@@ -71,12 +71,12 @@ def export(
             them, or a sigmoid for each class: see `zoo.export.last_layer`.
         task: What it was trained for, as `task.json` of a run says it: see `zoo.export.contract.contract`.
         directory: `models/<name>`; versions are folders in it, named by integers.
-        card: What else the model card should say; see `zoo.export.card.model_card`.
+        card: Further facts for the model card; see `zoo.export.card.model_card`.
         xla: Add `serving_xla`, which a server runs only with XLA switched on.
         examples: Sequences for the requests that are checked and kept as warm-up: `{"features": [array
             (steps, channels), ...]}` or `{"text": [string, ...]}`, at least 2, of which 8 are used. They are written
             into the version, so no private ones. Without them, random ones that look like the training data.
-        golden: What the model answered where it was trained, to be held against too.
+        golden: Answers of the model where it was trained, for a further comparison.
 
     Returns:
         Where it is, what was measured, and which signatures the model cannot have.

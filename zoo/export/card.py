@@ -53,7 +53,7 @@ def model_card(
     tolerance: float,
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The card. What is in neither `facts` nor the model is stated as unknown.
+    """Write the model card. What is in neither `facts` nor the model is stated as unknown.
 
     Args:
         model: The model.
@@ -64,7 +64,7 @@ def model_card(
         signatures: The signatures of the loaded SavedModel.
         refused: The reason for each signature that the model cannot have.
         tolerance: How far answers may lie from the Keras model's.
-        metrics: What was measured at export.
+        metrics: Measurements made at export.
     """
     import tensorflow as tf
 

@@ -37,7 +37,7 @@ class Contract:
         horizon: How many steps a forecast looks ahead; 1 for other tasks.
         vocabulary: Text of each token where steps are tokens, else `None`.
         tokens: "words" or "characters" where steps are tokens, else `None`.
-        outputs: What a classifier puts out, as `zoo.export.last_layer.outputs_of` finds it.
+        outputs: Kind of numbers that a classifier puts out, as `zoo.export.last_layer.outputs_of` finds it.
     """
 
     kind: Kind

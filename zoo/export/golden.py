@@ -29,7 +29,7 @@ class Golden:
     """Sequences and what a model answered.
 
     Attributes:
-        examples: As of `zoo.export.export`.
+        examples: The examples as `zoo.export.export` takes them.
         answers: Probabilities or predicted numbers for all of them; NaN where there is none.
         where: Backend and device, such as "jax on gpu:0".
     """
@@ -50,8 +50,8 @@ def write(path: Path, model: keras.Model, task: Mapping[str, Any], device: str) 
     Args:
         path: An `.npz` file.
         model: On any backend.
-        task: As of `zoo.export.export`.
-        device: What it computes on.
+        task: The task as `zoo.export.export` takes it.
+        device: The device that computed the answers.
 
     Raises:
         ExportError: Task and model do not fit, or the model gives nothing finite.

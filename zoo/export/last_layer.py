@@ -26,7 +26,7 @@ def outputs_of(model: keras.Model, answers: NDArray[Any]) -> Outputs:
 
     Args:
         model: A classifier.
-        answers: What it gives, (..., classes); rows that are not finite are left out.
+        answers: Answers of the model, (..., classes); rows that are not finite are ignored.
 
     Raises:
         ExportError: The layer is a softmax whose answers are not probabilities, or nothing says what they are.

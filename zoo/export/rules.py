@@ -27,8 +27,8 @@ class Chunk:
     Attributes:
         lengths: Int (batch,), the steps of each row in this piece.
         mask: Bool (batch, steps), or `None` where all steps of all rows are there.
-        states: By name, each (batch, ...), as they were before this piece.
-        after: The same as they are after it.
+        states: The states before this piece by name, each (batch, ...).
+        after: The states after this piece, by name.
     """
 
     lengths: Tensor

@@ -21,7 +21,7 @@ class Plan:
 
     Attributes:
         model: The model.
-        calls: What replaces the calls of some of its layers.
+        calls: Replacements for the calls of some of its layers.
         states: Shape of each state without the batch axis, by its full name.
     """
 

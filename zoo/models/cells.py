@@ -33,14 +33,14 @@ def recurrent_layer(
         cell: A name in `zoo.layers.CELLS`.
         units: Width of the cell state.
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step.
-        zoneout_c: The same for the cell state.
+        zoneout_c: Probability that a unit of the cell state keeps its value.
         chrono_steps: Longest dependency in steps, for `ChronoBias`; `None` leaves the cell's own bias.
         identity_recurrent: Gain of `IdentityRecurrent`, from which the recurrent kernel starts; `None` leaves the
             cell's own, orthogonal.
         return_sequences: Give every step's output, not only the last one's.
         stateful: Keep the states from batch to batch.
         name: Name of the layer.
-        **arguments: What every cell has, such as `dropout`; and `cell_clip`, `engine`, `max_steps`, `projection` for
+        **arguments: Arguments of every cell, such as `dropout`; and `cell_clip`, `engine`, `max_steps`, `projection` for
             the cells that have them.
 
     Raises:

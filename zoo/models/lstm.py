@@ -50,7 +50,7 @@ def lstm(
         dropout: Share of each LSTM layer's inputs dropped.
         recurrent_dropout: Share of each LSTM layer's hidden state dropped, where it enters the gates.
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step; not for "batch_norm".
-        zoneout_c: The same for the cell state.
+        zoneout_c: Probability that a unit of the cell state keeps its value.
         chrono_steps: Longest dependency in steps: the gates' biases start from `zoo.initializers.ChronoBias`. For cells
             that have the four gates; `None` starts the forget gate's at 1 and the others at 0.
         identity_recurrent: Gain of the identity from which each gate's recurrent kernel starts
