@@ -40,8 +40,8 @@ def recurrent_layer(
         return_sequences: Give every step's output, not only the last one's.
         stateful: Keep the states from batch to batch.
         name: Name of the layer.
-        **arguments: Arguments of every cell, such as `dropout`; and `cell_clip`, `engine`, `max_steps`, `projection` for
-            the cells that have them.
+        **arguments: Arguments of every cell, such as `dropout`; and `cell_clip`, `engine`, `max_steps` and
+            `projection` for the cells that have them.
 
     Raises:
         ValueError: The cell is unknown, has no such argument, or refuses its value.
