@@ -28,6 +28,28 @@ from zoo.layers.projection_lstm import ProjectionLSTMCell as ProjectionLSTMCell
 from zoo.layers.variant_lstm import VARIANTS, VariantLSTMCell as VariantLSTMCell
 from zoo.layers.zoneout import ZoneoutCell as ZoneoutCell
 
+__all__ = [
+    "CELLS",
+    "LSTM",
+    "BatchNormLSTM",
+    "CoupledLSTMCell",
+    "FixedLength",
+    "LSTMCell",
+    "LastStep",
+    "LayerNormLSTMCell",
+    "LeakyReLU",
+    "PReLU",
+    "PeepholeLSTMCell",
+    "PenalizedTanh",
+    "ProjectionLSTMCell",
+    "RReLU",
+    "SequenceMask",
+    "ThresholdedReLU",
+    "VariantLSTMCell",
+    "ZeroPadding",
+    "ZoneoutCell",
+]
+
 # The LSTM and its family, by the names that `zoo.models` takes: what makes a cell, or a whole layer where a cell alone
 # would not do. A new cell is a line here.
 CELLS: dict[str, Callable[..., keras.layers.Layer]] = {
