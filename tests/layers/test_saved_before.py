@@ -58,6 +58,7 @@ def assert_answers(model, training=False):
 
 
 @pytest.mark.any_backend
+@pytest.mark.sample(1, elsewhere=0)  # JAX compiles a loop for each of the layers
 def test_a_model_loads_answers_and_draws_as_it_did():
     model = keras.models.load_model(FOLDER / "cells.keras")
     assert_answers(model)
@@ -66,6 +67,7 @@ def test_a_model_loads_answers_and_draws_as_it_did():
 
 
 @pytest.mark.any_backend
+@pytest.mark.sample(1, elsewhere=0)  # JAX compiles a loop for each of the layers
 def test_weights_load_into_a_model_never_called():
     model = model_of_every_cell()
     model.load_weights(FOLDER / "cells.weights.h5")
