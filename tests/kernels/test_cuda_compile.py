@@ -30,7 +30,7 @@ def compiled(variant, architecture, text=None):
 @pytest.mark.parametrize("activations", FIVES, ids=" ".join)
 @pytest.mark.sample(2)
 def test_every_activation_compiles_and_stays_in_registers(activations):
-    found = compiled(replace(WORST, activations=activations), 90)
+    found = compiled(replace(WORST, activations=Gates(*activations)), 90)
     assert set(found) == {"forward", "backward"}
     for name, needs in found.items():
         assert 0 < needs["registers"] <= 255, name
@@ -39,7 +39,7 @@ def test_every_activation_compiles_and_stays_in_registers(activations):
 
 def test_learned_parameters_stay_in_registers_but_for_two():
     """All five gates that learn, masked and clipped: more than anyone will ask for."""
-    found = compiled(replace(WORST, activations=LEARNING, learned=(True,) * 5), 90)
+    found = compiled(replace(WORST, activations=Gates(*LEARNING), learned=(True,) * 5), 90)
     assert found["forward"]["stack"] == 0
     assert found["backward"]["stack"] <= 8
 
