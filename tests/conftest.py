@@ -41,6 +41,8 @@ with contextlib.suppress(
 
 pytest_plugins = ["serving_fixtures"]
 
+RECORD_RUNS = {"run", "tracking", "study", "release", "cli"}  # folders of tests
+
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,9 +55,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         import quick_stores
 
         quick_stores.use()
-
-
-RECORD_RUNS = {"run", "tracking", "study", "release", "cli"}  # folders of tests
 
 
 @pytest.fixture(autouse=True)

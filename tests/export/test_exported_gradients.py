@@ -68,7 +68,7 @@ def gradients(logits, x, u, sources):
     x = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        # A row of NaN is no part of the sum, as in a loss over the rows that were answered.
+        # Rows of NaN are left out of the sum, as in a loss over the rows that were answered.
         given = logits(x)
         loss = tf.reduce_sum(tf.where(tf.math.is_finite(given), given * u, 0))
     return [

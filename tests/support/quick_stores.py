@@ -30,13 +30,7 @@ def copy_tables(path: Path) -> None:
         connection.execute("UPDATE experiments SET artifact_location = ?", (location,))
 
 
-def do_not_wait(connection: object, _: object) -> None:
-    """Let SQLite go on before the disk has what it wrote: what is lost with the power, no test asks."""
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
-
-
 def use() -> None:
-    """Do so in this process from now on."""
+    """Do so in this process from now on. What would be lost with the power, no test asks."""
     store.make_tables = copy_tables
-    event.listen(Engine, "connect", do_not_wait)
+    event.listen(Engine, "connect", store.do_not_wait)

@@ -123,7 +123,7 @@ def resolve(engine: str, spec: LayerSpec | None = None) -> str:
         spec: The layer that is to run; `None` where it is not known.
 
     Raises:
-        ValueError: There is no such engine.
+        ValueError: The engine is unknown.
         EngineUnavailable: It cannot run such a layer here.
     """
     spec = spec or LayerSpec()
