@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-all lint types imports unit backends extras soak gpu native sanitize format clean
+.PHONY: demo test test-all checks lint types imports unit backends extras soak gpu native sanitize format clean
 
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
 
 # What a change can break, in minutes.
-test: lint types imports unit backends
+test: checks unit backends
+
+# Two at a time, each one's lines together.
+checks: .venv/.installed-dev
+	$(MAKE) --no-print-directory -j2 --output-sync=target types lint imports
 
 # Everything, an hour or more: the slow tests, every backend, the soaks, the newest releases of what is depended on.
 # Writes docs/results/test_all.md; PARTS="jax soak" runs these parts alone.
@@ -30,7 +34,8 @@ imports: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 # Files by name: xdist would leave those with few tests to the end, and some of these are the longest.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# One process a core, and one thread each.
+PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 unit: .venv/.installed-dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" --durations=40

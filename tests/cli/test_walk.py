@@ -10,7 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from terminal import ANSWERS, COMPARED, LOG, PROGRESS, READY, RESULT, STUDY, TABLE, ZOO, environment, foreign, run
+from terminal import (
+    ANSWERS,
+    COMPARED,
+    LOG,
+    PROGRESS,
+    READY,
+    RESULT,
+    STUDY,
+    TABLE,
+    ZOO,
+    environment,
+    foreign,
+    run,
+    run_in_turn,
+)
 from waiting import PATIENCE, until
 
 DEMO = Path(__file__).parents[2] / "examples/demo.py"
@@ -48,11 +62,10 @@ def process(folder, *command):
 
 
 def test_training_and_comparing_print_our_lines_only(tmp_path):
-    trained = lines_of(run(tmp_path, "train", *SMALL), PROGRESS, RESULT)
-    assert len(trained) == 2
-    compared = run(tmp_path, "compare", COLUMNS="80")
-    lines_of(compared, COMPARED, TABLE)
-    assert re.search(r"run [0-9a-f]{8}", trained[-1])[0][4:] in compared
+    printed = run_in_turn(tmp_path, ["train", *SMALL], ["compare"], COLUMNS="80")
+    epoch, trained, *compared = lines_of(printed, PROGRESS, RESULT, COMPARED, TABLE)
+    assert re.fullmatch(PROGRESS, epoch)
+    assert trained.removeprefix("run ")[:8] in "\n".join(compared)
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def with_counts(monkeypatch: pytest.MonkeyPatch, train: int, test: int) -> Crema
     return dataset
 
 
+@pytest.mark.slow
 def test_the_official_builder(
     fake_recordings: None,
     empty_data_directory: Path,

@@ -36,8 +36,8 @@ for engine in ("native", "cudnn", "cuda", "loop"):
 """
 
 
-@pytest.mark.parametrize("backend", ["numpy", pytest.param("openvino", marks=pytest.mark.slow)])
-@pytest.mark.sample(1)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["numpy", "openvino"])
 def test_what_keras_layer_runs_runs(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

@@ -60,7 +60,7 @@ def keep_traceback_filtering():
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.sample(14, elsewhere=6)
+@pytest.mark.sample(8, elsewhere=3)
 def test_keras_own(case):
     result = unittest.TestResult()
     case.run(result)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 SCRIPT = """
     import sys
     sys.modules["tensorflow"] = None  # importing it now raises
@@ -24,6 +26,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 def test_a_layer_trains_on_jax():
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(

@@ -6,7 +6,6 @@ import json
 import keras
 import numpy as np
 import pytest
-from tiers import few
 
 from training import checkpoints, loop
 from training.checkpoints import CannotResume, Checkpoint, CheckpointNotWritten, Checkpoints
@@ -104,25 +103,24 @@ DROPOUT = ["model.dropout=0.3", "model.recurrent_dropout=0.2", "model.head_dropo
 SMALL = ["dataset.name=digits_rows", "dataset.batch_size=512", "optimizer.name=rmsprop", "optimizer.learning_rate=0.05"]
 
 
+@pytest.mark.slow  # `make test` resumes a run that was killed
 @pytest.mark.parametrize(
-    "case",
-    few(
-        {
-            "in mid-epoch": ([*SMALL, *DROPOUT], ((1, 2),)),
-            "dropout": (
-                [*DROPOUT, "model.bidirectional=true", 'dataset.augment=["jitter(0.1)"]'],
-                ((0, 1), (2, 3), (4, 2)),
-            ),
-            "batch norm and random slopes": (
-                [*SMALL, "model.cell=batch_norm", "model.activation=rrelu", "train.patience=2"],
-                ((3, 1),),
-            ),
-        },
-        ["in mid-epoch"],
-    ),
+    ("overrides", "cuts"),
+    [
+        pytest.param([*SMALL, *DROPOUT], ((1, 2),), id="in mid-epoch"),
+        pytest.param(
+            [*DROPOUT, "model.bidirectional=true", 'dataset.augment=["jitter(0.1)"]'],
+            ((0, 1), (2, 3), (4, 2)),
+            id="dropout",
+        ),
+        pytest.param(
+            [*SMALL, "model.cell=batch_norm", "model.activation=rrelu", "train.patience=2"],
+            ((3, 1),),
+            id="batch norm and random slopes",
+        ),
+    ],
 )
-def test_a_run_that_was_cut_ends_bit_equal(tmp_path, case, monkeypatch):
-    overrides, cuts = case
+def test_a_run_that_was_cut_ends_bit_equal(tmp_path, overrides, cuts, monkeypatch):
     config = load(overrides=["train.epochs=5", "model.units=6", "dataset.batch_size=64", *overrides])
     monkeypatch.setattr(Checkpoints, "is_due", True)
     data = loop.load_data(config)

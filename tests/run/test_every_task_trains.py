@@ -46,12 +46,13 @@ def trained(overrides: list[str]) -> tuple[tracking.StoredRun, set[str]]:
 @pytest.mark.parametrize(
     ("kind", "metric", "picture", "cache"),
     [
-        pytest.param("classification", "accuracy", "confusion_matrix.png", "memory", marks=pytest.mark.slow),
+        ("classification", "accuracy", "confusion_matrix.png", "memory"),
         ("labelling", "accuracy", "confusion_matrix.png", "memory"),
         ("regression", "mean_absolute_error", "predictions.png", "memory"),
-        pytest.param("regression", "mean_absolute_error", "predictions.png", "disk", marks=pytest.mark.slow),
+        ("regression", "mean_absolute_error", "predictions.png", "disk"),
     ],
 )
+@pytest.mark.sample(1)
 def test_data_of_ones_own(tmp_path: Path, kind: str, metric: str, picture: str, cache: str) -> None:
     np.savez(tmp_path / "mine.npz", **arrays(kind))
     run, files = trained(["dataset.path=mine.npz", f"dataset.cache={cache}"])

@@ -38,16 +38,21 @@ def test_the_same_seed_gives_the_same_run_and_another_another():
     assert first.history != other.history
 
 
-def test_the_test_split_is_read_once_and_after_training(monkeypatch):
-    events = []
+def test_the_test_split_is_read_once_after_training_in_which_each_epoch_has_its_own_order(monkeypatch):
+    events, planned = [], []
     dataset = datasets.get("japanese_vowels")
     read = type(dataset).load
     monkeypatch.setattr(
         type(dataset), "load", lambda self, split, *rest: events.append(split) or read(self, split, *rest)
     )
+    plan = Batches.plan
+    monkeypatch.setattr(Batches, "plan", lambda self, epoch: planned.append((self.seed, epoch)) or plan(self, epoch))
     trained = keras.callbacks.LambdaCallback(on_train_end=lambda logs: events.append("trained"))
-    loop.run(quick(), callbacks=[trained])
+    loop.run(quick("seed=7"), callbacks=[trained])
     assert events == ["train", "trained", "test"]
+    assert {epoch for seed, epoch in planned if seed == 7} >= {0, 1, 2}
+    batches = Batches(loop.load_data(quick()).train, 32, seed=7)
+    assert [part.tolist() for part in batches.plan(0)] != [part.tolist() for part in batches.plan(1)]
 
 
 @pytest.mark.parametrize("cause", ["exploding", "nan"])
@@ -113,16 +118,6 @@ def test_what_is_fed_is_what_the_batches_are(call_bytes, same_order, monkeypatch
         for left, right in zip(keras.tree.flatten(fed), keras.tree.flatten(expected), strict=True):
             np.testing.assert_array_equal(left, right)
             assert left.dtype.name == right.dtype.name
-
-
-def test_each_epoch_has_its_own_order(monkeypatch):
-    asked = []
-    plan = Batches.plan
-    monkeypatch.setattr(Batches, "plan", lambda self, epoch: asked.append((self.seed, epoch)) or plan(self, epoch))
-    loop.run(quick("seed=7"))
-    assert {epoch for seed, epoch in asked if seed == 7} >= {0, 1, 2}
-    batches = Batches(loop.load_data(quick()).train, 32, seed=7)
-    assert [part.tolist() for part in batches.plan(0)] != [part.tolist() for part in batches.plan(1)]
 
 
 def test_scores_are_those_of_numpy():

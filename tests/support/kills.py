@@ -20,6 +20,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from terminal import in_turn
 
 ZOO = (str(Path(sys.executable).parent / "zoo"),)
 RUN = (
@@ -33,19 +34,6 @@ STUDY = (
     *("train.epochs=15", "train.threads=1", "--workers", "2"),
 )
 
-
-# The `zoo` command several times, each in a folder of its own: one process imports TensorFlow for all of them.
-IN_TURN = """
-import json, os, sys
-from zoo.cli import main
-for folder, arguments in json.loads(sys.argv[1]):
-    os.chdir(folder)
-    try:
-        main(arguments)
-    except SystemExit as end:
-        if end.code:
-            raise
-"""
 
 DYING_ZOO = (sys.executable, str(Path(__file__).with_name("dying_zoo.py")))
 
@@ -159,8 +147,8 @@ def ends_equal(folder: Path, arguments: Sequence[str], run_id: str) -> bool:
     """Resume a run to its end, train the same without a break, and compare weights and figures."""
     (folder / "whole").mkdir()
     commands = {"whole": arguments, "killed": ["train", "--json", "--resume", run_id]}
-    in_turn = json.dumps([(str(folder / name), command) for name, command in commands.items()])
-    process = start(folder, in_turn, command=(sys.executable, "-c", IN_TURN))
+    both = in_turn(*((folder / name, command) for name, command in commands.items()))
+    process = start(folder, command=both)
     printed, _ = process.communicate(timeout=600)
     if process.returncode:
         raise RuntimeError(f"ended with {process.returncode}: {errors_of(folder)}")

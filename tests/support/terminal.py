@@ -1,9 +1,11 @@
-"""What the commands may print: every line of every one of them is ours, or a test fails."""
+"""The `zoo` command as a process, and what it may print: every line is ours, or a test fails."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ZOO = str(Path(sys.executable).parent / "zoo")
@@ -34,10 +36,39 @@ def foreign(text: str, *patterns: str) -> list[str]:
     return [line for line in text.splitlines() if not ours.fullmatch(line.rstrip())]
 
 
+# Several commands, of which each stands in a list of its arguments: one process imports TensorFlow for all of them.
+IN_TURN = """
+import json, os, sys
+from zoo.cli import main
+for folder, arguments in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    try:
+        main(arguments)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def in_turn(*commands: tuple[Path, Sequence[str]]) -> list[str]:
+    """A process that runs `zoo` commands one after another, each in a folder of its own."""
+    given = [(str(folder), list(arguments)) for folder, arguments in commands]
+    return [sys.executable, "-c", IN_TURN, json.dumps(given)]
+
+
 def run(folder: Path, *arguments: str, code: int = 0, **changes: str) -> str:
     """Run the `zoo` command; gives all that it printed, standard error too."""
+    return _printed([ZOO, *arguments], folder, code, changes)
+
+
+def run_in_turn(folder: Path, *commands: Sequence[str], **changes: str) -> str:
+    """Run `zoo` commands one after another in one process; gives all that they printed, standard error too."""
+    return _printed(in_turn(*((folder, arguments) for arguments in commands)), folder, 0, changes)
+
+
+def _printed(command: list[str], folder: Path, code: int, changes: dict[str, str]) -> str:
     done = subprocess.run(
-        [ZOO, *arguments],
+        command,
         cwd=folder,
         env=environment(**changes),
         stdout=subprocess.PIPE,
@@ -47,5 +78,5 @@ def run(folder: Path, *arguments: str, code: int = 0, **changes: str) -> str:
         check=False,
     )
     if done.returncode != code:
-        raise AssertionError(f"zoo {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}")
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
     return done.stdout

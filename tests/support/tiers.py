@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-# Cases of a test that `make test` runs on JAX, where the mark `sample` does not say.
-ELSEWHERE = 2
+# Cases of each test that `make test` runs on JAX, unless the mark `sample` says otherwise.
+ELSEWHERE = 1
 
 
 def shorten(items: Iterable[pytest.Item], elsewhere: bool) -> None:
