@@ -34,8 +34,7 @@ imports: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 # Files by name: xdist would leave those with few tests to the end, and some of these are the longest.
-# One process a core, and one thread each.
-PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 unit: .venv/.installed-dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" --durations=40
