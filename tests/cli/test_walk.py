@@ -23,7 +23,6 @@ from terminal import (
     environment,
     foreign,
     run,
-    run_in_turn,
 )
 from waiting import PATIENCE, until
 
@@ -59,13 +58,6 @@ def process(folder, *command):
     finally:
         started.kill()
         started.communicate()
-
-
-def test_training_and_comparing_print_our_lines_only(tmp_path):
-    printed = run_in_turn(tmp_path, ["train", *SMALL], ["compare"], COLUMNS="80")
-    epoch, trained, *compared = lines_of(printed, PROGRESS, RESULT, COMPARED, TABLE)
-    assert re.fullmatch(PROGRESS, epoch)
-    assert trained.removeprefix("run ")[:8] in "\n".join(compared)
 
 
 @pytest.mark.slow

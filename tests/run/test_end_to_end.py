@@ -1,6 +1,7 @@
 """The main job: real data in, a served prediction out, the same as the model that was trained."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -12,15 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
+from terminal import COMPARED, LOG, PROGRESS, READY, RESULT, TABLE, ZOO, environment, foreign, run_in_turn
 from waiting import PATIENCE
 
 from serving.client import RestClient
 from serving.client_commands import predict
-from training import commands, datasets, exporting, tracking
-from training.config import load
-
-ZOO = Path(sys.executable).parent / "zoo"
+from training import datasets, exporting, tracking
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +27,13 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        config = load("japanese_vowels_lstm", ["train.epochs=15", "model.activation=leaky_relu(0.1)"])
-        run_id, result = commands.train_one(config, Console(quiet=True))
-        version = exporting.export_run(run_id[:8], "speakers", Path("models"))
-        model, _ = tracking.load(tracking.find(run_id))
+        overrides = ["train.epochs=15", "model.activation=leaky_relu(0.1)"]
+        trained = run_in_turn(
+            folder, ["train", "--config", "japanese_vowels_lstm", *overrides], ["compare"], COLUMNS="80"
+        )
+        (run,) = tracking.runs()
+        exporting.export_run(run.run_id[:8], "speakers", Path("models"))
+        model, _ = tracking.load(run)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,12 +43,15 @@ def served(tmp_path_factory):
         f"--model_base_path={folder / 'models/speakers'}",
         f"--rest_api_port={port}",
     ]
-    process = subprocess.Popen([ZOO, "serve", *arguments], stderr=subprocess.DEVNULL)
+    printed = folder / "served.txt"
+    with printed.open("w") as file:
+        command = [ZOO, "serve", *arguments]
+        process = subprocess.Popen(command, env=environment(), stdout=file, stderr=subprocess.STDOUT)
     target = f"http://127.0.0.1:{port}"
     client = RestClient(target, "speakers")
     try:
         client.wait_until_ready(60)
-        yield SimpleNamespace(folder=folder, result=result, version=version, model=model, target=target, client=client)
+        yield SimpleNamespace(run=run, trained=trained, printed=printed, model=model, target=target, client=client)
     finally:
         process.terminate()
         client.close()
@@ -66,7 +70,18 @@ def post(served, body):
 
 
 def test_it_has_learnt(served):
-    assert served.result.test.accuracy >= 0.93  # 15 epochs of one seed; the full job is held to 0.95 elsewhere
+    assert served.run.metrics["test/accuracy"] >= 0.93  # 15 epochs of one seed; the full job is held to 0.95 elsewhere
+
+
+def test_training_comparing_and_serving_print_our_lines_only(served):
+    assert not foreign(served.trained, "preparing japanese_vowels in .*", PROGRESS, RESULT, COMPARED, TABLE)
+    *progress, result = [line for line in served.trained.splitlines() if re.fullmatch(f"{PROGRESS}|{RESULT}", line)]
+    assert len(progress) == 15
+    assert result.startswith(f"run {served.run.run_id[:8]}: ")
+    assert f"zoo ui {served.run.run_id[:8]}" in served.trained  # compared
+    log = served.printed.read_text()
+    assert not foreign(log, LOG, READY)
+    assert "ready: http" in log
 
 
 def test_every_test_sequence_gets_the_training_models_probabilities(served):
@@ -80,7 +95,7 @@ def test_every_test_sequence_gets_the_training_models_probabilities(served):
         assert answer.class_id == logits.argmax()
     labels = [datasets.get("japanese_vowels").spec.classes[label] for label in test.labels]
     right = np.mean([answer.label == label for answer, label in zip(answers, labels, strict=True)])
-    assert right == pytest.approx(served.result.test.accuracy)
+    assert right == pytest.approx(served.run.metrics["test/accuracy"])
 
 
 def test_row_and_column_format_agree(served):
