@@ -29,7 +29,8 @@ from cpu.cells import Arrays, Cell, arrays
 from cpu.timing import Times, alternate, timed
 from numpy.typing import NDArray
 
-from serving.runtime import Model, Options, load
+from serving.runtime.load import load
+from serving.runtime.model import Model, Options
 
 CHANNELS, CLASSES = 9, 6
 KERAS, LAYER, MODEL, BEFORE, XLA = "keras", "zoo layer", "zoo model", "zoo model, Keras's loop", "zoo model, XLA"

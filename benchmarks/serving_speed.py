@@ -34,7 +34,8 @@ from cpu.timing import alternate, timed
 
 from serving import bench
 from serving.client import connect
-from serving.runtime import Options, load
+from serving.runtime.load import load
+from serving.runtime.model import Options
 
 UNITS, CHANNELS, CLASSES = 64, 12, 9
 INTRA, INTER = 1, 2

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from serving.batching_parameters import BatchingParameters
 from serving.errors import Code, ServingError, invalid
-from serving.runtime import Array
+from serving.runtime.model import Array
 
 logger = logging.getLogger(__name__)
 

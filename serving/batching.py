@@ -10,7 +10,7 @@ from serving.batch_scheduler import Batch, BatchScheduler, Queue, Task
 from serving.batching_parameters import BatchingParameters
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
-from serving.runtime import Array, Model, Wrapped, resolve
+from serving.runtime.model import Array, Model, Wrapped, resolve
 
 logger = logging.getLogger(__name__)
 

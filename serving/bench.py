@@ -13,7 +13,7 @@ import numpy.typing as npt
 from serving.client.base import Client
 from serving.client.errors import DeadlineExceeded, ServerError, Unreachable
 from serving.client.messages import Request
-from serving.runtime import Array, Signature
+from serving.runtime.model import Array, Signature
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 # A request that leaves this much after its time is late, and says that the load was not what was asked for.

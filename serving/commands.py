@@ -124,7 +124,7 @@ def serve(
     if not tags:
         raise click.UsageError(f"--saved_model_tags got {saved_model_tags!r}; give at least one tag, such as serve")
     from serving.options import ServerOptions
-    from serving.runtime import Options
+    from serving.runtime.model import Options
 
     runtime = Options(
         tags=tags,
@@ -169,7 +169,7 @@ def _serve(options: "ServerOptions", *, allow_xla: bool) -> None:
 def _disable_xla() -> None:
     import logging
 
-    from serving import capi
+    from serving.runtime import capi
 
     try:
         is_disabled = capi.disable_xla()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.data_types import STRING, DataType, data_type
 from serving.errors import Code, ServingError, invalid
-from serving.runtime import DEFAULT_SIGNATURE, Array, Model, Signature
+from serving.runtime.data_types import STRING, DataType, data_type
+from serving.runtime.model import DEFAULT_SIGNATURE, Array, Model, Signature
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"

@@ -9,7 +9,7 @@ from serving.errors import Code, ServingError, invalid
 from serving.message_calls import classify, multi_inference, predict, regress
 from serving.metrics import Metrics
 from serving.protos import apis
-from serving.runtime import Array, Model, Wrapped
+from serving.runtime.model import Array, Model, Wrapped
 from serving.versions import VersionStatus, listed
 
 _PREFIX = ":tensorflow:serving:"

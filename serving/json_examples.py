@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.data_types import data_type
 from serving.errors import invalid
 from serving.json_parse import echo, format_error, parse_object
 from serving.json_tensor import decode_base64, is_base64, is_lossless, string_bytes, type_name
 from serving.protos import proto_module
+from serving.runtime.data_types import data_type
 
 _FLOAT = data_type(1)
 _KINDS = {"float_list": "float", "int64_list": "int64", "bytes_list": "bytes"}

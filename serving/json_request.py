@@ -10,7 +10,7 @@ import numpy as np
 from serving.errors import ServingError, invalid
 from serving.json_parse import echo, format_error, parse_object
 from serving.json_tensor import is_base64, to_array
-from serving.runtime import DEFAULT_SIGNATURE, Array, TensorSpec
+from serving.runtime.model import DEFAULT_SIGNATURE, Array, TensorSpec
 
 Inputs = Mapping[str, TensorSpec]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.data_types import DataType
 from serving.errors import invalid
 from serving.json_request import Format
-from serving.runtime import Array, Signature
+from serving.runtime.data_types import DataType
+from serving.runtime.model import Array, Signature
 
 _ALL_DIGITS = {"float32": 9, "float64": 17}
 

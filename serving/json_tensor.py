@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.data_types import STRING, DataType
 from serving.errors import Code, ServingError, invalid
 from serving.json_parse import echo
-from serving.runtime import Array
+from serving.runtime.data_types import STRING, DataType
+from serving.runtime.model import Array
 
 _BASE64_SPACE = re.compile(r"\s")
 
@@ -45,7 +45,7 @@ def to_array(value: object, dtype: DataType, *, only_numbers: bool) -> Array:
             REST cannot carry the type.
 
     Example:
-    >>> from serving.data_types import data_type
+    >>> from serving.runtime.data_types import data_type
     >>> to_array([[1, 2.5]], data_type(1), only_numbers=True)
     array([[1. , 2.5]], dtype=float32)
     """

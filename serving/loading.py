@@ -9,7 +9,8 @@ from serving.batching_parameters import BatchingParameters, per_model_parameters
 from serving.errors import invalid
 from serving.metrics import Metrics
 from serving.options import ServerOptions
-from serving.runtime import Model, load
+from serving.runtime.load import load
+from serving.runtime.model import Model
 from serving.warmup import warm_up
 
 logger = logging.getLogger(__name__)

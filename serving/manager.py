@@ -11,7 +11,7 @@ from typing import Any
 
 from serving.errors import Code, ServingError, invalid
 from serving.model_config import ModelConfig, model_configs
-from serving.runtime import Model
+from serving.runtime.model import Model
 from serving.version_folders import find_versions
 from serving.versions import Retries, ServedModel, State, VersionStatus, listed, not_found
 

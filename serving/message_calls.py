@@ -7,7 +7,7 @@ from serving import example_calls
 from serving.errors import Code, ServingError, invalid
 from serving.example_calls import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from serving.protos import apis
-from serving.runtime import DEFAULT_SIGNATURE, Array, Model, Signature, resolve
+from serving.runtime.model import DEFAULT_SIGNATURE, Array, Model, Signature, resolve
 from serving.tensor_protos import from_array, to_array
 
 

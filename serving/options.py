@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.runtime import Options
+from serving.runtime.model import Options
 
 
 @dataclass(frozen=True)

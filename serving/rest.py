@@ -24,7 +24,7 @@ from serving.json_response import (
 from serving.message_calls import check_any_method
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.options import ServerOptions
-from serving.runtime import Model, Signature, TensorSpec
+from serving.runtime.model import Model, Signature, TensorSpec
 from serving.versions import VersionStatus
 
 _Answer = TypeVar("_Answer")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.data_types import STRING, DataType, data_type
 from serving.errors import Code, ServingError, invalid
 from serving.protos import tensor_proto
-from serving.runtime import Array
+from serving.runtime.data_types import STRING, DataType, data_type
+from serving.runtime.model import Array
 
 MAX_TENSOR_BYTES = 64 * 2**20
 # A few bytes can ask for any shape: what is not sent is filled in, and a graph makes room and loops for the rows and
@@ -156,7 +156,7 @@ def from_array(array: Array, *, as_content: bool = False, into: Any = None) -> A
     """The `TensorProto` of an array.
 
     Args:
-        array: Of a type in `serving.data_types`; strings as an object array of bytes.
+        array: Of a type in `serving.runtime.data_types`; strings as an object array of bytes.
         as_content: Whether numbers go as raw bytes in `tensor_content` instead of in the field of their type. Strings
             never do: no client library reads them there.
         into: An empty message to fill instead of a new one.

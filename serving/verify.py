@@ -16,7 +16,7 @@ from serving.errors import ServingError
 from serving.example_calls import CLASSIFY_METHOD
 from serving.protos import apis
 from serving.records import read_records
-from serving.runtime import DEFAULT_SIGNATURE, Array
+from serving.runtime.model import DEFAULT_SIGNATURE, Array
 from serving.tensor_protos import to_array
 from serving.version_folders import find_versions
 from serving.warmup import WARMUP_FILE
@@ -210,7 +210,7 @@ def ask_here(folder: Path) -> Iterator[Ask]:
         ServingError: It cannot be loaded.
     """
     from serving.message_calls import replay
-    from serving.runtime import load
+    from serving.runtime.load import load
 
     model = load(folder)
     try:

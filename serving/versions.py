@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from serving.errors import Code, ServingError
 from serving.model_config import ModelConfig
-from serving.runtime import Model
+from serving.runtime.model import Model
 from serving.version_folders import find_versions
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from serving.message_calls import replay
 from serving.metrics import Metrics
 from serving.protos import ServingApiMissing, apis
 from serving.records import RecordError, read_records
-from serving.runtime import Model
+from serving.runtime.model import Model
 
 logger = logging.getLogger(__name__)
 

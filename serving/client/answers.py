@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serving.client.errors import ServerError
-from serving.runtime import Array
+from serving.runtime.model import Array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from serving.client.examples import Features, features_of
 from serving.client.messages import Metadata, Request, VersionState, as_array
 from serving.client.retries import FIRST_PAUSE, Deadline, call
 from serving.client.targets import Target
-from serving.runtime import DEFAULT_SIGNATURE, Array, Signature
+from serving.runtime.model import DEFAULT_SIGNATURE, Array, Signature
 from serving.sequences import InputError, check_sequences, check_texts, pad, plan
 
 PADDED_SIGNATURE = "serving_padded"

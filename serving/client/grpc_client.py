@@ -13,7 +13,7 @@ from serving.client.targets import parse
 from serving.client.tls import Tls
 from serving.errors import HTTP_STATUS, Code, code_of
 from serving.protos import ServingApiMissing, apis
-from serving.runtime import DEFAULT_SIGNATURE, Array, read_signatures
+from serving.runtime.model import DEFAULT_SIGNATURE, Array, read_signatures
 from serving.tensor_protos import from_array, to_array
 
 _PREDICTION = "/tensorflow.serving.PredictionService"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.runtime import Array, Signature
+from serving.runtime.model import Array, Signature
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from serving.client.examples import Features, to_json
 from serving.client.messages import Metadata, Request, VersionState, as_array
 from serving.client.targets import parse
 from serving.client.tls import Tls
-from serving.data_types import DataType, data_type
-from serving.runtime import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from serving.runtime.data_types import DataType, data_type
+from serving.runtime.model import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 
 _CHUNK = 1 << 16
 _TYPES: dict[str, DataType] = {f"DT_{known.name.upper()}": known for known in map(data_type, range(1, 24))}

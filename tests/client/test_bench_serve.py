@@ -16,7 +16,7 @@ from serving import bench, bench_command
 from serving.client import Request, ServerError, Unreachable
 from serving.errors import invalid
 from serving.printing import report_lines
-from serving.runtime import Signature
+from serving.runtime.model import Signature
 
 REQUESTS = [Request("a", b""), Request("b", b"")]
 

@@ -115,13 +115,14 @@ def test_tensorflows_c_library_alone_gives_the_models_answers(exported, tmp_path
         for name in ("zoo", "training", "keras", "tensorflow.python"):
             sys.modules[name] = None  # importing it now raises
         import numpy as np
-        from serving import capi, runtime
-        from serving.capi_model import CapiModel
+        from serving.runtime import capi
+        from serving.runtime.capi_model import CapiModel
+        from serving.runtime.model import Options
 
         for number in range(int(sys.argv[2])):
             asked = json.load(open(f"{sys.argv[1]}/{number}.json"))
             inputs = dict(np.load(f"{sys.argv[1]}/in{number}.npz"))
-            model = CapiModel(capi.library(), __import__("pathlib").Path(asked["path"]), runtime.Options())
+            model = CapiModel(capi.library(), __import__("pathlib").Path(asked["path"]), Options())
             feeds = {k: v.astype(object) if v.dtype.kind == "S" else v for k, v in inputs.items()}
             outputs = model.run(asked["signature"], feeds)
             np.savez(f"{sys.argv[1]}/out{number}.npz", **{k: v.astype("S") if v.dtype == object else v

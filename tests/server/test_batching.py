@@ -13,10 +13,10 @@ from waiting import PATIENCE, until
 from serving.batch_scheduler import BatchScheduler
 from serving.batching import BatchedModel
 from serving.batching_parameters import BatchingParameters, per_model_parameters, read_batching_parameters
-from serving.data_types import data_type
 from serving.errors import Code, ServingError
 from serving.metrics import Metrics
-from serving.runtime import Signature, TensorSpec
+from serving.runtime.data_types import data_type
+from serving.runtime.model import Signature, TensorSpec
 
 FLOAT = data_type(1)
 STRING = data_type(7)

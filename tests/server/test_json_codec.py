@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from serving.data_types import data_type
 from serving.errors import Code, ServingError
 from serving.json_parse import _lenient, parse_object
 from serving.json_request import Format, decode_predict
 from serving.json_response import encode_error, encode_predict, require_writable
-from serving.runtime import Signature, TensorSpec
+from serving.runtime.data_types import data_type
+from serving.runtime.model import Signature, TensorSpec
 
 TYPES = {data_type(number).name: data_type(number) for number in (1, 2, 3, 4, 6, 7, 9, 10, 14, 19, 22, 23)}
 

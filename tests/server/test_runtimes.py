@@ -14,28 +14,30 @@ import psutil
 import pytest
 from waiting import PATIENCE
 
-from serving import capi, runtime
-from serving.capi_model import CapiModel
 from serving.errors import Code, ServingError
-from serving.session_model import SessionModel
+from serving.runtime import capi
+from serving.runtime.capi_model import CapiModel
+from serving.runtime.load import load
+from serving.runtime.model import Model, Options
+from serving.runtime.session_model import SessionModel
 
 
 @pytest.fixture(scope="module", params=["capi", "session"])
 def make(request: pytest.FixtureRequest) -> object:
     if request.param == "capi":
-        return lambda path: CapiModel(capi.library(), path, runtime.Options())
-    return lambda path: SessionModel(path, runtime.Options())
+        return lambda path: CapiModel(capi.library(), path, Options())
+    return lambda path: SessionModel(path, Options())
 
 
 @pytest.fixture(scope="module")
-def classifier(make, saved_models: Path) -> Iterator[runtime.Model]:
+def classifier(make, saved_models: Path) -> Iterator[Model]:
     model = make(saved_models / "one")
     yield model
     model.close()
 
 
 @pytest.fixture(scope="module")
-def kinds(make, saved_models: Path) -> Iterator[runtime.Model]:
+def kinds(make, saved_models: Path) -> Iterator[Model]:
     model = make(saved_models / "kinds")
     yield model
     model.close()
@@ -43,7 +45,7 @@ def kinds(make, saved_models: Path) -> Iterator[runtime.Model]:
 
 def test_the_c_api_is_what_serves_here(saved_models: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "serving"):
-        model = runtime.load(saved_models / "one")
+        model = load(saved_models / "one")
     model.close()
     assert isinstance(model, CapiModel)
     assert "C API" in caplog.text
@@ -60,9 +62,9 @@ def test_runtimes_agree_with_each_other_and_with_tensorflow(saved_models: Path, 
     loaded = tf.saved_model.load(str(saved_models / "one"))
     expected = loaded.signatures[signature](**{name: tf.constant(value) for name, value in feeds.items()})
     for model in (
-        CapiModel(capi.library(), saved_models / "one", runtime.Options()),
-        CapiModel(capi.library(), saved_models / "one", runtime.Options(inter_op_threads=-1)),
-        SessionModel(saved_models / "one", runtime.Options()),
+        CapiModel(capi.library(), saved_models / "one", Options()),
+        CapiModel(capi.library(), saved_models / "one", Options(inter_op_threads=-1)),
+        SessionModel(saved_models / "one", Options()),
     ):
         answer = model.run(signature, feeds)
         model.close()
@@ -73,7 +75,7 @@ def test_runtimes_agree_with_each_other_and_with_tensorflow(saved_models: Path, 
             assert answer[name].dtype == value.numpy().dtype
 
 
-def test_signatures(classifier: runtime.Model) -> None:
+def test_signatures(classifier: Model) -> None:
     signature = classifier.signatures["serving_padded"]
     assert signature.inputs["features"].shape == (None, None, 3)
     assert signature.inputs["lengths"].dtype.name == "int32"
@@ -105,7 +107,7 @@ def test_signatures(classifier: runtime.Model) -> None:
         ("float", np.arange(6, dtype="float32").reshape(2, 3).T),
     ],
 )
-def test_every_type_comes_back_as_it_went(kinds: runtime.Model, kind: str, values: np.ndarray) -> None:
+def test_every_type_comes_back_as_it_went(kinds: Model, kind: str, values: np.ndarray) -> None:
     answer = kinds.run(f"echo_{kind}", {"x": values})["y"]
     assert answer.shape == values.shape
     assert answer.dtype == values.dtype
@@ -131,14 +133,14 @@ def test_every_type_comes_back_as_it_went(kinds: runtime.Model, kind: str, value
         ("slow", {"n": np.array([2**31 - 1], "int32")}, None, Code.DEADLINE_EXCEEDED, "imed out"),
     ],
 )
-def test_errors(kinds: runtime.Model, signature, feeds, wanted, code: Code, words: str) -> None:
+def test_errors(kinds: Model, signature, feeds, wanted, code: Code, words: str) -> None:
     with pytest.raises(ServingError) as caught:
         kinds.run(signature, feeds, wanted, timeout_in_ms=300)
     assert caught.value.code is code
     assert words in caught.value.message
 
 
-def test_output_filter(kinds: runtime.Model) -> None:
+def test_output_filter(kinds: Model) -> None:
     feeds = {"a": np.ones((1, 2), "float32"), "b": np.array([2], "int32")}
     assert set(kinds.run("two", feeds, ["b"])) == {"b"}
 
@@ -172,7 +174,7 @@ def test_a_closed_model_refuses(make, saved_models: Path) -> None:
     assert caught.value.code is Code.UNAVAILABLE
 
 
-def test_many_threads_get_their_own_answers(classifier: runtime.Model) -> None:
+def test_many_threads_get_their_own_answers(classifier: Model) -> None:
     wrong: list[int] = []
 
     def ask(number: int) -> None:
@@ -205,7 +207,7 @@ def growth(work: Callable[[], object], times: int) -> float:
 
 
 def test_runs_give_their_memory_back(saved_models: Path) -> None:
-    model = CapiModel(capi.library(), saved_models / "kinds", runtime.Options())
+    model = CapiModel(capi.library(), saved_models / "kinds", Options())
     strings = np.array([b"x" * 100_000] * 10, object)
     numbers = np.zeros(250_000, "float32")
     # One copy is 1 MB, so a leak of an input or an output would be 100 MB.
@@ -217,7 +219,7 @@ def test_runs_give_their_memory_back(saved_models: Path) -> None:
 @pytest.mark.slow
 def test_closed_models_give_their_memory_back(saved_models: Path) -> None:
     def load_run_close() -> None:
-        model = CapiModel(capi.library(), saved_models / "kinds", runtime.Options())
+        model = CapiModel(capi.library(), saved_models / "kinds", Options())
         model.run("echo_float", {"x": np.zeros(1, "float32")})
         model.close()
 
@@ -232,7 +234,7 @@ def test_without_the_library_the_session_serves(
     capi.library.cache_clear()
     try:
         with caplog.at_level(logging.INFO, "serving"):
-            model = runtime.load(saved_models / "one")
+            model = load(saved_models / "one")
     finally:
         capi.library.cache_clear()
     model.close()
@@ -249,8 +251,8 @@ def test_a_library_without_the_functions_is_unavailable(tmp_path: Path, monkeypa
 
 def test_a_model_is_served_without_importing_tensorflow_and_leaves_the_import_intact(saved_models: Path) -> None:
     program = (
-        "import sys\nfrom serving import runtime\n"
-        f"model = runtime.load({str(saved_models / 'one')!r})\n"
+        "import sys\nfrom serving.runtime.load import load\n"
+        f"model = load({str(saved_models / 'one')!r})\n"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras')], 'imported'\n"
         "print(sorted(model.signatures))\n"
     )
@@ -270,13 +272,14 @@ def test_xla_can_be_switched_off_for_a_process(tmp_path: Path) -> None:
     module.xla = tf.function(lambda x: {"y": 2 * x}, input_signature=specs, jit_compile=True)
     tf.saved_model.save(module, str(tmp_path), signatures={"plain": module.plain, "xla": module.xla})
     program = (
-        "import numpy as np\nfrom serving import capi, runtime\n"
+        "import numpy as np\nfrom serving.errors import ServingError\n"
+        "from serving.runtime import capi\nfrom serving.runtime.load import load\n"
         "assert capi.disable_xla()\n"
-        f"model = runtime.load({str(tmp_path)!r})\n"
+        f"model = load({str(tmp_path)!r})\n"
         "x = {'x': np.ones(1, 'float32')}\n"
         "print(model.run('plain', x))\n"
         "try:\n    model.run('xla', x)\n"
-        "except runtime.ServingError as error:\n    print(error.described)\n"
+        "except ServingError as error:\n    print(error.described)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     plain, xla = done.stdout.splitlines()[:2]

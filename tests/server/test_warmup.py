@@ -11,14 +11,14 @@ import pytest
 
 from serving import loading, warmup
 from serving.batching import BatchedModel
-from serving.data_types import DataType, data_type
 from serving.errors import Code, ServingError
 from serving.loading import ModelLoader
 from serving.metrics import Metrics
 from serving.options import ServerOptions
 from serving.protos import ServingApiMissing, apis
 from serving.records import masked_crc32c
-from serving.runtime import Signature, TensorSpec
+from serving.runtime.data_types import DataType, data_type
+from serving.runtime.model import Signature, TensorSpec
 from serving.tensor_protos import from_array
 from serving.warmup import WARMUP_FILE, warm_up
 

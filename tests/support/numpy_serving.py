@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from serving.data_types import data_type
 from serving.errors import ServingError, invalid
 from serving.grpc_server import GrpcServer
 from serving.http_server import RestServer
@@ -17,7 +16,8 @@ from serving.metrics import Metrics
 from serving.options import ServerOptions
 from serving.protos import proto_module
 from serving.rest import RestApi
-from serving.runtime import Array, Signature, TensorSpec, resolve
+from serving.runtime.data_types import data_type
+from serving.runtime.model import Array, Signature, TensorSpec, resolve
 from serving.versions import State, VersionStatus, listed, not_found
 
 FLOAT, INT32, STRING, INT64 = (data_type(number) for number in (1, 3, 7, 9))

@@ -30,7 +30,7 @@ from mutations import Attack, attacks, send
 from waiting import PATIENCE
 
 from serving.protos import apis, tensor_proto
-from serving.runtime import load
+from serving.runtime.load import load
 
 ZOO = str(Path(sys.executable).parent / "zoo")
 NAME = "soaked"

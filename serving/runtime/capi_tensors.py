@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.capi import STRING_SIZE, Library, Pointer
-from serving.data_types import STRING, DataType, data_type
 from serving.errors import Code, ServingError
-from serving.runtime import Array
+from serving.runtime.capi import STRING_SIZE, Library, Pointer
+from serving.runtime.data_types import STRING, DataType, data_type
+from serving.runtime.model import Array
 
 
 def to_tensor(library: Library, array: Array, dtype: DataType) -> Any:

@@ -1,19 +1,15 @@
-"""Load one version of a SavedModel and run its signatures, by whichever way TensorFlow can be reached here."""
+"""What every runtime offers: signatures, a run, and the checks that all of them make before it."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.data_types import DataType, data_type
 from serving.errors import Code, ServingError, invalid
-
-logger = logging.getLogger(__name__)
+from serving.runtime.data_types import DataType, data_type
 
 Array = npt.NDArray[Any]
 DEFAULT_SIGNATURE = "serving_default"
@@ -112,29 +108,6 @@ class Wrapped:
 
     def close(self) -> None:
         self._model.close()
-
-
-def load(path: str | Path, options: Options | None = None) -> Model:
-    """Load the SavedModel in `path`.
-
-    Raises:
-        ServingError: There is no SavedModel there, or TensorFlow cannot load it.
-    """
-    # Each runtime costs much to import, and one of them is enough.
-    from serving import capi
-
-    options = options or Options()
-    try:
-        library = capi.library()
-    except capi.LibraryUnavailable as reason:
-        from serving.session_model import SessionModel
-
-        logger.info("loading %s with tf.compat.v1.Session, which is slower to start: %s", path, reason)
-        return SessionModel(Path(path), options)
-    from serving.capi_model import CapiModel
-
-    logger.info("loading %s with TensorFlow's C API", path)
-    return CapiModel(library, Path(path), options)
 
 
 def signature_defs(meta_graph: Any) -> dict[str, Any]:

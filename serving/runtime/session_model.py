@@ -1,6 +1,5 @@
 """A SavedModel in a `tf.compat.v1.Session`: for installations where the C API cannot be reached."""
 
-import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,16 +9,25 @@ import numpy as np
 
 from serving.errors import Code, ServingError, code_of, invalid
 from serving.quiet import hold_back_stderr
-from serving.runtime import Array, Options, Signature, naming_wrong_shapes, read_signatures, resolve, signature_defs
+from serving.runtime.model import (
+    Array,
+    Options,
+    Signature,
+    naming_wrong_shapes,
+    read_signatures,
+    resolve,
+    signature_defs,
+)
 
 
 class SessionModel:
-    """A loaded SavedModel; see `serving.runtime.Model`. Importing TensorFlow takes many seconds."""
+    """A loaded SavedModel; see `serving.runtime.model.Model`. Importing TensorFlow takes many seconds."""
 
     def __init__(self, path: Path, options: Options) -> None:
-        # By name: the type checker would follow an import into all of TensorFlow.
+        # Only now: importing TensorFlow takes many seconds.
         with hold_back_stderr():
-            self._tensorflow: Any = importlib.import_module("tensorflow")
+            import tensorflow as tf
+        self._tensorflow: Any = tf
         version1 = self._tensorflow.compat.v1
         config = version1.ConfigProto(
             intra_op_parallelism_threads=options.intra_op_threads,

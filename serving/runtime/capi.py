@@ -99,7 +99,7 @@ class Library:
             setattr(self, name.removeprefix("TF_"), function)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"TF_{name} is not declared in serving/capi.py")
+        raise AttributeError(f"TF_{name} is not declared in serving/runtime/capi.py")
 
     @contextmanager
     def status(self) -> Iterator[Any]:

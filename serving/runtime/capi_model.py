@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.capi import Library, Output, Pointer
-from serving.capi_tensors import to_array, to_tensor
 from serving.errors import Code, ServingError, invalid
 from serving.protos import config_proto, meta_graph_def, run_options
-from serving.runtime import (
+from serving.runtime.capi import Library, Output, Pointer
+from serving.runtime.capi_tensors import to_array, to_tensor
+from serving.runtime.model import (
     Array,
     Options,
     Signature,
@@ -23,7 +23,7 @@ from serving.runtime import (
 
 
 class CapiModel:
-    """A loaded SavedModel; see `serving.runtime.Model`."""
+    """A loaded SavedModel; see `serving.runtime.model.Model`."""
 
     def __init__(self, library: Library, path: Path, options: Options) -> None:
         self._library = library
