@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+from serving.calls.messages import classify, multi_inference, predict, regress
 from serving.errors import Code, ServingError, invalid
-from serving.message_calls import classify, multi_inference, predict, regress
 from serving.metrics import Metrics
 from serving.protos import apis
 from serving.runtime.model import Array, Model, Wrapped

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
-from serving.batch_scheduler import BatchScheduler
-from serving.batching import BatchedModel
-from serving.batching_parameters import BatchingParameters, per_model_parameters, read_batching_parameters
+from serving.batching.batched_model import BatchedModel
+from serving.batching.parameters import BatchingParameters, per_model_parameters, read_batching_parameters
+from serving.batching.scheduler import BatchScheduler
 from serving.errors import invalid
 from serving.metrics import Metrics
 from serving.options import ServerOptions

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from serving import example_calls
+from serving.calls import examples as example_calls
+from serving.calls.messages import check_any_method
 from serving.errors import HTTP_STATUS, Code, ServingError, invalid
 from serving.handlers import Handlers, Manager
 from serving.json_examples import decode_examples
@@ -21,7 +22,6 @@ from serving.json_response import (
     encode_regression,
     require_writable,
 )
-from serving.message_calls import check_any_method
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.options import ServerOptions
 from serving.runtime.model import Model, Signature, TensorSpec

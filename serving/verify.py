@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from serving.calls.examples import CLASSIFY_METHOD
+from serving.calls.tensor_protos import to_array
 from serving.client.base import Client
 from serving.client.errors import ServerError
 from serving.client.examples import from_proto
 from serving.errors import ServingError
-from serving.example_calls import CLASSIFY_METHOD
 from serving.protos import apis
 from serving.records import read_records
 from serving.runtime.model import DEFAULT_SIGNATURE, Array
-from serving.tensor_protos import to_array
 from serving.version_folders import find_versions
 from serving.warmup import WARMUP_FILE
 
@@ -209,7 +209,7 @@ def ask_here(folder: Path) -> Iterator[Ask]:
     Raises:
         ServingError: It cannot be loaded.
     """
-    from serving.message_calls import replay
+    from serving.calls.messages import replay
     from serving.runtime.load import load
 
     model = load(folder)

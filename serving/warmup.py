@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from serving.calls.messages import replay
 from serving.errors import Code, ServingError, invalid
-from serving.message_calls import replay
 from serving.metrics import Metrics
 from serving.protos import ServingApiMissing, apis
 from serving.records import RecordError, read_records

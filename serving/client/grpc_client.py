@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serving.calls.tensor_protos import from_array, to_array
 from serving.client.base import Client
 from serving.client.errors import DeadlineExceeded, ServerError, TargetError, Unreachable
 from serving.client.examples import Features, to_proto
@@ -14,7 +15,6 @@ from serving.client.tls import Tls
 from serving.errors import HTTP_STATUS, Code, code_of
 from serving.protos import ServingApiMissing, apis
 from serving.runtime.model import DEFAULT_SIGNATURE, Array, read_signatures
-from serving.tensor_protos import from_array, to_array
 
 _PREDICTION = "/tensorflow.serving.PredictionService"
 _MODEL = "/tensorflow.serving.ModelService"

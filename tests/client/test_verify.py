@@ -16,12 +16,12 @@ from numpy_serving import NumpyModel, classifier
 from waiting import PATIENCE
 
 from serving import client_commands
+from serving.calls.messages import replay
+from serving.calls.tensor_protos import from_array, to_array
 from serving.client import ServerError
 from serving.client.examples import features_of, to_proto
-from serving.message_calls import replay
 from serving.protos import apis
 from serving.records import RecordError, masked_crc32c, read_records
-from serving.tensor_protos import from_array, to_array
 from serving.verify import Golden, VerifyError, compare, read_golden, version_folder
 from serving.warmup import WARMUP_FILE
 

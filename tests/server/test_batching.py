@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from waiting import PATIENCE, until
 
-from serving.batch_scheduler import BatchScheduler
-from serving.batching import BatchedModel
-from serving.batching_parameters import BatchingParameters, per_model_parameters, read_batching_parameters
+from serving.batching.batched_model import BatchedModel
+from serving.batching.parameters import BatchingParameters, per_model_parameters, read_batching_parameters
+from serving.batching.scheduler import BatchScheduler
 from serving.errors import Code, ServingError
 from serving.metrics import Metrics
 from serving.runtime.data_types import data_type

@@ -9,11 +9,11 @@ import pytest
 
 from examples import example
 from serving import protos
+from serving.calls.messages import replay
 from serving.errors import Code, ServingError
 from serving.grpc_server import GrpcServer
 from serving.handlers import Handlers
 from serving.json_examples import decode_examples
-from serving.message_calls import replay
 from serving.metrics import Metrics
 from serving.protos import apis, proto_module
 from serving.rest import RestApi

@@ -14,12 +14,12 @@ import pytest
 from waiting import PATIENCE
 
 from examples import example, tensor
+from serving.calls.tensor_protos import from_array, to_array
 from serving.errors import Code, ServingError
 from serving.grpc_server import GrpcServer
 from serving.metrics import Metrics
 from serving.protos import apis, proto_module
 from serving.server import Server, ServerOptions
-from serving.tensor_protos import from_array, to_array
 
 OPTIONS = ServerOptions(port=0, grpc_max_threads=4)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from examples import tensor
+from serving.calls.tensor_protos import MAX_FILLED_BYTES, from_array, to_array
 from serving.errors import ServingError
 from serving.protos import tensor_proto
-from serving.tensor_protos import MAX_FILLED_BYTES, from_array, to_array
 
 
 def test_tensors_are_those_of_tensorflow() -> None:

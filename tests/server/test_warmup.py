@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from serving import loading, warmup
-from serving.batching import BatchedModel
+from serving.batching.batched_model import BatchedModel
+from serving.calls.tensor_protos import from_array
 from serving.errors import Code, ServingError
 from serving.loading import ModelLoader
 from serving.metrics import Metrics
@@ -19,7 +20,6 @@ from serving.protos import ServingApiMissing, apis
 from serving.records import masked_crc32c
 from serving.runtime.data_types import DataType, data_type
 from serving.runtime.model import Signature, TensorSpec
-from serving.tensor_protos import from_array
 from serving.warmup import WARMUP_FILE, warm_up
 
 FLOAT, STRING = data_type(1), data_type(7)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from waiting import PATIENCE
 
+from serving.calls.tensor_protos import from_array
 from serving.protos import apis
-from serving.tensor_protos import from_array
 
 PIECES = [
     b"[", b"]", b"{", b"}", b'"', b",", b":", b"\\u00e", b"\x00", b"\xff", b"1e999", b"NaN", b"null", b"-", b"9" * 400,

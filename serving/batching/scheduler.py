@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from serving.batching_parameters import BatchingParameters
+from serving.batching.parameters import BatchingParameters
 from serving.errors import Code, ServingError, invalid
 from serving.runtime.model import Array
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from serving.batch_scheduler import Batch, BatchScheduler, Queue, Task
-from serving.batching_parameters import BatchingParameters
+from serving.batching.parameters import BatchingParameters
+from serving.batching.scheduler import Batch, BatchScheduler, Queue, Task
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
 from serving.runtime.model import Array, Model, Wrapped, resolve

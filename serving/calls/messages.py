@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from serving import example_calls
+from serving.calls import examples as example_calls
+from serving.calls.examples import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
+from serving.calls.tensor_protos import from_array, to_array
 from serving.errors import Code, ServingError, invalid
-from serving.example_calls import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from serving.protos import apis
 from serving.runtime.model import DEFAULT_SIGNATURE, Array, Model, Signature, resolve
-from serving.tensor_protos import from_array, to_array
 
 
 def predict(
