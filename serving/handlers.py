@@ -10,7 +10,7 @@ from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
 from serving.protos import apis
 from serving.runtime.model import Array, Model, Wrapped
-from serving.versions import VersionStatus, listed
+from serving.models.versions import VersionStatus, listed
 
 _PREFIX = ":tensorflow:serving:"
 # What a request for a model that is not served is counted under, so that invented names cannot fill the memory.
@@ -18,7 +18,7 @@ _NOT_SERVED = ""
 
 
 class Manager(Protocol):
-    """What is needed of `serving.manager.ModelManager`, which itself needs this module for warm-up."""
+    """What is needed of `serving.models.manager.ModelManager`, which itself needs this module for warm-up."""
 
     def handle(
         self, name: str, version: int | None = None, label: str | None = None

@@ -25,7 +25,7 @@ from serving.json_response import (
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.options import ServerOptions
 from serving.runtime.model import Model, Signature, TensorSpec
-from serving.versions import VersionStatus
+from serving.models.versions import VersionStatus
 
 _Answer = TypeVar("_Answer")
 

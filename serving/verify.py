@@ -16,10 +16,10 @@ from serving.client.errors import ServerError
 from serving.client.examples import from_proto
 from serving.errors import ServingError
 from serving.protos import apis
-from serving.records import read_records
+from serving.models.records import read_records
 from serving.runtime.model import DEFAULT_SIGNATURE, Array
-from serving.version_folders import find_versions
-from serving.warmup import WARMUP_FILE
+from serving.release.version_folders import find_versions
+from serving.models.warmup import WARMUP_FILE
 
 ATOL = 1e-6
 RTOL = 1e-5

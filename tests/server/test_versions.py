@@ -10,10 +10,10 @@ import pytest
 from waiting import PATIENCE, until
 
 from serving.errors import Code, ServingError
-from serving.model_config import ModelConfig, VersionPolicy
+from serving.models.model_config import ModelConfig, VersionPolicy
 from serving.server import Server, ServerOptions
-from serving.version_folders import find_versions
-from serving.versions import Retries, ServedModel, State, VersionStatus
+from serving.release.version_folders import find_versions
+from serving.models.versions import Retries, ServedModel, State, VersionStatus
 
 
 class FakeModel:

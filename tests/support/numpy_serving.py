@@ -18,7 +18,7 @@ from serving.protos import proto_module
 from serving.rest import RestApi
 from serving.runtime.data_types import data_type
 from serving.runtime.model import Array, Signature, TensorSpec, resolve
-from serving.versions import State, VersionStatus, listed, not_found
+from serving.models.versions import State, VersionStatus, listed, not_found
 
 FLOAT, INT32, STRING, INT64 = (data_type(number) for number in (1, 3, 7, 9))
 Outputs = dict[str, Array]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from serving.errors import Code, ServingError
-from serving.model_config import ModelConfig
+from serving.models.model_config import ModelConfig
 from serving.runtime.model import Model
-from serving.version_folders import find_versions
+from serving.release.version_folders import find_versions
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from serving.metrics import Metrics
 from serving.options import ServerOptions
 from serving.runtime.load import load
 from serving.runtime.model import Model
-from serving.warmup import warm_up
+from serving.models.warmup import warm_up
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from serving.calls.messages import replay
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
 from serving.protos import ServingApiMissing, apis
-from serving.records import RecordError, read_records
+from serving.models.records import RecordError, read_records
 from serving.runtime.model import Model
 
 logger = logging.getLogger(__name__)
