@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from serving.calls.messages import classify, multi_inference, predict, regress
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
+from serving.models.versions import VersionStatus, listed
 from serving.protos import apis
 from serving.runtime.model import Array, Model, Wrapped
-from serving.models.versions import VersionStatus, listed
 
 _PREFIX = ":tensorflow:serving:"
 # What a request for a model that is not served is counted under, so that invented names cannot fill the memory.

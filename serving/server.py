@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from serving.config_protos import config_message, read_text_proto
 from serving.errors import Code, ServingError, invalid
-from serving.http_server import RestServer
+from serving.metrics import Metrics
 from serving.models.loading import ModelLoader
 from serving.models.manager import ModelManager
-from serving.metrics import Metrics
 from serving.models.model_config import ModelConfig, model_configs, read_model_server_config
+from serving.models.versions import Retries
 from serving.options import ServerOptions
 from serving.protos import ServingApiMissing
-from serving.rest import RestApi
-from serving.models.versions import Retries
+from serving.rest.api import RestApi
+from serving.rest.http_server import RestServer
 
 if TYPE_CHECKING:
     from serving.grpc_server import GrpcServer

@@ -15,11 +15,11 @@ from serving.client.base import Client
 from serving.client.errors import ServerError
 from serving.client.examples import from_proto
 from serving.errors import ServingError
-from serving.protos import apis
 from serving.models.records import read_records
-from serving.runtime.model import DEFAULT_SIGNATURE, Array
-from serving.release.version_folders import find_versions
 from serving.models.warmup import WARMUP_FILE
+from serving.protos import apis
+from serving.release.version_folders import find_versions
+from serving.runtime.model import DEFAULT_SIGNATURE, Array
 
 ATOL = 1e-6
 RTOL = 1e-5

@@ -8,10 +8,10 @@ from serving.batching.parameters import BatchingParameters, per_model_parameters
 from serving.batching.scheduler import BatchScheduler
 from serving.errors import invalid
 from serving.metrics import Metrics
+from serving.models.warmup import warm_up
 from serving.options import ServerOptions
 from serving.runtime.load import load
 from serving.runtime.model import Model
-from serving.models.warmup import warm_up
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from serving.errors import Code, ServingError, invalid
 from serving.models.model_config import ModelConfig, model_configs
-from serving.runtime.model import Model
-from serving.release.version_folders import find_versions
 from serving.models.versions import Retries, ServedModel, State, VersionStatus, listed, not_found
+from serving.release.version_folders import find_versions
+from serving.runtime.model import Model
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import ParamSpec, TypeVar
 
 from serving.errors import Code, ServingError
 from serving.models.model_config import ModelConfig
-from serving.runtime.model import Model
 from serving.release.version_folders import find_versions
+from serving.runtime.model import Model
 
 logger = logging.getLogger(__name__)
 

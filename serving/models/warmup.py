@@ -9,8 +9,8 @@ from typing import Any
 from serving.calls.messages import replay
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
-from serving.protos import ServingApiMissing, apis
 from serving.models.records import RecordError, read_records
+from serving.protos import ServingApiMissing, apis
 from serving.runtime.model import Model
 
 logger = logging.getLogger(__name__)

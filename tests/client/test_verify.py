@@ -20,10 +20,10 @@ from serving.calls.messages import replay
 from serving.calls.tensor_protos import from_array, to_array
 from serving.client import ServerError
 from serving.client.examples import features_of, to_proto
-from serving.protos import apis
 from serving.models.records import RecordError, masked_crc32c, read_records
-from serving.verify import Golden, VerifyError, compare, read_golden, version_folder
 from serving.models.warmup import WARMUP_FILE
+from serving.protos import apis
+from serving.verify import Golden, VerifyError, compare, read_golden, version_folder
 
 
 def write_records(path: Path, records: Sequence[bytes]) -> None:

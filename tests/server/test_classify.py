@@ -13,10 +13,10 @@ from serving.calls.messages import replay
 from serving.errors import Code, ServingError
 from serving.grpc_server import GrpcServer
 from serving.handlers import Handlers
-from serving.json_examples import decode_examples
 from serving.metrics import Metrics
 from serving.protos import apis, proto_module
-from serving.rest import RestApi
+from serving.rest.api import RestApi
+from serving.rest.json_examples import decode_examples
 from serving.server import Server
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"

@@ -15,9 +15,9 @@ import pytest
 from rest_calls import ROW, ask, predict, raw
 from waiting import PATIENCE, until
 
-from serving import http_body, http_server
 from serving.errors import ServingError
-from serving.rest import Response
+from serving.rest import http_body, http_server
+from serving.rest.api import Response
 from serving.server import Server, ServerOptions
 
 

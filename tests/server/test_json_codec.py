@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from serving.errors import Code, ServingError
-from serving.json_parse import _lenient, parse_object
-from serving.json_request import Format, decode_predict
-from serving.json_response import encode_error, encode_predict, require_writable
+from serving.rest.json_parse import _lenient, parse_object
+from serving.rest.json_request import Format, decode_predict
+from serving.rest.json_response import encode_error, encode_predict, require_writable
 from serving.runtime.data_types import data_type
 from serving.runtime.model import Signature, TensorSpec
 

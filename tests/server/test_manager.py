@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from waiting import until
 
-from serving.models import loading
 from serving.errors import Code, ServingError
+from serving.models import loading
 from serving.models.manager import ModelManager
 from serving.models.model_config import VersionPolicy, model_configs, read_model_server_config
-from serving.server import Server, ServerOptions
 from serving.models.versions import Retries, State
+from serving.server import Server, ServerOptions
 
 
 class FakeModel:

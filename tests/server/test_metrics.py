@@ -9,7 +9,7 @@ from serving.errors import ServingError
 from serving.handlers import Handlers
 from serving.metrics import Metrics
 from serving.protos import apis
-from serving.rest import RestApi
+from serving.rest.api import RestApi
 from serving.server import Server
 
 LATENCY = ":tensorflow:serving:request_latency"

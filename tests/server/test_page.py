@@ -8,7 +8,7 @@ import pytest
 from fake_rest_api import CLASSES, serving
 from webdriver import CHROMEDRIVER, CHROMIUM, browser
 
-from serving.page import page
+from serving.rest.page import page
 
 
 class Tags(html.parser.HTMLParser):

@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 from examples import example
 from serving.metrics import Metrics
-from serving.rest import RestApi
+from serving.rest.api import RestApi
 from serving.server import Server, ServerOptions
 
 

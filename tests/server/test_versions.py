@@ -11,9 +11,9 @@ from waiting import PATIENCE, until
 
 from serving.errors import Code, ServingError
 from serving.models.model_config import ModelConfig, VersionPolicy
-from serving.server import Server, ServerOptions
-from serving.release.version_folders import find_versions
 from serving.models.versions import Retries, ServedModel, State, VersionStatus
+from serving.release.version_folders import find_versions
+from serving.server import Server, ServerOptions
 
 
 class FakeModel:

@@ -9,19 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from serving.models import warmup
-from serving.models import loading
 from serving.batching.batched_model import BatchedModel
 from serving.calls.tensor_protos import from_array
 from serving.errors import Code, ServingError
-from serving.models.loading import ModelLoader
 from serving.metrics import Metrics
+from serving.models import loading, warmup
+from serving.models.loading import ModelLoader
+from serving.models.records import masked_crc32c
+from serving.models.warmup import WARMUP_FILE, warm_up
 from serving.options import ServerOptions
 from serving.protos import ServingApiMissing, apis
-from serving.models.records import masked_crc32c
 from serving.runtime.data_types import DataType, data_type
 from serving.runtime.model import Signature, TensorSpec
-from serving.models.warmup import WARMUP_FILE, warm_up
 
 FLOAT, STRING = data_type(1), data_type(7)
 

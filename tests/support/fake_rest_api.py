@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from serving.page import page
+from serving.rest.page import page
 
 CLASSES = ["nine", "ten", "<b>eleven</b>"]
 CHANNELS, STATES, HORIZON = 4, 3, 8

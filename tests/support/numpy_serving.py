@@ -11,14 +11,14 @@ import numpy as np
 
 from serving.errors import ServingError, invalid
 from serving.grpc_server import GrpcServer
-from serving.http_server import RestServer
 from serving.metrics import Metrics
+from serving.models.versions import State, VersionStatus, listed, not_found
 from serving.options import ServerOptions
 from serving.protos import proto_module
-from serving.rest import RestApi
+from serving.rest.api import RestApi
+from serving.rest.http_server import RestServer
 from serving.runtime.data_types import data_type
 from serving.runtime.model import Array, Signature, TensorSpec, resolve
-from serving.models.versions import State, VersionStatus, listed, not_found
 
 FLOAT, INT32, STRING, INT64 = (data_type(number) for number in (1, 3, 7, 9))
 Outputs = dict[str, Array]

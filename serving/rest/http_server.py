@@ -9,9 +9,9 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-from serving.http_body import BodyError, ContentError, decode_content, read_body
-from serving.json_response import encode_error
-from serving.rest import Response, RestApi
+from serving.rest.api import Response, RestApi
+from serving.rest.http_body import BodyError, ContentError, decode_content, read_body
+from serving.rest.json_response import encode_error
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from serving.errors import invalid
-from serving.json_request import Format
+from serving.rest.json_request import Format
 from serving.runtime.data_types import DataType
 from serving.runtime.model import Array, Signature
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from serving.errors import invalid
-from serving.json_parse import echo, format_error, parse_object
-from serving.json_tensor import decode_base64, is_base64, is_lossless, string_bytes, type_name
 from serving.protos import proto_module
+from serving.rest.json_parse import echo, format_error, parse_object
+from serving.rest.json_tensor import decode_base64, is_base64, is_lossless, string_bytes, type_name
 from serving.runtime.data_types import data_type
 
 _FLOAT = data_type(1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from serving.errors import Code, ServingError, invalid
-from serving.json_parse import echo
+from serving.rest.json_parse import echo
 from serving.runtime.data_types import STRING, DataType
 from serving.runtime.model import Array
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError, invalid
-from serving.json_parse import echo, format_error, parse_object
-from serving.json_tensor import is_base64, to_array
+from serving.rest.json_parse import echo, format_error, parse_object
+from serving.rest.json_tensor import is_base64, to_array
 from serving.runtime.model import DEFAULT_SIGNATURE, Array, TensorSpec
 
 Inputs = Mapping[str, TensorSpec]

@@ -13,19 +13,19 @@ from serving.calls import examples as example_calls
 from serving.calls.messages import check_any_method
 from serving.errors import HTTP_STATUS, Code, ServingError, invalid
 from serving.handlers import Handlers, Manager
-from serving.json_examples import decode_examples
-from serving.json_request import decode_predict
-from serving.json_response import (
+from serving.metrics import CONTENT_TYPE, Metrics
+from serving.models.versions import VersionStatus
+from serving.options import ServerOptions
+from serving.rest.json_examples import decode_examples
+from serving.rest.json_request import decode_predict
+from serving.rest.json_response import (
     encode_classification,
     encode_error,
     encode_predict,
     encode_regression,
     require_writable,
 )
-from serving.metrics import CONTENT_TYPE, Metrics
-from serving.options import ServerOptions
 from serving.runtime.model import Model, Signature, TensorSpec
-from serving.models.versions import VersionStatus
 
 _Answer = TypeVar("_Answer")
 
@@ -86,7 +86,7 @@ class RestApi:
         if self._metrics_path is not None and path == self._metrics_path:
             return Response(200, self._metrics.text().encode(), CONTENT_TYPE)
         if self._options.page and (method, path) == ("GET", "/"):
-            page: Any = importlib.import_module("serving.page")
+            page: Any = importlib.import_module("serving.rest.page")
             return Response(200, page.page(self._handlers.manager.names()), "text/html; charset=utf-8")
         if not _API.fullmatch(path):
             return Response(404, encode_error(f"Not found: {path}; the API starts at /v1/models"))
