@@ -32,8 +32,7 @@ import psutil
 from cpu import machine
 from cpu.timing import alternate, timed
 
-from serving import bench
-from serving.client import connect
+from serving.client import bench, connect
 from serving.runtime.load import load
 from serving.runtime.model import Options
 

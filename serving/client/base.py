@@ -12,9 +12,9 @@ from serving.client.errors import DeadlineExceeded, ServerError, Unreachable
 from serving.client.examples import Features, features_of
 from serving.client.messages import Metadata, Request, VersionState, as_array
 from serving.client.retries import FIRST_PAUSE, Deadline, call
+from serving.client.sequences import InputError, check_sequences, check_texts, pad, plan
 from serving.client.targets import Target
 from serving.runtime.model import DEFAULT_SIGNATURE, Array, Signature
-from serving.sequences import InputError, check_sequences, check_texts, pad, plan
 
 PADDED_SIGNATURE = "serving_padded"
 _BAD_REQUEST = 400

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from serving.client.sequences import InputError, check_sequences
 from serving.protos import proto_module
-from serving.sequences import InputError, check_sequences
 
 Features = dict[str, list[Any]]  # each a list of float, of int, or of bytes
 

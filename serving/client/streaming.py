@@ -10,8 +10,8 @@ from serving.client.answers import Prediction, predictions
 from serving.client.base import Client, mismatch
 from serving.client.errors import ServerError, VersionGone
 from serving.client.messages import Metadata, as_array
+from serving.client.sequences import InputError, check_sequences, check_texts
 from serving.runtime.model import Array, Signature, TensorSpec
-from serving.sequences import InputError, check_sequences, check_texts
 
 STREAM_SIGNATURE = "stream_step"
 _DATA = ("features", "text")

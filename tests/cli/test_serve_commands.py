@@ -17,15 +17,15 @@ import pytest
 from click.testing import CliRunner, Result
 from waiting import PATIENCE
 
-from serving import client_commands, commands
+from serving.cli import client as client_commands, serve as commands
+from serving.cli.refused_flags import REFUSED
 from serving.client import RestClient
+from serving.client.sequences import InputError
 from serving.errors import ServingError
-from serving.flags import REFUSED
 from serving.options import ServerOptions
-from serving.sequences import InputError
 from serving.server import Server
 
-RUN = [sys.executable, "-c", "from serving.commands import serve; serve()"]
+RUN = [sys.executable, "-c", "from serving.cli.serve import serve; serve()"]
 
 
 def free_port() -> int:
@@ -186,7 +186,7 @@ def test_the_flags_and_defaults_are_tensorflow_servings() -> None:
 
 def test_importing_the_commands_is_cheap() -> None:
     program = (
-        "import sys, serving.commands\n"
+        "import sys, serving.cli.serve\n"
         "print([m for m in ('numpy', 'tensorflow', 'http.server', 'serving.server', 'logging') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)

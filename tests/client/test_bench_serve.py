@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy_serving import FLOAT, INT32, STRING, NumpyModel, classifier, spec
 
-from serving import bench, bench_command
-from serving.client import Request, ServerError, Unreachable
+from serving.cli import bench as bench_command
+from serving.cli.printing import report_lines
+from serving.client import Request, ServerError, Unreachable, bench
 from serving.errors import invalid
-from serving.printing import report_lines
 from serving.runtime.model import Signature
 
 REQUESTS = [Request("a", b""), Request("b", b"")]

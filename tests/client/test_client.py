@@ -12,7 +12,7 @@ from scripted_http import BUSY, LOADING, READY, scripted
 from waiting import PATIENCE
 
 from serving.client import RestClient, ServerError, TargetError, Unreachable, VersionState, base, retries
-from serving.sequences import InputError, check_sequences, read_sequences
+from serving.client.sequences import InputError, check_sequences, read_sequences
 from serving.server import Server
 
 

@@ -33,12 +33,12 @@ from serving.client import (
     connect,
     retries,
 )
+from serving.client.sequences import InputError
 from serving.errors import Code, ServingError
 from serving.grpc_server import GrpcServer
 from serving.metrics import Metrics
 from serving.options import ServerOptions
 from serving.protos import apis
-from serving.sequences import InputError
 
 rng = np.random.default_rng(0)
 

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 from numpy_serving import NumpyManager, classifier
 
-from serving import client_commands
+from serving.cli import client as client_commands
 from serving.client import Client, ServerError, StreamingSession, Unreachable, VersionGone, connect, retries
+from serving.client.sequences import InputError
 from serving.errors import Code, ServingError
-from serving.sequences import InputError
 
 SEQUENCE = np.random.default_rng(1).normal(size=(11, 3)).astype("float32")
 

@@ -15,15 +15,15 @@ from click.testing import CliRunner, Result
 from numpy_serving import NumpyModel, classifier
 from waiting import PATIENCE
 
-from serving import client_commands
 from serving.calls.messages import replay
 from serving.calls.tensor_protos import from_array, to_array
+from serving.cli import client as client_commands
 from serving.client import ServerError
 from serving.client.examples import features_of, to_proto
+from serving.client.verify import Golden, VerifyError, compare, read_golden, version_folder
 from serving.models.records import RecordError, masked_crc32c, read_records
 from serving.models.warmup import WARMUP_FILE
 from serving.protos import apis
-from serving.verify import Golden, VerifyError, compare, read_golden, version_folder
 
 
 def write_records(path: Path, records: Sequence[bytes]) -> None:
@@ -272,7 +272,7 @@ def test_version_and_label_are_two_names_for_one_thing() -> None:
 
 def test_importing_the_verbs_is_cheap() -> None:
     program = (
-        "import sys, serving.client_commands, serving.bench_command\n"
+        "import sys, serving.cli.client, serving.cli.bench\n"
         "print([m for m in ('numpy', 'grpc', 'google.protobuf', 'tensorflow', 'serving.client') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)

@@ -9,9 +9,9 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.commands import serve
+from serving.cli.refused_flags import REFUSED
+from serving.cli.serve import serve
 from serving.config_protos import config_message
-from serving.flags import REFUSED
 
 FOLDER = Path(__file__).parents[2] / "serving/deploy"
 MESSAGES = {

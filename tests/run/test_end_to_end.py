@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from terminal import COMPARED, LOG, PROGRESS, READY, RESULT, TABLE, ZOO, environment, foreign, run_in_turn
 from waiting import PATIENCE
 
+from serving.cli.client import predict
 from serving.client import RestClient
-from serving.client_commands import predict
 from training import datasets, exporting, tracking
 
 

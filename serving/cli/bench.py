@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.client_commands import connect_to, connection_options, json_option
+from serving.cli.client import connect_to, connection_options, json_option
 
 if TYPE_CHECKING:
-    from serving.bench import Load, Report
     from serving.client import Client, Request
+    from serving.client.bench import Load, Report
 
 
 @click.command("bench-serve")
@@ -59,7 +59,8 @@ def bench_serve(
     """
     import json
 
-    from serving import bench, printing
+    from serving.cli import printing
+    from serving.client import bench
 
     clients = clients or (1 if rate is None else 64)
     load = bench.Load(rate, clients, duration, warmup, connection["timeout"])
@@ -90,7 +91,7 @@ def _bench_requests(
     """Encoded requests to send in turn, and how many sequences one has on average."""
     import numpy as np
 
-    from serving import bench, verify
+    from serving.client import bench, verify
 
     if golden is not None:
         recorded = verify.read_golden(verify.version_folder(golden)[2])
@@ -115,7 +116,7 @@ def _watched(client: "Client", requests: "list[Request]", load: "Load") -> "Repo
     import threading
     import time
 
-    from serving import bench
+    from serving.client import bench
 
     progress = bench.Progress()
     found: list[Report] = []

@@ -10,8 +10,8 @@ import numpy as np
 from serving.client.answers import Prediction
 
 if TYPE_CHECKING:
-    from serving.bench import Load, Report
-    from serving.verify import Comparison
+    from serving.client.bench import Load, Report
+    from serving.client.verify import Comparison
 
 
 def table(rows: Sequence[Sequence[str]], sides: str) -> list[str]:

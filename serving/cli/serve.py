@@ -19,7 +19,7 @@ class ServeCommand(click.Command):
     """A command that names the flags of TensorFlow Serving that it refuses, instead of calling them unknown."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        from serving.flags import refusal
+        from serving.cli.refused_flags import refusal
 
         for argument in args:
             reason = refusal(argument)

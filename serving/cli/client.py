@@ -73,13 +73,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 @click.argument("input_file", metavar="INPUT")
 def predict(as_json: bool, chunk: int | None, input_file: str, **connection: Any) -> None:
     """Ask a model about the sequences in INPUT: a .npy, .npz, .json or .txt file, or - for JSON on standard input."""
-    from serving.printing import answer_lines, stream_lines
-    from serving.sequences import check_sequences, check_texts, read_sequences
+    from serving.cli.printing import answer_lines, stream_lines
+    from serving.client.sequences import check_sequences, check_texts, read_sequences
 
     with connect_to(**connection) as client:
         if chunk is not None:
             from serving.client import StreamingSession
-            from serving.sequences import read_chunks
+            from serving.client.sequences import read_chunks
 
             session = StreamingSession(client)
             chunks = read_chunks(input_file, chunk, text=session.takes_text)
@@ -102,8 +102,8 @@ def classify(as_json: bool, signature_name: str, input_file: str, **connection: 
     """Ask by TensorFlow Serving's Classify about the sequences or texts in INPUT, each sent as a tf.Example."""
     import json
 
-    from serving.printing import table
-    from serving.sequences import read_sequences
+    from serving.cli.printing import table
+    from serving.client.sequences import read_sequences
 
     sequences = read_sequences(input_file)
     with connect_to(**connection) as client:
@@ -130,7 +130,7 @@ def status(as_json: bool, **connection: Any) -> int:
     import dataclasses
     import json
 
-    from serving.printing import table
+    from serving.cli.printing import table
 
     with connect_to(**connection) as client:
         states = client.status()
@@ -151,7 +151,7 @@ def metadata(as_json: bool, **connection: Any) -> None:
     """Print the signatures of a model: names, types and shapes of what goes in and comes out."""
     import json
 
-    from serving.printing import table
+    from serving.cli.printing import table
 
     with connect_to(**connection) as client:
         found = client.metadata()
@@ -206,8 +206,8 @@ def verify(
     import os
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from serving import verify as verifying
-    from serving.printing import comparison_lines
+    from serving.cli.printing import comparison_lines
+    from serving.client import verify as verifying
 
     name, version, folder = verifying.version_folder(path)
     golden = verifying.read_golden(folder)

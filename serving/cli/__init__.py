@@ -1,0 +1,1 @@
+"""The verbs about serving, for the `zoo` command."""
