@@ -12,7 +12,7 @@ from training.commands import Diverged
 from zoo.quiet import import_keras
 
 if TYPE_CHECKING:
-    from training.promotion import Promotion
+    from serving.release.models_config import Promotion
     from training.tracking import StoredRun
     from zoo.export import Exported
 
@@ -169,7 +169,7 @@ def promote(
     for the label get the new version without a restart: /v1/models/NAME/labels/LABEL:predict. A label moves once the
     servers have loaded the version: those that --target names say so, others get the time of a poll.
     """
-    from training import promotion
+    from serving.release import models_config
 
     if served_at is not None and not served_at.startswith("/") and "://" not in served_at:
         raise click.BadParameter(f"{served_at!r} is not absolute; TensorFlow Serving wants /... or a URI", None)
@@ -177,7 +177,7 @@ def promote(
     def wait(folder: Path, since: float) -> None:
         _wait(name, version, targets, since + poll)
 
-    made = promotion.promote(
+    made = models_config.promote(
         root, name, version, label, served_at, wait, lambda folder: _set_alias(name, label, folder)
     )
     _show(made, name, label, as_json)
@@ -195,12 +195,12 @@ def rollback(name: str, label: str, root: Path, targets: tuple[str, ...], poll: 
 
     That version is still served, so nothing needs to be loaded. Once more goes back further.
     """
-    from training import promotion
+    from serving.release import models_config
 
     def wait(folder: Path, since: float) -> None:
         _wait(name, int(folder.name), targets, since + poll)
 
-    made = promotion.rollback(root, name, label, wait, lambda folder: _set_alias(name, label, folder))
+    made = models_config.rollback(root, name, label, wait, lambda folder: _set_alias(name, label, folder))
     _show(made, name, label, as_json)
 
 

@@ -20,8 +20,9 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from waiting import PATIENCE
 
 import zoo.export
-from training import exporting, promotion, tracking
-from training.promotion import PromotionError
+from serving.release import models_config
+from serving.release.models_config import PromotionError
+from training import exporting, tracking
 from training.tracking import exports
 from training.tracking.model_folder import write_model
 from training.tracking.store import experiment_of, open_store
@@ -59,11 +60,11 @@ def nothing(*_):
 
 
 def promote(root: Path, version: int, label: str = "stable", served_at=None, wait=nothing, announce=nothing):
-    return promotion.promote(root, "m", version, label, served_at, wait, announce)
+    return models_config.promote(root, "m", version, label, served_at, wait, announce)
 
 
 def rollback(root: Path, label: str = "stable", wait=nothing, announce=nothing):
-    return promotion.rollback(root, "m", label, wait, announce)
+    return models_config.rollback(root, "m", label, wait, announce)
 
 
 def state(root: Path) -> tuple[dict[str, int], list[int]]:
@@ -144,7 +145,7 @@ def test_where_the_server_looks(root):
     assert promote(root, 1, served_at="/models/").base_path == "/models/m"
     assert promote(root, 2).base_path == "/models/m"
     write_version(root, "new", 1)
-    assert promotion.promote(root, "new", 1, "stable", None, nothing, nothing).base_path == "/models/new"
+    assert models_config.promote(root, "new", 1, "stable", None, nothing, nothing).base_path == "/models/new"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_a_crash_anywhere_is_repaired_by_the_same_command(root, monkeypatch, act
     promote(root, 1)
     promote(root, 2)
     labels, _ = state(root)
-    done, announced, write = [], [], promotion.write_safely
+    done, announced, write = [], [], models_config.write_safely
 
     def dying(act):
         def until_dead(*arguments):
@@ -166,7 +167,7 @@ def test_a_crash_anywhere_is_repaired_by_the_same_command(root, monkeypatch, act
         return until_dead
 
     def run(wrap=lambda act: act):
-        monkeypatch.setattr(promotion, "write_safely", wrap(write))
+        monkeypatch.setattr(models_config, "write_safely", wrap(write))
         told = {"wait": wrap(nothing), "announce": wrap(lambda folder: announced.append(int(folder.name)))}
         return promote(root, 3, **told) if action == "promote" else rollback(root, **told)
 
@@ -182,7 +183,7 @@ def test_a_crash_anywhere_is_repaired_by_the_same_command(root, monkeypatch, act
 
 def test_two_processes_at_once_lose_nothing(root):
     script = (
-        "import sys; from pathlib import Path; from training.promotion import promote\n"
+        "import sys; from pathlib import Path; from serving.release.models_config import promote\n"
         "for version in (1, 2, 3, 12): promote(Path(sys.argv[1]), 'm', version, sys.argv[2], None, print, print)"
     )
     labels = ("a", "b", "c")
@@ -195,11 +196,11 @@ def test_what_cannot_be_promoted_is_said_and_changes_nothing(root, tmp_path):
     with pytest.raises(PromotionError, match=r"no version 4 of m.*its versions are 1, 2, 3, 12; zoo export"):
         promote(root, 4)
     with pytest.raises(PromotionError, match="has no version at all"):
-        promotion.promote(root, "n", 1, "stable", None, nothing, nothing)
+        models_config.promote(root, "n", 1, "stable", None, nothing, nothing)
     with pytest.raises(PromotionError, match="it was never promoted"):
         rollback(root)
     with pytest.raises(PromotionError, match="there is no folder"):
-        promotion.promote(root / "nowhere", "m", 1, "stable", None, nothing, nothing)
+        models_config.promote(root / "nowhere", "m", 1, "stable", None, nothing, nothing)
     assert not (root / "models.config").exists()
     promote(root, 1)
     promote(root, 2, "canary")
@@ -282,7 +283,7 @@ def inside(trained, monkeypatch):
 
     def export(model, task, directory, card, *, xla, golden):
         given.append(SimpleNamespace(model=model, task=task, card=card, xla=xla, golden=golden))
-        path = write_version(directory.parent, directory.name, 1 + len(promotion.versions_in(directory)))
+        path = write_version(directory.parent, directory.name, 1 + len(models_config.versions_in(directory)))
         return SimpleNamespace(
             path=path, version=int(path.name), metrics={"export/parity": 1e-7}, refused={"classify": "why"}
         )

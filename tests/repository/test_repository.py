@@ -48,12 +48,26 @@ def test_public_names_are_those_listed():
         assert all(hasattr(module, key) for key in module.__all__)
 
 
-def test_every_module_of_zoo_stands_in_a_layer():
+def contracts():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+@pytest.mark.parametrize("package", [zoo, serving], ids=lambda package: package.__name__)
+def test_every_module_stands_in_a_layer(package):
     """What no contract names, import-linter does not hold."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["zoo"]]
+    [layers] = [contract["layers"] for contract in contracts() if contract.get("containers") == [package.__name__]]
     named = {module for layer in layers for module in layer.split(" | ")}
-    assert named == {module.name for module in pkgutil.iter_modules(zoo.__path__)}
+    assert named == {module.name for module in pkgutil.iter_modules(package.__path__)}
+
+
+def test_training_may_import_two_rooms_of_serving():
+    [forbidden] = [
+        contract["forbidden_modules"]
+        for contract in contracts()
+        if contract["type"] == "forbidden" and contract["forbidden_modules"][0].startswith("serving.")
+    ]
+    rooms = {f"serving.{module.name}" for module in pkgutil.iter_modules(serving.__path__)}
+    assert rooms - set(forbidden) == {"serving.client", "serving.release"}
 
 
 def test_help_imports_nothing_heavy():

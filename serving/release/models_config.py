@@ -23,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from training.files import write_safely
+from serving.release.files import write_safely
 
 CONFIG = "models.config"
 HISTORY = "labels.json"
