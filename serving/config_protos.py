@@ -4,11 +4,14 @@ Their fields are described here by name and type; numbers do not matter in text.
 """
 
 import functools
-import importlib
+import re
 from pathlib import Path
 from typing import Any
 
-from serving.errors import invalid
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+
+from serving.errors import ServingError, invalid
+from serving.protos import proto_module
 
 _PACKAGE = "tensorflow.serving"
 _WRAPPERS = "google/protobuf/wrappers.proto"
@@ -41,10 +44,7 @@ def config_message(name: str) -> Any:
     >>> config_message("PrometheusConfig")(enable=True).enable
     True
     """
-    descriptor_pb2: Any = importlib.import_module("google.protobuf.descriptor_pb2")
-    wrappers_pb2: Any = importlib.import_module("google.protobuf.wrappers_pb2")
-    message_factory: Any = importlib.import_module("google.protobuf.message_factory")
-    pool: Any = importlib.import_module("google.protobuf.descriptor_pool").DescriptorPool()
+    pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     file = descriptor_pb2.FileDescriptorProto(
         name="zoo_serving_config.proto", package=_PACKAGE, syntax="proto3", dependency=[_WRAPPERS]
@@ -70,9 +70,25 @@ def read_text_proto(path: Path, message: Any) -> Any:
     Raises:
         ServingError: INVALID_ARGUMENT: the file cannot be read, or is no such message.
     """
-    text_format: Any = importlib.import_module("google.protobuf.text_format")
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), message())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        kind = message.DESCRIPTOR.name
-        raise invalid(f"Invalid protobuf file: '{path}': {error}; expected a {kind} as text") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _invalid_file(path, message, str(error)) from error
+    except text_format.ParseError as error:
+        # TensorFlow Serving's status, and what libprotobuf writes to its log beside it.
+        where = re.sub(r"^(\d+:\d+) : ", r"\1: ", str(error))
+        parsing = f"Error parsing text-format {message.DESCRIPTOR.full_name}: {where}"
+        raise _invalid_file(path, message, parsing) from error
+
+
+def _invalid_file(path: Path, message: Any, reason: str) -> ServingError:
+    return invalid(f"Invalid protobuf file: '{path}': {reason}; expected a {message.DESCRIPTOR.name} as text")
+
+
+def model_server_config() -> Any:
+    """The message class `ModelServerConfig`, of a `models.config`.
+
+    Raises:
+        ServingApiMissing: The extra `serve` is not installed.
+    """
+    return proto_module("tensorflow_serving.config.model_server_config_pb2").ModelServerConfig

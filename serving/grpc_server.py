@@ -1,6 +1,5 @@
 """gRPC around the handlers: PredictionService, ModelService and, if wanted, the health service."""
 
-import importlib
 import logging
 import math
 import threading
@@ -8,6 +7,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
 
 from serving.config_protos import config_message, read_text_proto
 from serving.errors import Code, ServingError, invalid
@@ -58,7 +60,6 @@ class GrpcServer:
             check_method_names=options.enable_signature_method_name_check,
         )
         self._services = _services(handlers)
-        self._grpc: Any = importlib.import_module("grpc")
         self._workers = threading.BoundedSemaphore(options.grpc_max_threads)
         self._server: Any = None
         self._pool: ThreadPoolExecutor | None = None
@@ -74,10 +75,10 @@ class GrpcServer:
         options = self._options
         threads = options.grpc_max_threads + _WAITING_CALLS
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        self._server = self._grpc.server(self._pool, options=self._arguments(), maximum_concurrent_rpcs=threads)
+        self._server = grpc.server(self._pool, options=self._arguments(), maximum_concurrent_rpcs=threads)
         for service, methods in self._services.items():
             handlers = {name: self._handler(method) for name, method in methods.items()}
-            self._server.add_generic_rpc_handlers((self._grpc.method_handlers_generic_handler(service, handlers),))
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         if options.enable_grpc_healthcheck_service:
             self._add_health()
         credentials = self._credentials()
@@ -141,7 +142,7 @@ class GrpcServer:
                 f"{self._options.ssl_config_file} has client_verify without custom_ca; give custom_ca, the "
                 "certificates in PEM that sign those of the clients"
             )
-        return self._grpc.ssl_server_credentials(
+        return grpc.ssl_server_credentials(
             [(config.server_key.encode(), config.server_cert.encode())],
             root_certificates=config.custom_ca.encode() or None,
             require_client_auth=config.client_verify,
@@ -160,17 +161,17 @@ class GrpcServer:
             ) from error
 
     def _add_health(self) -> None:
-        health: Any = importlib.import_module("grpc_health.v1.health")
-        messages: Any = importlib.import_module("grpc_health.v1.health_pb2")
-        stubs: Any = importlib.import_module("grpc_health.v1.health_pb2_grpc")
+        # Most servers have no health service, and it needs a package of its own.
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
         self._health = health.HealthServicer(experimental_non_blocking=True)
         for service in _HEALTH_SERVICES:
-            self._health.set(service, messages.HealthCheckResponse.SERVING)
-        stubs.add_HealthServicer_to_server(self._health, self._server)
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     def _handler(self, method: _Method) -> Any:
         """The method on bytes: a message is read by the thread that answers it, not by the one that polls for all."""
-        codes = {status.value[0]: status for status in self._grpc.StatusCode}
+        codes = {status.value[0]: status for status in grpc.StatusCode}
 
         def answer(data: bytes, context: Any) -> bytes:
             try:
@@ -184,24 +185,19 @@ class GrpcServer:
             context.abort(code, message[:_LONGEST_MESSAGE])
             raise AssertionError("abort always raises")
 
-        return self._grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.unary_unary_rpc_method_handler(answer)
 
     def _answer(self, method: _Method, data: bytes, context: Any) -> bytes:
         with self._workers:
             timeout = _timeout_in_ms(context.time_remaining())
             try:
                 request = method.request.FromString(data)
-            except _decode_error() as error:
+            except DecodeError as error:
                 raise ServingError(
                     Code.INTERNAL, f"the message is no {method.request.DESCRIPTOR.full_name}: {error}"
                 ) from error
             answer: bytes = method.answer(request, timeout).SerializeToString()
             return answer
-
-
-def _decode_error() -> Any:
-    module: Any = importlib.import_module("google.protobuf.message")
-    return module.DecodeError
 
 
 def _timeout_in_ms(seconds: float | None) -> int:

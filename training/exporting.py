@@ -217,28 +217,30 @@ def _wait(name: str, version: int, targets: tuple[str, ...], read_by: float) -> 
         click.echo(f"waiting {left:.1f} s, until every server has read of version {version}", err=True)
         time.sleep(left)
     for target in targets:
-        _wait_for(f"{target.rstrip('/')}/v1/models/{name}/versions/{version}")
+        _wait_for(target, name, version)
 
 
-def _wait_for(url: str) -> None:
-    import requests
+def _wait_for(target: str, name: str, version: int) -> None:
+    from serving.client import ServerError, Unreachable, connect
 
-    click.echo(f"waiting for {url}", err=True)
-    said, end = "", time.monotonic() + LOADING
-    while time.monotonic() < end:
-        try:
-            answer = requests.get(url, timeout=10).json()
-        except requests.RequestException as error:
-            said = str(error)
-        else:
-            [status] = answer.get("model_version_status", [answer])
-            said = status.get("error") or status["status"]["error_message"] or status["state"]
-            if status.get("state") == "AVAILABLE":
-                return
-            if status.get("state") == "END" and status["status"]["error_message"]:
-                break
-        time.sleep(0.2)
-    raise NotLoaded(f"{url} is not served, so the label stays where it is: {said}")
+    click.echo(f"waiting for {target} to serve version {version} of {name}", err=True)
+    answer, end = "", time.monotonic() + LOADING
+    with connect(target, name, version=version, retries=0) as client:
+        while time.monotonic() < end:
+            try:
+                [status] = client.status()
+            except ServerError as error:
+                answer = error.message
+            except Unreachable as error:
+                answer = str(error)
+            else:
+                if status.state == "AVAILABLE":
+                    return
+                answer = status.error or status.state
+                if status.state == "END" and status.error:
+                    break
+            time.sleep(0.2)
+    raise NotLoaded(f"version {version} of {name} is not served at {target}, so the label stays where it is: {answer}")
 
 
 def _set_alias(name: str, label: str, folder: Path) -> None:

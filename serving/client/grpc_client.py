@@ -1,6 +1,5 @@
 """The client by gRPC; needs the extra `serve`."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ class GrpcClient(Client):
             raise TargetError(f"{target!r} is no address of gRPC; give one like 127.0.0.1:8500")
         super().__init__(address, model_name, **options)
         try:
-            grpc: Any = importlib.import_module("grpc")
+            import grpc
         except ModuleNotFoundError as error:
             raise ServingApiMissing(
                 "gRPC needs an extra: pip install 'sequence-zoo[serve]', or give a target like http://127.0.0.1:8501"
@@ -127,7 +126,8 @@ class GrpcClient(Client):
         module = apis("model_management_pb2")
         message = module.ReloadConfigRequest()
         if isinstance(config, str):
-            text_format: Any = importlib.import_module("google.protobuf.text_format")
+            from google.protobuf import text_format
+
             text_format.Parse(config, message.config)
         else:
             message.config.CopyFrom(config)

@@ -18,7 +18,7 @@ from serving.errors import ServingError
 from serving.models.records import read_records
 from serving.models.warmup import WARMUP_FILE
 from serving.protos import apis
-from serving.release.version_folders import find_versions
+from serving.release.version_folders import find_versions, is_complete, version_number
 from serving.runtime.model import DEFAULT_SIGNATURE, Array
 
 ATOL = 1e-6
@@ -85,8 +85,9 @@ def version_folder(path: Path) -> tuple[str, int, Path]:
         VerifyError: There is no version.
     """
     path = path.resolve()
-    if (path / "saved_model.pb").is_file() and path.name.isdecimal():
-        return path.parent.name, int(path.name), path
+    version = version_number(path.name)
+    if version is not None and is_complete(path):
+        return path.parent.name, version, path
     versions = find_versions(path) if path.is_dir() else {}
     if not versions:
         raise VerifyError(f"{path} holds no version of a model; give models/NAME or models/NAME/VERSION")

@@ -12,7 +12,7 @@ from typing import Any
 from serving.errors import Code, ServingError, invalid
 from serving.models.model_config import ModelConfig, model_configs
 from serving.models.versions import Retries, ServedModel, State, VersionStatus, listed, not_found
-from serving.release.version_folders import find_versions
+from serving.release.version_folders import find_versions, is_complete
 from serving.runtime.model import Model
 
 logger = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ def _require_versions(config: ModelConfig) -> None:
     if not config.policy.choose(versions):
         hint = (
             "this is the folder of one version, give the folder that it lies in"
-            if (config.base_path / "saved_model.pb").is_file()
+            if is_complete(config.base_path)
             else f"expected folders named by integers, such as {config.base_path / '1' / 'saved_model.pb'}"
         )
         raise ServingError(

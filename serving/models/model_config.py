@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from serving.config_protos import read_text_proto
+from serving.config_protos import model_server_config, read_text_proto
 from serving.errors import Code, ServingError, invalid
-from serving.protos import proto_module
 
 PLATFORM = "tensorflow"
 
@@ -62,7 +61,7 @@ def read_model_server_config(path: Path) -> Any:
         ServingError: INVALID_ARGUMENT: the file cannot be read, or is no such message.
         ServingApiMissing: The extra `serve` is not installed.
     """
-    return read_text_proto(path, proto_module("tensorflow_serving.config.model_server_config_pb2").ModelServerConfig)
+    return read_text_proto(path, model_server_config())
 
 
 def model_configs(message: Any) -> list[ModelConfig]:

@@ -1,10 +1,11 @@
 """Warm-up: the requests that a version brings along are run before it is served."""
 
-import importlib
 import logging
 import time
 from pathlib import Path
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from serving.calls.messages import replay
 from serving.errors import Code, ServingError, invalid
@@ -74,10 +75,9 @@ def _play_all(model: Model, path: Path, iterations: int, prediction_log: Any) ->
 
 
 def _parsed(record: bytes, number: int, path: Path, prediction_log: Any) -> Any:
-    message: Any = importlib.import_module("google.protobuf.message")
     try:
         return prediction_log.FromString(record)
-    except message.DecodeError as error:
+    except DecodeError as error:
         raise invalid(f"Failed to parse warmup record: record {number} of {path} is no PredictionLog") from error
 
 

@@ -12,9 +12,9 @@ The history is written first and `models.config` last, each whole or not at all.
 version that `models.config` says, so whatever a crash between the two has left there, the same command again is right.
 """
 
-import importlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from google.protobuf import text_format
 
+from serving.config_protos import model_server_config, read_text_proto
+from serving.errors import ServingError
 from serving.release.files import write_safely
+from serving.release.version_folders import complete_versions
 
 CONFIG = "models.config"
 HISTORY = "labels.json"
@@ -66,17 +70,11 @@ def version_folder(root: Path, name: str, version: int) -> Path:
     Raises:
         PromotionError: It is not there.
     """
-    there = versions_in(root / name)
+    there = complete_versions(root / name)
     if version not in there:
         versions = f"its versions are {', '.join(map(str, there))}" if there else f"{root / name} has no version at all"
         raise PromotionError(f"there is no version {version} of {name} in {root}: {versions}; zoo export makes one")
-    return root / name / str(version)
-
-
-def versions_in(folder: Path) -> list[int]:
-    """The versions in a model's folder, by the names that `zoo export` gives them."""
-    names = [path.parent.name for path in folder.glob("*/saved_model.pb")]
-    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+    return there[version]
 
 
 def promote(
@@ -153,20 +151,28 @@ class _ModelsConfig:
 
     def __init__(self, root: Path) -> None:
         self.root, self.path = root, root / CONFIG
-        self._text_format = importlib.import_module("google.protobuf.text_format")
-        text = self.path.read_text() if self.path.exists() else ""
+        self._config = self._read()
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         lines = text.splitlines(keepends=True)
         first = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
         self._head = "".join(lines[:first])
-        self._config, self._histories = _message(), dict[str, dict[str, dict[str, Any]]]()
+        self._histories: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def _read(self) -> Any:
+        """The message in the file; an empty one where there is no file."""
+        if not self.path.exists():
+            return model_server_config()()
         try:
-            self._text_format.Parse(text, self._config)
-        except self._text_format.ParseError as error:
-            raise PromotionError(
-                f"{self.path} is no ModelServerConfig as TensorFlow Serving reads it: {error}"
-            ) from error
-        if self._config.HasField("custom_model_config"):
+            config = read_text_proto(self.path, model_server_config())
+        except ServingError as error:
+            raise PromotionError(error.message) from error
+        if config.HasField("custom_model_config"):
             raise PromotionError(f"{self.path} has a custom_model_config; labels need a model_config_list")
+        # A server refuses such a file at every poll, so a label in it would never move.
+        names = Counter(entry.name for entry in config.model_config_list.config)
+        for name in [name for name, count in names.items() if count > 1]:
+            raise PromotionError(f"{self.path}: Illegal to list model {name} multiple times in config list")
+        return config
 
     def found(self, name: str) -> Any:
         """The entry of a model, or `None`."""
@@ -234,7 +240,7 @@ class _ModelsConfig:
 
     def _write(self, entry: Any, *more: int) -> tuple[int, ...]:
         """Write history and configuration: what labels need is served, and `more`; unless all versions are anyway."""
-        served = versions_in(self.root / entry.name)
+        served = list(complete_versions(self.root / entry.name))
         history, listed = self._history(entry.name), set(entry.model_version_policy.specific.versions)
         if not entry.model_version_policy.HasField("all"):
             needed = {version for label in entry.version_labels for version in self.past(entry, label)[-2:]}
@@ -243,17 +249,5 @@ class _ModelsConfig:
         known = {int(version): since for version, since in history["since"].items() if int(version) in listed}
         history["since"] = {str(version): known.get(version, time.time()) for version in served}
         write_safely(self.root / entry.name / HISTORY, json.dumps(history, indent=1).encode() + b"\n")
-        write_safely(self.path, (self._head + str(self._text_format.MessageToString(self._config))).encode())
+        write_safely(self.path, (self._head + str(text_format.MessageToString(self._config))).encode())
         return tuple(served)
-
-
-def _message() -> Any:
-    """An empty `tensorflow.serving.ModelServerConfig`."""
-    try:
-        module = importlib.import_module("tensorflow_serving.config.model_server_config_pb2")
-    except ImportError as error:
-        raise PromotionError(
-            f"models.config is written with TensorFlow Serving's own messages, which are not installed ({error}): "
-            "pip install 'sequence-zoo[serve]'"
-        ) from error
-    return module.ModelServerConfig()

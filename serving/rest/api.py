@@ -1,6 +1,5 @@
 """TensorFlow Serving's REST API, from method, path and body to status and body; it knows nothing of sockets."""
 
-import importlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -8,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
+
+from google.protobuf import json_format
 
 from serving.calls import examples as example_calls
 from serving.calls.messages import check_any_method
@@ -25,6 +26,7 @@ from serving.rest.json_response import (
     encode_regression,
     require_writable,
 )
+from serving.rest.page import page
 from serving.runtime.model import Model, Signature, TensorSpec
 
 _Answer = TypeVar("_Answer")
@@ -86,8 +88,7 @@ class RestApi:
         if self._metrics_path is not None and path == self._metrics_path:
             return Response(200, self._metrics.text().encode(), CONTENT_TYPE)
         if self._options.page and (method, path) == ("GET", "/"):
-            page: Any = importlib.import_module("serving.rest.page")
-            return Response(200, page.page(self._handlers.manager.names()), "text/html; charset=utf-8")
+            return Response(200, page(self._handlers.manager.names()), "text/html; charset=utf-8")
         if not _API.fullmatch(path):
             return Response(404, encode_error(f"Not found: {path}; the API starts at /v1/models"))
         headers = _CORS if self._options.rest_api_enable_cors_support else None
@@ -206,8 +207,6 @@ def _signature_json(definition: Any) -> Any:
     shown = type(definition)()
     shown.CopyFrom(definition)
     shown.ClearField("defaults")
-    # By name: protobuf comes without types.
-    json_format: Any = importlib.import_module("google.protobuf.json_format")
     document = json_format.MessageToDict(
         shown, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -22,6 +22,7 @@ from waiting import PATIENCE
 import zoo.export
 from serving.release import models_config
 from serving.release.models_config import PromotionError
+from serving.release.version_folders import complete_versions
 from training import exporting, tracking
 from training.tracking import exports
 from training.tracking.model_folder import write_model
@@ -212,7 +213,15 @@ def test_what_cannot_be_promoted_is_said_and_changes_nothing(root, tmp_path):
     (root / "m/labels.json").write_text('{"stable": ')
     with pytest.raises(PromotionError, match="is damaged"):
         promote(root, 3)
-    for content, reason in (("model_config_list { conf", "no ModelServerConfig"), ("custom_model_config {}", "custom")):
+    for content, reason in (
+        (
+            "model_config_list { conf",
+            r"Invalid protobuf file: '.*/models.config': Error parsing text-format tensorflow.serving."
+            r"ModelServerConfig: 1:21: Message type .* has no field named \"conf\"",
+        ),
+        ("custom_model_config {}", "custom"),
+        ("model_config_list { " + 2 * 'config { name: "m" } ' + "}", "Illegal to list model m multiple times"),
+    ):
         (root / "models.config").write_text(content)
         with pytest.raises(PromotionError, match=reason):
             promote(root, 3)
@@ -241,7 +250,7 @@ def test_a_server_says_whether_it_has_loaded_a_version(monkeypatch):
     with fake_rest_api.serving() as (url, _):
         exporting._wait("numbers", 2, (url, f"{url}/"), read_by=float("inf"))
         for name, version, said in (
-            ("numbers", 3, "it is broken"),
+            ("numbers", 3, "UNKNOWN: it is broken"),
             ("numbers", 1, "END"),
             ("other", 1, "Could not find"),
         ):
@@ -283,7 +292,7 @@ def inside(trained, monkeypatch):
 
     def export(model, task, directory, card, *, xla, golden):
         given.append(SimpleNamespace(model=model, task=task, card=card, xla=xla, golden=golden))
-        path = write_version(directory.parent, directory.name, 1 + len(models_config.versions_in(directory)))
+        path = write_version(directory.parent, directory.name, 1 + len(complete_versions(directory)))
         return SimpleNamespace(
             path=path, version=int(path.name), metrics={"export/parity": 1e-7}, refused={"classify": "why"}
         )

@@ -85,10 +85,10 @@ class Handler(BaseHTTPRequestHandler):
         if name not in MODELS:
             return self.fail(404, f"Could not find any versions of model {name}")
         if not metadata:
-            states = [("3", "END", "it is broken"), ("2", "AVAILABLE", ""), ("1", "END", "")]
+            states = [("3", "END", "UNKNOWN", "it is broken"), ("2", "AVAILABLE", "OK", ""), ("1", "END", "OK", "")]
             states = [
-                {"version": number, "state": state, "status": {"error_code": "OK", "error_message": message}}
-                for number, state, message in states
+                {"version": number, "state": state, "status": {"error_code": code, "error_message": message}}
+                for number, state, code, message in states
                 if version in ("", number)
             ]
             return self.say({"model_version_status": states})
