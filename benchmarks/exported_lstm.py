@@ -30,7 +30,8 @@ from cpu.timing import Times, alternate, timed
 from numpy.typing import NDArray
 
 from serving.runtime.load import load
-from serving.runtime.model import Model, Options
+from serving.runtime.model import Model
+from serving.runtime.options import Options
 
 CHANNELS, CLASSES = 9, 6
 KERAS, LAYER, MODEL, BEFORE, XLA = "keras", "zoo layer", "zoo model", "zoo model, Keras's loop", "zoo model, XLA"

@@ -34,7 +34,7 @@ from cpu.timing import alternate, timed
 
 from serving.client import bench, connect
 from serving.runtime.load import load
-from serving.runtime.model import Options
+from serving.runtime.options import Options
 
 UNITS, CHANNELS, CLASSES = 64, 12, 9
 INTRA, INTER = 1, 2

@@ -1,40 +1,30 @@
 """The verb `serve`. What it needs is imported when it runs: the command line must answer at once."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 
-if TYPE_CHECKING:
-    from serving.options import ServerOptions
-    from serving.server import Server
+from serving.cli.refused_flags import refusal
+from serving.options import Flag, ServerOptions
 
-_COUNT = click.IntRange(min=0)
-_PORT = click.IntRange(0, 65535)
-_FILE = click.Path(dir_okay=False, path_type=Path)
+if TYPE_CHECKING:
+    from serving.server import Server
 
 
 class ServeCommand(click.Command):
     """A command that names the flags of TensorFlow Serving that it refuses, instead of calling them unknown."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        from serving.cli.refused_flags import refusal
-
         for argument in args:
             reason = refusal(argument)
             if reason is not None:
                 raise click.UsageError(reason, ctx)
         return super().parse_args(ctx, args)
-
-
-def _flag(name: str, kind: Any, default: Any, text: str, **more: Any) -> Any:
-    return click.option(f"--{name}", type=kind, default=default, show_default=default is not None, help=text, **more)
-
-
-def _switch(name: str, default: bool, text: str) -> Any:
-    """`--name`, `--name=true` and `--name=false`."""
-    return _flag(name, click.BOOL, default, text, is_flag=False, flag_value="true")
 
 
 def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -45,98 +35,80 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
         ctx.exit()
 
 
-_FLAGS = [
-    _flag("model_name", str, "default", "The model's name in requests."),
-    _flag("model_base_path", click.Path(file_okay=False, path_type=Path), None, "The folder with its versions."),
-    _flag("model_config_file", _FILE, None, "Many models, instead of these two: a ModelServerConfig as text."),
-    _flag("model_config_file_poll_wait_seconds", _COUNT, 0, "Seconds between two looks at it; 0 reads it once."),
-    _flag("host", str, "127.0.0.1", "The address to listen on; 0.0.0.0 for all."),
-    _flag("port", _PORT, 8500, "The port for gRPC; 0 switches gRPC off."),
-    _flag("grpc_socket_path", str, "", "A UNIX socket for gRPC."),
-    _flag("grpc_max_threads", click.IntRange(min=1), 4 * (os.cpu_count() or 1), "gRPC calls worked on at once."),
-    _flag("grpc_channel_arguments", str, "", "key=value between commas, for gRPC's server."),
-    _flag("ssl_config_file", _FILE, None, "TLS for gRPC: an SSLConfig as text."),
-    _switch("enable_grpc_healthcheck_service", False, "gRPC's health service."),
-    _switch("enable_serialization_as_tensor_content", False, "gRPC predict answers carry tensors as bytes."),
-    _flag("rest_api_port", _PORT, 8501, "The port for REST; 0 switches REST off."),
-    _flag("rest_api_num_threads", click.IntRange(min=1), 4 * (os.cpu_count() or 1), "REST requests worked on at once."),
-    _flag("rest_api_timeout_in_ms", click.IntRange(min=1), 30_000, "How long one REST request may take."),
-    _switch("rest_api_enable_cors_support", False, "Headers for web pages of other origins."),
-    _switch("page", True, "A page about the models at / on the REST port."),
-    _flag("monitoring_config_file", _FILE, None, "Prometheus metrics: a MonitoringConfig as text."),
-    _flag("file_system_poll_wait_seconds", _COUNT, 1, "Seconds between two looks for versions; 0 looks once."),
-    _flag("max_num_load_retries", _COUNT, 5, "Tries after a failed load."),
-    _flag("load_retry_interval_micros", _COUNT, 60_000_000, "Microseconds between these tries."),
-    _flag("num_load_threads", _COUNT, 0, "Versions loaded at once; 0 loads one after the other."),
-    _flag("num_unload_threads", _COUNT, 0, "Versions freed at once; 0 is one."),
-    _switch("allow_version_labels_for_unavailable_models", False, "New labels may name versions not loaded yet."),
-    _switch("enable_model_warmup", True, "Play a version's warm-up requests before it is served."),
-    _flag("num_request_iterations_for_warmup", _COUNT, 0, "How often each is played; 0 is once."),
-    _switch("enable_batching", False, "Requests that arrive together run together."),
-    _flag("batching_parameters_file", _FILE, None, "How: BatchingParameters as text."),
-    _switch("enable_per_model_batching_parameters", False, "How: batching_params.pbtxt in a version's folder."),
-    _switch("enable_signature_method_name_check", False, "Check the method names of signatures; not for TensorFlow 2."),
-    _switch("xla_cpu_compilation_enabled", False, "Let signatures be compiled by XLA."),
-    _flag("saved_model_tags", str, "serve", "Tags of the graph, between commas."),
-    _flag("tensorflow_session_parallelism", _COUNT, 0, "Threads within and across operations; 0: TensorFlow chooses."),
-    _flag("tensorflow_intra_op_parallelism", _COUNT, 0, "Threads within operations."),
-    _flag(
-        "tensorflow_inter_op_parallelism",
-        click.IntRange(min=-1),
-        0,
-        "Threads across operations; -1 runs a request in the thread that received it.",
-    ),
-    click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it."),
-]  # fmt: skip
+def parameters(options: type[ServerOptions]) -> Iterator[click.Parameter]:
+    """A flag for every field of the options, and `--version`."""
+    kinds = get_type_hints(options, include_extras=True)
+    for option in fields(options):
+        kind, flag = get_args(kinds[option.name])
+        yield _parameter(option.name, kind, option.default, flag)
+    yield click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it."
+    )
 
 
-def _with_flags(command: Any) -> Any:
-    for flag in reversed(_FLAGS):
-        command = flag(command)
-    return command
+def _parameter(name: str, kind: Any, default: Any, flag: Flag) -> click.Option:
+    if flag.default is not None:
+        default = flag.default
+    is_optional = isinstance(kind, UnionType)
+    if is_optional:
+        kind = get_args(kind)[0]
+    more: dict[str, Any] = {}
+    if kind is bool:  # `--name`, `--name=true` and `--name=false`
+        more = {"is_flag": False, "flag_value": "true"}
+    elif kind is int and is_optional:  # on the command line, 0 switches off
+        more = {"callback": lambda context, parameter, value: value or None}
+    return click.Option(
+        [f"--{name}"], type=_kind(kind, flag), default=default, show_default=default is not None, help=flag.help, **more
+    )
+
+
+def _kind(kind: Any, flag: Flag) -> Any:
+    if kind is Path:
+        return click.Path(file_okay=not flag.is_folder, dir_okay=flag.is_folder, path_type=Path)
+    if kind is int:
+        return click.IntRange(flag.minimum, flag.maximum)
+    return click.FloatRange(flag.minimum, flag.maximum) if kind is float else kind
 
 
 @click.command(cls=ServeCommand)
-@_with_flags
-def serve(
-    xla_cpu_compilation_enabled: bool,
-    saved_model_tags: str,
-    tensorflow_session_parallelism: int,
-    tensorflow_intra_op_parallelism: int,
-    tensorflow_inter_op_parallelism: int,
-    **flags: Any,
-) -> None:
+def serve(**flags: Any) -> None:
     """Serve models by TensorFlow Serving's REST and gRPC APIs, with TensorFlow Serving's flags."""
     # TensorFlow reads it when its library is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if flags["model_base_path"] is None and flags["model_config_file"] is None:
+    options = ServerOptions(**flags)
+    _require_sense(options)
+    _serve(options)
+
+
+serve.params.extend(parameters(ServerOptions))
+
+
+def _require_sense(options: ServerOptions) -> None:
+    """Refuse flags that contradict each other, or leave nothing to serve.
+
+    Raises:
+        click.UsageError: They do.
+    """
+    if options.model_base_path is None and options.model_config_file is None:
         raise click.UsageError("give --model_base_path, the folder with a model's versions, or --model_config_file")
-    if not (flags["port"] or flags["rest_api_port"] or flags["grpc_socket_path"]):
+    if not (options.port or options.rest_api_port or options.grpc_socket_path):
         raise click.UsageError("--port and --rest_api_port are both 0, so nothing would be served; give one of them")
-    if flags["port"] == flags["rest_api_port"] != 0:
+    if options.port is not None and options.port == options.rest_api_port:
         raise click.UsageError("--rest_api_port cannot be same as --port; give each its own, or 0 to switch one off")
-    if tensorflow_session_parallelism and (tensorflow_intra_op_parallelism or tensorflow_inter_op_parallelism):
+    if options.tensorflow_session_parallelism and (
+        options.tensorflow_intra_op_parallelism or options.tensorflow_inter_op_parallelism
+    ):
         raise click.UsageError(
             "--tensorflow_session_parallelism sets both others; give it alone, or --tensorflow_intra_op_parallelism "
             "and --tensorflow_inter_op_parallelism"
         )
-    tags = tuple(tag.strip() for tag in saved_model_tags.split(",") if tag.strip())
-    if not tags:
-        raise click.UsageError(f"--saved_model_tags got {saved_model_tags!r}; give at least one tag, such as serve")
-    from serving.options import ServerOptions
-    from serving.runtime.model import Options
-
-    runtime = Options(
-        tags=tags,
-        intra_op_threads=tensorflow_session_parallelism or tensorflow_intra_op_parallelism,
-        inter_op_threads=tensorflow_session_parallelism or tensorflow_inter_op_parallelism,
-    )
-    # To a server that a program makes, port 0 is one that the system chooses.
-    ports = {name: flags[name] or None for name in ("port", "rest_api_port")}
-    _serve(ServerOptions(**{**flags, **ports}, runtime=runtime), allow_xla=xla_cpu_compilation_enabled)
+    if not options.tags:
+        raise click.UsageError(
+            f"--saved_model_tags got {options.saved_model_tags!r}; give at least one tag, such as serve"
+        )
 
 
-def _serve(options: "ServerOptions", *, allow_xla: bool) -> None:
+def _serve(options: ServerOptions) -> None:
     import logging
     import signal
     import threading
@@ -150,7 +122,7 @@ def _serve(options: "ServerOptions", *, allow_xla: bool) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if not allow_xla:
+    if not options.xla_cpu_compilation_enabled:
         _disable_xla()
     try:
         server = Server(options)

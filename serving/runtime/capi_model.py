@@ -12,7 +12,6 @@ from serving.runtime.capi import Library, Output, Pointer
 from serving.runtime.capi_tensors import to_array, to_tensor
 from serving.runtime.model import (
     Array,
-    Options,
     Signature,
     TensorSpec,
     naming_wrong_shapes,
@@ -20,6 +19,7 @@ from serving.runtime.model import (
     resolve,
     signature_defs,
 )
+from serving.runtime.options import Options
 
 
 class CapiModel:

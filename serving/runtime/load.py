@@ -5,7 +5,8 @@ from pathlib import Path
 
 from serving.runtime import capi
 from serving.runtime.capi_model import CapiModel
-from serving.runtime.model import Model, Options
+from serving.runtime.model import Model
+from serving.runtime.options import Options
 from serving.runtime.session_model import SessionModel
 
 logger = logging.getLogger(__name__)

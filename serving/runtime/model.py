@@ -16,23 +16,6 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a model is loaded.
-
-    Attributes:
-        tags: The tags of the graph to load.
-        intra_op_threads: Threads inside one operation; 0 lets TensorFlow choose. The first model loaded in a
-            process decides: TensorFlow keeps one thread pool for all.
-        inter_op_threads: Threads across operations, likewise. -1 runs every operation in the thread that calls: a chain
-            of small operations is sooner done, branches run one after the other, and a timeout ends no run.
-    """
-
-    tags: Sequence[str] = ("serve",)
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-
-
-@dataclass(frozen=True)
 class TensorSpec:
     """One input or output of a signature.
 

@@ -9,15 +9,8 @@ import numpy as np
 
 from serving.errors import Code, ServingError, code_of, invalid
 from serving.quiet import hold_back_stderr
-from serving.runtime.model import (
-    Array,
-    Options,
-    Signature,
-    naming_wrong_shapes,
-    read_signatures,
-    resolve,
-    signature_defs,
-)
+from serving.runtime.model import Array, Signature, naming_wrong_shapes, read_signatures, resolve, signature_defs
+from serving.runtime.options import Options
 
 
 class SessionModel:

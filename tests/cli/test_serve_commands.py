@@ -9,8 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any
 
+import click
 import numpy as np
 import psutil
 import pytest
@@ -22,7 +25,7 @@ from serving.cli.refused_flags import REFUSED
 from serving.client import RestClient
 from serving.client.sequences import InputError
 from serving.errors import ServingError
-from serving.options import ServerOptions
+from serving.options import Flag, ServerOptions
 from serving.server import Server
 
 RUN = [sys.executable, "-c", "from serving.cli.serve import serve; serve()"]
@@ -122,7 +125,7 @@ def test_version() -> None:
 )
 def test_how_switches_are_spelled(monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: bool) -> None:
     served: list[ServerOptions] = []
-    monkeypatch.setattr(commands, "_serve", lambda options, allow_xla: served.append(options))
+    monkeypatch.setattr(commands, "_serve", served.append)
     result = CliRunner().invoke(commands.serve, [*flags, "--rest_api_port", "0", "--model_base_path=x"])
     assert result.exit_code == 0, result.output
     assert served[0].enable_batching is expected
@@ -182,6 +185,25 @@ def test_the_flags_and_defaults_are_tensorflow_servings() -> None:
         "host": "127.0.0.1", "rest_api_port": 8501, "page": True,
     }  # fmt: skip
     assert not set(defaults) & set(REFUSED)
+
+
+def test_a_field_of_the_options_is_a_flag() -> None:
+    @dataclass(frozen=True)
+    class More(ServerOptions):
+        answers_kept: Annotated[int, Flag("Answers kept for later.", minimum=1)] = 3
+        is_loud: Annotated[bool, Flag("Say more.")] = False
+
+    known = {option.name for option in commands.serve.params}
+    assert known == {field.name for field in fields(ServerOptions)} | {"version"}
+    made: list[Any] = []
+    command = click.Command(
+        "serve", params=list(commands.parameters(More)), callback=lambda **given: made.append(given)
+    )
+    shown = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "--answers_kept INTEGER RANGE Answers kept for later. [default: 3; x>=1]" in shown
+    assert CliRunner().invoke(command, ["--answers_kept=0"]).exit_code == 2
+    assert CliRunner().invoke(command, ["--answers_kept=2", "--is_loud"]).exit_code == 0
+    assert More(**made[0]) == More(answers_kept=2, is_loud=True, port=8500)
 
 
 def test_importing_the_commands_is_cheap() -> None:

@@ -117,7 +117,7 @@ def test_tensorflows_c_library_alone_gives_the_models_answers(exported, tmp_path
         import numpy as np
         from serving.runtime import capi
         from serving.runtime.capi_model import CapiModel
-        from serving.runtime.model import Options
+        from serving.runtime.options import Options
 
         for number in range(int(sys.argv[2])):
             asked = json.load(open(f"{sys.argv[1]}/{number}.json"))

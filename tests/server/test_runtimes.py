@@ -18,7 +18,8 @@ from serving.errors import Code, ServingError
 from serving.runtime import capi
 from serving.runtime.capi_model import CapiModel
 from serving.runtime.load import load
-from serving.runtime.model import Model, Options
+from serving.runtime.model import Model
+from serving.runtime.options import Options
 from serving.runtime.session_model import SessionModel
 
 
