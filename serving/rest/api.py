@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -18,7 +17,7 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.models.versions import VersionStatus
 from serving.options import ServerOptions
 from serving.rest.json_examples import decode_examples
-from serving.rest.json_request import decode_predict
+from serving.rest.json_request import read_predict
 from serving.rest.json_response import (
     encode_classification,
     encode_error,
@@ -27,7 +26,7 @@ from serving.rest.json_response import (
     require_writable,
 )
 from serving.rest.page import page
-from serving.runtime.model import Model, Signature, TensorSpec
+from serving.runtime.model import Model, Signature
 
 _Answer = TypeVar("_Answer")
 
@@ -119,25 +118,16 @@ class RestApi:
             return calls[verb](target, body)
 
     def _predict(self, target: _Target, body: bytes) -> bytes:
-        with ExitStack() as held:
-            models: list[Model] = []
-
-            def inputs_of(signature_name: str) -> Mapping[str, TensorSpec]:
-                # Only now, after the body is known to be JSON, and held to the end: the model may be swapped meanwhile.
-                models.append(
-                    held.enter_context(self._handlers.model(target.name, target.version, target.label, "Predict"))[1]
-                )
-                return _signature(models[0], signature_name).inputs
-
-            request = decode_predict(body, inputs_of)
-            (model,) = models
+        request = read_predict(body)  # before the model is looked for, as in TensorFlow Serving
+        name = request.signature_name
+        with self._handlers.model(target.name, target.version, target.label, "Predict") as (_, model):
+            signature = _signature(model, name)
+            feeds, layout = request.feeds(signature.inputs)
             if self._options.enable_signature_method_name_check:
-                check_any_method(model.signature_def_map[request.signature_name].method_name)
-            require_writable(_signature(model, request.signature_name))
-            outputs = model.run(
-                request.signature_name, request.feeds, timeout_in_ms=self._options.rest_api_timeout_in_ms
-            )
-        return encode_predict(outputs, request.format)
+                check_any_method(model.signature_def_map[name].method_name)
+            require_writable(signature)
+            outputs = model.run(name, feeds, timeout_in_ms=self._options.rest_api_timeout_in_ms)
+        return encode_predict(outputs, layout)
 
     def _classify(self, target: _Target, body: bytes) -> bytes:
         return encode_classification(*self._on_examples(target, body, "Classify", example_calls.classify).filled())

@@ -1,7 +1,7 @@
 """The body of a predict request to feeds (TensorFlow Serving's util/json_tensor.cc)."""
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,53 +24,65 @@ class Format(enum.Enum):
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """A decoded predict request."""
+    """A predict request: parsed, and ready to be read as the tensors of the signature that it names.
+
+    Attributes:
+        signature_name: Which signature it asks.
+        document: The JSON object.
+        only_numbers: Whether no true, false or null stands in it.
+    """
 
     signature_name: str
-    feeds: dict[str, Array]
-    format: Format
+    document: Mapping[str, Any]
+    only_numbers: bool
+
+    def feeds(self, inputs: Inputs) -> tuple[dict[str, Array], Format]:
+        """An array for every input, and how the request lays out its tensors.
+
+        Args:
+            inputs: The inputs of the signature.
+
+        Raises:
+            ServingError: With TensorFlow Serving's code and message.
+        """
+        try:
+            return self._feeds(inputs)
+        except RecursionError as error:
+            raise invalid("JSON Value is nested too deeply; send tensors as plain nested lists") from error
+
+    def _feeds(self, inputs: Inputs) -> tuple[dict[str, Array], Format]:
+        document = self.document
+        if not inputs:
+            raise invalid(f"Failed to get input map for signature: {document.get('signature_name') or 'DEFAULT'}")
+        if "instances" in document:
+            if "inputs" in document:
+                raise format_error(
+                    document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+                )
+            rows = document["instances"]
+            if not isinstance(rows, list):
+                raise format_error(document, "Expecting 'instances' to be an list/array")
+            if not rows:
+                raise format_error(document, "No values in 'instances' array")
+            return _rows(rows, inputs, only_numbers=self.only_numbers), Format.ROW
+        if "inputs" in document:
+            return _columns(document["inputs"], inputs, only_numbers=self.only_numbers), Format.COLUMN
+        raise invalid("Missing 'inputs' or 'instances' key")
 
 
-def decode_predict(body: bytes, inputs_of: Callable[[str], Inputs]) -> PredictRequest:
-    """Decode the body of a predict request.
-
-    Args:
-        body: JSON with `instances` (rows) or `inputs` (columns), and maybe `signature_name`.
-        inputs_of: Gives the inputs of a signature by name, or raises; called once the body is known to be JSON.
+def read_predict(body: bytes) -> PredictRequest:
+    """Read the body of a predict request: JSON with `instances` (rows) or `inputs` (columns), maybe `signature_name`.
 
     Raises:
         ServingError: With TensorFlow Serving's code and message.
     """
     document = parse_object(body)
-    try:
-        return _decode(document, inputs_of, only_numbers=not any(word in body for word in (b"true", b"false", b"null")))
-    except RecursionError as error:
-        raise invalid("JSON Value is nested too deeply; send tensors as plain nested lists") from error
-
-
-def _decode(document: dict[str, Any], inputs_of: Callable[[str], Inputs], *, only_numbers: bool) -> PredictRequest:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
-    inputs = inputs_of(name or DEFAULT_SIGNATURE)
-    if not inputs:
-        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-    if "instances" in document:
-        if "inputs" in document:
-            raise format_error(
-                document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
-            )
-        rows = document["instances"]
-        if not isinstance(rows, list):
-            raise format_error(document, "Expecting 'instances' to be an list/array")
-        if not rows:
-            raise format_error(document, "No values in 'instances' array")
-        feeds = _rows(rows, inputs, only_numbers=only_numbers)
-        return PredictRequest(name or DEFAULT_SIGNATURE, feeds, Format.ROW)
-    if "inputs" in document:
-        feeds = _columns(document["inputs"], inputs, only_numbers=only_numbers)
-        return PredictRequest(name or DEFAULT_SIGNATURE, feeds, Format.COLUMN)
-    raise invalid("Missing 'inputs' or 'instances' key")
+    # NumPy would take these words for numbers. Searching the bytes costs less than looking at every element.
+    only_numbers = not any(word in body for word in (b"true", b"false", b"null"))
+    return PredictRequest(name or DEFAULT_SIGNATURE, document, only_numbers)
 
 
 def _columns(value: Any, inputs: Inputs, *, only_numbers: bool) -> dict[str, Array]:

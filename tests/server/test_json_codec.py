@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from serving.errors import Code, ServingError
 from serving.rest.json_parse import _lenient, parse_object
-from serving.rest.json_request import Format, decode_predict
+from serving.rest.json_request import Format, read_predict
 from serving.rest.json_response import encode_error, encode_predict, require_writable
 from serving.runtime.data_types import data_type
 from serving.runtime.model import Signature, TensorSpec
@@ -29,10 +29,9 @@ SIGNATURES = {
 
 
 def decode(body: bytes | str, signature: str = "serving_default"):
-    def inputs_of(name: str) -> dict[str, TensorSpec]:
-        return SIGNATURES[signature if name == "serving_default" else name]
-
-    return decode_predict(body.encode() if isinstance(body, str) else body, inputs_of)
+    request = read_predict(body.encode() if isinstance(body, str) else body)
+    name = request.signature_name
+    return request.feeds(SIGNATURES[signature if name == "serving_default" else name])[0]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def decode(body: bytes | str, signature: str = "serving_default"):
     ],
 )
 def test_bodies_that_are_right(signature: str, body: str, name: str, expected: np.ndarray) -> None:
-    value = decode(body, signature).feeds[name]
+    value = decode(body, signature)[name]
     assert value.dtype == expected.dtype
     assert value.shape == expected.shape
     np.testing.assert_array_equal(value, expected)
