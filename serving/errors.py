@@ -74,6 +74,12 @@ class ServingError(RuntimeError):
         return f"{self.code.name}: {self.message}"
 
 
+class RuntimeUnavailable(RuntimeError):
+    """TensorFlow cannot be reached in this way in this installation."""
+
+    exit_code = 1
+
+
 def invalid(message: str) -> ServingError:
     """The error for a request that is wrong whatever the state of the server."""
     return ServingError(Code.INVALID_ARGUMENT, message)

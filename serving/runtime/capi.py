@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ServingError, code_of
+from serving.errors import RuntimeUnavailable, ServingError, code_of
 from serving.protos import tensorflow_directory
 from serving.quiet import hold_back_stderr
 
@@ -22,10 +22,8 @@ LIBRARY_NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 STRING_SIZE = 24
 
 
-class LibraryUnavailable(RuntimeError):
+class LibraryUnavailable(RuntimeUnavailable):
     """TensorFlow's C API cannot be reached in this installation."""
-
-    exit_code = 1
 
 
 class Buffer(ctypes.Structure):

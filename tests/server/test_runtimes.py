@@ -17,17 +17,15 @@ from waiting import PATIENCE
 from serving.errors import Code, ServingError
 from serving.runtime import capi
 from serving.runtime.capi_model import CapiModel
-from serving.runtime.load import load
+from serving.runtime.load import RUNTIMES, load
 from serving.runtime.model import Model
 from serving.runtime.options import Options
 from serving.runtime.session_model import SessionModel
 
 
-@pytest.fixture(scope="module", params=["capi", "session"])
+@pytest.fixture(scope="module", params=list(RUNTIMES))
 def make(request: pytest.FixtureRequest) -> object:
-    if request.param == "capi":
-        return lambda path: CapiModel(capi.library(), path, Options())
-    return lambda path: SessionModel(path, Options())
+    return lambda path: RUNTIMES[request.param](path, Options())
 
 
 @pytest.fixture(scope="module")
