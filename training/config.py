@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from training import datasets
 from training.datasets.base import NUMBERS
-from training.datasets.carried import where_prepared
+from training.datasets.store.portable import where_prepared
 from training.experiment import default_experiment
 from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from zoo.quiet import import_keras

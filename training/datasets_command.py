@@ -13,8 +13,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, carried, find, get
-from training.datasets.prepared import data_directory
+from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, find, get
+from training.datasets.store import portable
+from training.datasets.store.tfds import data_directory
 from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def prepare(as_json_before: bool, name: str, as_json: bool) -> None:
     dataset = get(name)
     started = time.perf_counter()
     if not dataset.is_prepared():
-        with carried.where_prepared(name):
+        with portable.where_prepared(name):
             import_tensorflow()
             dataset.prepare()
     seconds = time.perf_counter() - started
@@ -139,10 +140,10 @@ def carry(names: tuple[str, ...], to: Path) -> None:
     """
     for name in names:
         dataset = get(name)
-        with carried.where_prepared(name):
+        with portable.where_prepared(name):
             if not dataset.is_prepared():
                 import_tensorflow()
-            folder = carried.carry(dataset, to)
+            folder = portable.carry(dataset, to)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         click.echo(f"{folder}: {size / 1e6:.1f} MB")
     click.echo(f"Bring {to} to the other machine, and let TFDS_DATA_DIR name it there")

@@ -12,7 +12,7 @@ from training.checkpoints import Checkpoints
 from training.config import Config, find_dataset
 from training.course import Course, StopOnDivergence
 from training.datasets import Dataset, Examples, Spec
-from training.datasets.carried import where_prepared
+from training.datasets.store.portable import where_prepared
 from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
 from training.optimization import make_optimizer, precision
 from training.pipeline import Batches, InvalidPipeline, Windows, check_labelled, class_weights

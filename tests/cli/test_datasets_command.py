@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from training.datasets import DATASETS, FAMILIES, Dataset, UnknownDataset, packed
+from training.datasets import DATASETS, FAMILIES, Dataset, UnknownDataset
 from training.datasets.own import InvalidRequest
-from training.datasets.prepared import data_directory
+from training.datasets.store import rows as row_store
+from training.datasets.store.tfds import data_directory
 from training.datasets_command import datasets, histogram
 
 
@@ -96,8 +97,8 @@ def test_prepare(empty_data_directory: Path) -> None:
 
 def test_what_is_packed_counts_as_on_disk(empty_data_directory: Path) -> None:
     before = json.loads(call("trec", "--json").stdout)["bytes_on_disk"]
-    rows = [packed.Row(np.zeros((100, 1), "float32"), 0)]
-    packed.read_or_make(data_directory() / "packed" / "trec" / "1" / "train", lambda: rows)
+    rows = [row_store.Row(np.zeros((100, 1), "float32"), 0)]
+    row_store.read_or_make(data_directory() / "packed" / "trec" / "1" / "train", lambda: rows)
     assert before == 0
     assert json.loads(call("trec", "--json").stdout)["bytes_on_disk"] > 400
 
@@ -110,14 +111,14 @@ def test_preparing_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None
             return False
 
         def prepare(self) -> None:
-            raise packed.PreparationFailed("no space left")
+            raise row_store.PreparationFailed("no space left")
 
         def _read(self, split: str) -> Any:
             raise AssertionError
 
     monkeypatch.setitem(DATASETS, "digits_rows", Broken())
     result = call("prepare", "digits_rows")
-    assert isinstance(result.exception, packed.PreparationFailed)
+    assert isinstance(result.exception, row_store.PreparationFailed)
     assert result.stdout == ""
 
 

@@ -11,7 +11,7 @@ from waiting import PATIENCE
 
 from training.datasets import DATASETS, Dataset, Examples
 from training.datasets.audio import MissingAudioExtra
-from training.datasets.raw_files import RawFileMissing
+from training.datasets.store.raw_files import RawFileMissing
 
 
 def load(dataset: Dataset, split: str) -> Examples:
@@ -23,7 +23,7 @@ def load(dataset: Dataset, split: str) -> Examples:
 
 @pytest.fixture(autouse=True)
 def never_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.datasets.raw_files._why_unreachable", lambda url: "tests do not download")
+    monkeypatch.setattr("training.datasets.store.raw_files._why_unreachable", lambda url: "tests do not download")
 
 
 @pytest.fixture(params=sorted(DATASETS))

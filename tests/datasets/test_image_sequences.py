@@ -9,9 +9,10 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.image_classification import mnist as official
 
-from training.datasets import get, packed, prepared, raw_files
+from training.datasets import get
 from training.datasets.base import Slices
 from training.datasets.image_sequences import PERMUTATION_SEED, SOURCES, WAYS, ImageSequences, Way
+from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 
 FILES = {"train": ("train", 30), "test": ("t10k", 20)}
 # Typed in: a generator that gave other numbers would make another dataset.
@@ -132,8 +133,8 @@ def test_the_three_ways_are_kept_once(small_files: None, monkeypatch: pytest.Mon
         sequences = dataset.load("train", in_memory=False).sequences
         assert isinstance(sequences, Slices)
         assert isinstance(sequences.values, np.memmap) == (way != "permuted")
-    assert [path.name for path in (prepared.data_directory() / "packed").iterdir()] == ["kmnist"]
-    assert packed.is_made(prepared.data_directory() / "packed" / "kmnist" / "rows-3.0.1" / "train")
+    assert [path.name for path in (tfds_store.data_directory() / "packed").iterdir()] == ["kmnist"]
+    assert row_store.is_made(tfds_store.data_directory() / "packed" / "kmnist" / "rows-3.0.1" / "train")
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -9,9 +9,10 @@ import pytest
 import tensorflow_datasets as tfds
 from waiting import PATIENCE
 
-from training.datasets import get, prepared
+from training.datasets import get
 from training.datasets.japanese_vowels import archive, make_npz
 from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
+from training.datasets.store import tfds as tfds_store
 
 FOLDER = Path(archive.__file__).parent
 
@@ -62,7 +63,7 @@ def test_no_utterance_is_in_both_splits() -> None:
 
 
 def test_the_builder_documents_itself() -> None:
-    info = Builder(data_dir=prepared.data_directory()).info
+    info = Builder(data_dir=tfds_store.data_directory()).info
     assert info.features["series"].shape == (None, 12)
     assert info.features["label"].names == [f"speaker_{number}" for number in range(1, 10)]
     assert "10.24432/C5NS47" in info.citation

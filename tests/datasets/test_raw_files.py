@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 from training.datasets import DATASETS
 from training.datasets.audio import MissingAudioExtra
-from training.datasets.raw_files import RawFileMissing, WrongRawFile, check_raw_files, manual_directory
+from training.datasets.store.raw_files import RawFileMissing, WrongRawFile, check_raw_files, manual_directory
 
 CONTENT = b"recordings"
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()

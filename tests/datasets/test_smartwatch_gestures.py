@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from training.datasets import get, prepared, raw_files
+from training.datasets import get
 from training.datasets.smartwatch_gestures import PARTICIPANTS, SmartwatchGestures
+from training.datasets.store import raw_files, tfds as tfds_store
 from training.splitting import train_validation_split
 
 AXES = ("accel_x", "accel_y", "accel_z")
@@ -101,7 +102,7 @@ def test_axes_of_different_lengths_are_refused(no_raw_files: None) -> None:
         yield damaged
 
     facts = "participant 8, gesture circle-clockwise, repetition 17 has 14 of accel_x, 14 of accel_y, 13 of accel_z"
-    with mocked(broken), pytest.raises(prepared.PreparationFailed, match=facts):
+    with mocked(broken), pytest.raises(tfds_store.PreparationFailed, match=facts):
         get("smartwatch_gestures").load("test")
 
 

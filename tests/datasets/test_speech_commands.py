@@ -13,9 +13,10 @@ import pytest
 import tensorflow_datasets as tfds
 from wav_files import wav_bytes
 
-from training.datasets import get, raw_files
+from training.datasets import get
 from training.datasets.log_mel import GROUP
 from training.datasets.speech_commands import SpeechCommands
+from training.datasets.store import raw_files
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pydub") is None, reason="the audio extra is not installed")
 

@@ -10,9 +10,10 @@ import pytest
 import tensorflow_datasets as tfds
 from wav_files import wav_bytes
 
-from training.datasets import get, prepared, raw_files
+from training.datasets import get
 from training.datasets.audio import MissingAudioExtra
 from training.datasets.spoken_digit import SpokenDigit
+from training.datasets.store import raw_files, tfds as tfds_store
 
 ARCHIVE = "free-spoken-digit-dataset-1.0.9.tar.gz"
 needs_pydub = pytest.mark.skipif(importlib.util.find_spec("pydub") is None, reason="the audio extra is not installed")
@@ -65,7 +66,7 @@ def test_features_are_computed_once(small: SpokenDigit, monkeypatch: pytest.Monk
     monkeypatch.setattr(SpokenDigit, "_rows", lambda self, examples: pytest.fail("computed again"))
     assert small.load("test").digest() == digest
     assert len(small.load("train")) == 10
-    assert not list(prepared.data_directory().rglob("*.incomplete"))
+    assert not list(tfds_store.data_directory().rglob("*.incomplete"))
 
 
 @needs_pydub
@@ -80,11 +81,11 @@ def test_other_parameters_have_features_of_their_own(small: SpokenDigit, monkeyp
 @needs_pydub
 def test_damaged_features_are_refused(small: SpokenDigit) -> None:
     small.prepare()
-    (values,) = prepared.data_directory().glob("packed/spoken_digit/*/train/values.bin")
+    (values,) = tfds_store.data_directory().glob("packed/spoken_digit/*/train/values.bin")
     content = bytearray(values.read_bytes())
     content[len(content) // 2] ^= 1
     values.write_bytes(content)
-    with pytest.raises(prepared.PreparationFailed, match="delete that folder and run again"):
+    with pytest.raises(tfds_store.PreparationFailed, match="delete that folder and run again"):
         small.load("train")
 
 
@@ -92,7 +93,7 @@ def test_a_recording_with_another_name_is_refused(small: SpokenDigit, tmp_path: 
     pytest.importorskip("pydub")
     (recordings,) = tmp_path.glob("raw/*/recordings")
     (recordings / "7_theo.wav").write_bytes(wav_bytes(samples_of(7, 6), 8000))
-    with pytest.raises(prepared.PreparationFailed, match=r"'7_theo\.wav', expected DIGIT_SPEAKER_INDEX\.wav"):
+    with pytest.raises(tfds_store.PreparationFailed, match=r"'7_theo\.wav', expected DIGIT_SPEAKER_INDEX\.wav"):
         small.load("train")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import tensorflow_datasets as tfds
 
-from training.datasets import Examples, get, prepared, raw_files
+from training.datasets import Examples, get
+from training.datasets.store import raw_files, tfds as tfds_store
 from training.datasets.text import TextDataset
 from training.datasets.text_classification import AgNews, GlueSst2, ImdbReviews, Trec
 
@@ -182,7 +183,7 @@ def test_version_and_classes_are_those_of_the_builder(
     dataset = dataset_class()
     assert get(dataset.spec.name).spec == dataset.spec
     builder_class = tfds.builder_cls(dataset.builder)
-    assert prepared.full_version(builder_class, dataset.config) == dataset.version
+    assert tfds_store.full_version(builder_class, dataset.config) == dataset.version
     builder = builder_class(data_dir=empty_data_directory, config=dataset.config)
     assert tuple(builder.info.features[dataset.label].names) == dataset.spec.classes
     assert set(dataset.fields) <= set(builder.info.features)

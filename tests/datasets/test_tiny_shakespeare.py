@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from training.datasets import get, prepared, raw_files
+from training.datasets import get
+from training.datasets.store import raw_files, tfds as tfds_store
 from training.datasets.text import text_of
 from training.datasets.tiny_shakespeare import TinyShakespeare
 
@@ -60,7 +61,7 @@ def test_what_tfds_mocks(monkeypatch: pytest.MonkeyPatch, empty_data_directory: 
 
 def test_the_version_is_that_of_the_builder() -> None:
     builder_class = tfds.builder_cls("tiny_shakespeare")
-    assert prepared.full_version(builder_class, None) == TinyShakespeare.version
+    assert tfds_store.full_version(builder_class, None) == TinyShakespeare.version
 
 
 def test_other_datasets_leave_validation_to_the_pipeline() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from training.datasets import get, prepared, raw_files
+from training.datasets import get
+from training.datasets.store import raw_files, tfds as tfds_store
 from training.datasets.uci_har import UciHar, archive
 from training.datasets.uci_har.builder import UciHar as Builder
 
@@ -131,7 +132,7 @@ def test_an_inner_archive_with_another_hash_prepares_nothing(placed: Path, monke
     with pytest.raises(archive.UnusableArchive, match=f"SHA-256 {hashlib.sha256(INNER).hexdigest()}, expected 0000"):
         get("uci_har").prepare()
     assert not get("uci_har").is_prepared()
-    assert list((prepared.data_directory() / "uci_har").iterdir()) == []
+    assert list((tfds_store.data_directory() / "uci_har").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_the_builder_documents_itself() -> None:
-    info = Builder(data_dir=prepared.data_directory()).info
+    info = Builder(data_dir=tfds_store.data_directory()).info
     assert info.features["series"].shape == (128, 9)
     assert info.features["label"].names[:2] == ["walking", "walking_upstairs"]
     assert "10.24432/C54S4K" in info.citation

@@ -12,7 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 from waiting import PATIENCE
 
-from training.datasets import get, prepared, raw_files
+from training.datasets import get
+from training.datasets.store import raw_files, tfds as tfds_store
 from training.datasets.ts_format import MalformedTs
 from training.datasets.uea_ucr import UeaUcr, archive, names
 from training.datasets.uea_ucr.builder import UeaUcr as Builder
@@ -82,15 +83,15 @@ def test_the_spec_is_what_the_files_hold(placed: Path) -> None:
 def test_what_is_prepared_needs_neither_file_nor_tfds(placed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = get("uea_ucr/Toy").load("test").digest()
     (placed / "Toy.zip").unlink()
-    monkeypatch.setattr(prepared, "prepare", lambda *arguments: pytest.fail("prepared again"))
+    monkeypatch.setattr(tfds_store, "prepare", lambda *arguments: pytest.fail("prepared again"))
     assert get("uea_ucr/Toy").load("test").digest() == digest
     assert isinstance(get("uea_ucr/Toy").load("test", in_memory=False).sequences.values, np.memmap)
 
 
 def test_prepared_data_stays_as_in_the_files(placed: Path) -> None:
     get("uea_ucr/Toy").prepare()
-    builder = Builder(data_dir=prepared.data_directory(), config="Toy")
-    rows = list(prepared.read(Builder, "test", config="Toy"))
+    builder = Builder(data_dir=tfds_store.data_directory(), config="Toy")
+    rows = list(tfds_store.read(Builder, "test", config="Toy"))
     np.testing.assert_array_equal(rows[1]["series"], np.array([[0, np.nan], [0, np.nan]], np.float32))
     assert builder.info.features["label"].names == ["up", "down"]
     assert builder.info.metadata == {
@@ -123,9 +124,9 @@ def test_damaged_data_is_refused(damage: str, placed: Path) -> None:
     dataset = get("uea_ucr/Toy")
     dataset.prepare()
     name = {"facts": "facts.json", "values": "train/values.bin"}[damage]
-    (path,) = prepared.data_directory().glob(f"packed/uea_ucr/Toy-*/{name}")
+    (path,) = tfds_store.data_directory().glob(f"packed/uea_ucr/Toy-*/{name}")
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(prepared.PreparationFailed, match=r"delete .* and run again"):
+    with pytest.raises(tfds_store.PreparationFailed, match=r"delete .* and run again"):
         dataset.load("train")
 
 
@@ -134,7 +135,7 @@ def test_a_disk_that_cannot_be_written(placed: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(prepared.PreparationFailed, match=r"facts\.json .*No space left.*TFDS_DATA_DIR"):
+    with pytest.raises(tfds_store.PreparationFailed, match=r"facts\.json .*No space left.*TFDS_DATA_DIR"):
         UeaUcr("Toy")._keep({})
 
 
@@ -181,7 +182,7 @@ def served(empty_data_directory: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_set_is_downloaded(served: str) -> None:
     assert get("uea_ucr/Toy").load("train").labels.tolist() == [0, 1]
-    metadata = Builder(data_dir=prepared.data_directory(), config="Toy").info.metadata
+    metadata = Builder(data_dir=tfds_store.data_directory(), config="Toy").info.metadata
     assert (metadata["url"], metadata["sha256_was_known"]) == (f"{served}/Toy.zip", False)
     assert len(metadata["sha256"]) == 64
 
@@ -195,18 +196,18 @@ def registered(checksum: str, size: int, url: str) -> dict[str, object]:
 def test_a_registered_checksum_is_enforced(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "served" / "Toy.zip"
     monkeypatch.setattr(Builder, "url_infos", registered("0" * 64, file.stat().st_size, f"{served}/Toy.zip"))
-    with pytest.raises(prepared.PreparationFailed, match="NonMatchingChecksumError"):
+    with pytest.raises(tfds_store.PreparationFailed, match="NonMatchingChecksumError"):
         get("uea_ucr/Toy").prepare()
     right = registered(archive.sha256_of(file), file.stat().st_size, f"{served}/Toy.zip")
     monkeypatch.setattr(Builder, "url_infos", right)
     get("uea_ucr/Toy").prepare()
-    assert Builder(data_dir=prepared.data_directory(), config="Toy").info.metadata["sha256_was_known"] is True
+    assert Builder(data_dir=tfds_store.data_directory(), config="Toy").info.metadata["sha256_was_known"] is True
 
 
 def test_a_registered_checksum_holds_for_a_placed_file_too(placed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (placed / "Toy.zip").stat().st_size
     monkeypatch.setattr(Builder, "url_infos", registered("0" * 64, size, archive.url_of("Toy")))
-    with pytest.raises(prepared.PreparationFailed, match="NonMatchingChecksumError"):
+    with pytest.raises(tfds_store.PreparationFailed, match="NonMatchingChecksumError"):
         get("uea_ucr/Toy").prepare()
 
 
@@ -238,7 +239,7 @@ def test_broken_archives_prepare_nothing(files: dict[str, str], message: str, pl
         get("uea_ucr/Toy").prepare()
     assert str(placed / "Toy.zip") in str(refusal.value)
     assert not get("uea_ucr/Toy").is_prepared()
-    assert not prepared.is_prepared("uea_ucr/Toy", UeaUcr.version)
+    assert not tfds_store.is_prepared("uea_ucr/Toy", UeaUcr.version)
 
 
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b""])
@@ -303,5 +304,5 @@ def test_the_list_of_checksums_can_be_read() -> None:
 
 def test_facts_are_plain_json(placed: Path) -> None:
     get("uea_ucr/Toy").prepare()
-    (path,) = prepared.data_directory().glob("packed/uea_ucr/Toy-*/facts.json")
+    (path,) = tfds_store.data_directory().glob("packed/uea_ucr/Toy-*/facts.json")
     assert json.loads(path.read_text())["classes"] == ["up", "down"]

@@ -15,8 +15,8 @@ import pytest
 
 import zoo
 from training import datasets, exporting, tracking
-from training.datasets import carried
-from training.datasets.prepared import data_directory
+from training.datasets.store import portable
+from training.datasets.store.tfds import data_directory
 
 BACKENDS = [name for name in ("jax", "torch") if importlib.util.find_spec(name)]
 
@@ -69,7 +69,7 @@ def there(tmp_path_factory):
     for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
         if not path.name.lower().startswith(NOT_THERE) and path.suffix != ".pth":
             (machine / "site" / path.name).symlink_to(path)
-    carried.carry(datasets.get("japanese_vowels"), machine / "data")
+    portable.carry(datasets.get("japanese_vowels"), machine / "data")
     return machine
 
 

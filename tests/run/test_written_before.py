@@ -24,8 +24,8 @@ from training import checkpoints, tracking
 from training.commands import train_one
 from training.comparing import compare
 from training.config import parse
-from training.datasets import carried
 from training.datasets.base import Dataset, Examples, Reference, Spec
+from training.datasets.store import portable
 from training.study.folder import STUDIES, StudyFolder
 from training.tracking.reading import _asked as ask_mlflow
 
@@ -102,7 +102,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", examples())
 def test_stored_datasets_are_read(here, kind):
     original = Made(kind)
-    stored = carried.instead_of(original, original.spec.name)
+    stored = portable.instead_of(original, original.spec.name)
     assert stored.is_prepared()
     assert stored.spec == original.spec
     for part in (stored.load("train"), stored.validation(), stored.load("test", in_memory=False)):
@@ -194,7 +194,7 @@ def write():
         print(zoo("train", *SMALL, "seed=2", dies=("written", "2")))
         print(zoo("study", "--activation", "tanh,relu", "--seeds", "1", "--name", "before", "--workers", "1", *SMALL))
         for kind in examples():
-            carried.carry(Made(kind), here / "data")
+            portable.carry(Made(kind), here / "data")
         with closing(sqlite3.connect(here / "mlruns/mlflow.db")) as connection, connection:
             for table, column in (
                 ("experiments", "artifact_location"),

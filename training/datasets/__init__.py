@@ -5,7 +5,6 @@ Importing this package reads no data and imports neither TensorFlow nor TensorFl
 
 from collections.abc import Callable
 
-from training.datasets import carried
 from training.datasets.base import Dataset, Examples, InvalidExamples, Reference, Spec, Split, Task, UnknownSplit
 from training.datasets.crema_d import CremaD
 from training.datasets.digits_rows import DigitsRows
@@ -14,6 +13,7 @@ from training.datasets.japanese_vowels import JapaneseVowels
 from training.datasets.smartwatch_gestures import SmartwatchGestures
 from training.datasets.speech_commands import SpeechCommands
 from training.datasets.spoken_digit import SpokenDigit
+from training.datasets.store import portable
 from training.datasets.synthetic import PROBLEMS
 from training.datasets.text_classification import AgNews, GlueSst2, ImdbReviews, Trec
 from training.datasets.tiny_shakespeare import TinyShakespeare
@@ -71,10 +71,10 @@ def get(name: str) -> Dataset:
     """
     family, slash, variant = name.partition("/")
     if slash and family in FAMILIES:
-        return carried.instead_of(FAMILIES[family](variant), name)
+        return portable.instead_of(FAMILIES[family](variant), name)
     if name not in DATASETS:
         raise UnknownDataset(unknown("dataset", name, [*DATASETS, *(f"{family}/..." for family in FAMILIES)]))
-    return carried.instead_of(DATASETS[name], name)
+    return portable.instead_of(DATASETS[name], name)
 
 
 def find(

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import packed, prepared, raw_files
 from training.datasets.base import Examples
 from training.datasets.log_mel import GROUP, LogMel
+from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class MissingAudioExtra(ImportError):
     exit_code = 1
 
 
-class Recordings(packed.PackedDataset):
+class Recordings(row_store.PackedDataset):
     """Recordings of a TFDS builder with a label each, as log-mel features that are computed once and kept packed.
 
     At no time are more than `GROUP` waveforms in memory. A subclass sets `spec`, whose name is the builder's too, and:
@@ -41,24 +41,24 @@ class Recordings(packed.PackedDataset):
     parts: ClassVar[dict[str, int]]
 
     def _part(self, part: str) -> Examples:
-        def rows() -> Iterable[packed.Row]:
-            return packed.tracked(self._rows(self._examples(part)), self.parts[part], f"{self.spec.name}, {part}")
+        def rows() -> Iterable[row_store.Row]:
+            return row_store.tracked(self._rows(self._examples(part)), self.parts[part], f"{self.spec.name}, {part}")
 
-        return packed.read_or_make(self._folder(part), rows)
+        return row_store.read_or_make(self._folder(part), rows)
 
     def _folder(self, part: str) -> Path:
         made_of = f"{self.version}-{self.log_mel.key()}"
-        return prepared.data_directory() / "packed" / self.spec.name / made_of / part
+        return tfds_store.data_directory() / "packed" / self.spec.name / made_of / part
 
     def _examples(self, part: str) -> Iterator[dict[str, Any]]:
         import tensorflow_datasets as tfds
 
         builder_class = tfds.builder_cls(self.spec.name)
         manual_dir = None
-        if not prepared.is_prepared(self.spec.name, self.version):
+        if not tfds_store.is_prepared(self.spec.name, self.version):
             self._check_audio_extra()
             manual_dir = self._check_raw_files(builder_class)
-        return prepared.read(builder_class, part, manual_dir)
+        return tfds_store.read(builder_class, part, manual_dir)
 
     def _check_raw_files(self, builder_class: Any) -> Path | None:
         return raw_files.check_raw_files(builder_class)
@@ -75,14 +75,14 @@ class Recordings(packed.PackedDataset):
                 "pip install 'sequence-zoo[audio]'"
             ) from error
 
-    def _rows(self, examples: Iterable[dict[str, Any]]) -> Iterator[packed.Row]:
+    def _rows(self, examples: Iterable[dict[str, Any]]) -> Iterator[row_store.Row]:
         """The features of what the builder yields, in the same order."""
         remaining, cut = iter(examples), 0
         while group := list(itertools.islice(remaining, GROUP)):
             waveforms = [_waveform(example["audio"]) for example in group]
             cut += sum(self.log_mel.cuts(len(waveform)) for waveform in waveforms)
             for example, features in zip(group, self.log_mel.transform(waveforms), strict=True):
-                yield packed.Row(features, int(example["label"]), self._speaker(example))
+                yield row_store.Row(features, int(example["label"]), self._speaker(example))
         if cut:
             logger.warning("%s: %d recordings were too long and cut: %s", self.spec.name, cut, self.spec.features)
 

@@ -4,10 +4,10 @@ import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
-from training.datasets import prepared, raw_files
 from training.datasets.audio import Recordings
 from training.datasets.base import Reference, Spec
 from training.datasets.log_mel import LogMel
+from training.datasets.store import raw_files, tfds as tfds_store
 
 
 class CremaD(Recordings):
@@ -53,7 +53,7 @@ class CremaD(Recordings):
             url,
             "crema_d is downloaded in 7438 single recordings (579 MiB in all)",
             "try again online, or run `zoo datasets prepare crema_d` on another machine and copy "
-            f"{prepared.data_directory() / 'packed' / 'crema_d'} from there",
+            f"{tfds_store.data_directory() / 'packed' / 'crema_d'} from there",
         )
         return None
 

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from training.datasets import packed, prepared, raw_files
 from training.datasets.base import Dataset, Examples, Reference, Slices, Spec, Split
+from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 
 Way = Literal["rows", "pixels", "permuted"]
 
@@ -124,11 +124,11 @@ class ImageSequences(Dataset):
         )
 
     def is_prepared(self) -> bool:
-        return all(packed.is_made(self._folder(split)) for split in _SPLITS)
+        return all(row_store.is_made(self._folder(split)) for split in _SPLITS)
 
     def prepare(self) -> None:
         for split in _SPLITS:
-            if not packed.is_made(self._folder(split)):
+            if not row_store.is_made(self._folder(split)):
                 self._images(split)
 
     def _read(self, split: Split) -> Examples:
@@ -144,17 +144,17 @@ class ImageSequences(Dataset):
         return dataclasses.replace(images, sequences=sequences)
 
     def _folder(self, split: Split) -> Path:
-        return prepared.data_directory() / "packed" / self.source / f"rows-{_VERSION}" / split
+        return tfds_store.data_directory() / "packed" / self.source / f"rows-{_VERSION}" / split
 
     def _images(self, split: Split) -> Examples:
         """Every image as its rows."""
-        return packed.read_or_make(self._folder(split), lambda: self._made(split))
+        return row_store.read_or_make(self._folder(split), lambda: self._made(split))
 
-    def _made(self, split: Split) -> Iterator[packed.Row]:
+    def _made(self, split: Split) -> Iterator[row_store.Row]:
         rows = _rows(raw_files.read_official(self.source, split))
-        return packed.tracked(rows, self.spec.counts[split], f"{self.source}, {split} images")
+        return row_store.tracked(rows, self.spec.counts[split], f"{self.source}, {split} images")
 
 
-def _rows(examples: Iterable[dict[str, Any]]) -> Iterator[packed.Row]:
+def _rows(examples: Iterable[dict[str, Any]]) -> Iterator[row_store.Row]:
     for example in examples:
-        yield packed.Row(example["image"][:, :, 0].astype(np.float32), int(example["label"]))
+        yield row_store.Row(example["image"][:, :, 0].astype(np.float32), int(example["label"]))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from training.datasets import packed, prepared, raw_files
 from training.datasets.base import Dataset, Examples, Spec, Split
+from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 
 # Part of the split rule: changing either would change what every earlier figure was measured on.
 PARTICIPANTS: dict[Split, tuple[int, ...]] = {"train": (1, 2, 3, 4, 5, 6), "test": (7, 8)}
@@ -63,28 +63,28 @@ class SmartwatchGestures(Dataset):
     )
 
     def is_prepared(self) -> bool:
-        return all(packed.is_made(_folder(split)) for split in PARTICIPANTS)
+        return all(row_store.is_made(_folder(split)) for split in PARTICIPANTS)
 
     def prepare(self) -> None:
         for split in PARTICIPANTS:
-            if not packed.is_made(_folder(split)):
+            if not row_store.is_made(_folder(split)):
                 self._read(split)
 
     def _read(self, split: Split) -> Examples:
-        return packed.read_or_make(_folder(split), lambda: self._made(split))
+        return row_store.read_or_make(_folder(split), lambda: self._made(split))
 
-    def _made(self, split: Split) -> Iterator[packed.Row]:
+    def _made(self, split: Split) -> Iterator[row_store.Row]:
         rows = _rows(raw_files.read_official(self.spec.name, "train"), split)
-        return packed.tracked(rows, self.spec.counts[split], f"{self.spec.name}, {split} recordings")
+        return row_store.tracked(rows, self.spec.counts[split], f"{self.spec.name}, {split} recordings")
 
 
 def _folder(split: Split) -> Path:
     members = "".join(map(str, PARTICIPANTS[split]))
     rule = f"{_VERSION}-participants{members}-repetitions{REPETITIONS}"
-    return prepared.data_directory() / "packed" / SmartwatchGestures.spec.name / rule / split
+    return tfds_store.data_directory() / "packed" / SmartwatchGestures.spec.name / rule / split
 
 
-def _rows(recordings: Iterable[dict[str, Any]], split: Split) -> Iterator[packed.Row]:
+def _rows(recordings: Iterable[dict[str, Any]], split: Split) -> Iterator[row_store.Row]:
     for recording in recordings:
         participant, repetition = int(recording["participant"]), int(recording["attempt"])
         if participant not in PARTICIPANTS[split] or not 1 <= repetition <= REPETITIONS:
@@ -93,9 +93,9 @@ def _rows(recordings: Iterable[dict[str, Any]], split: Split) -> Iterator[packed
         gesture = int(recording["gesture"])
         if len({len(axis) for axis in axes}) > 1:
             lengths = ", ".join(f"{len(axis)} of {name}" for name, axis in zip(_AXES, axes, strict=True))
-            raise prepared.PreparationFailed(
+            raise tfds_store.PreparationFailed(
                 f"smartwatch_gestures, participant {participant}, gesture {_CLASSES[gesture]}, repetition "
                 f"{repetition} has {lengths}, expected as many of each: delete "
-                f"{prepared.directory_of(SmartwatchGestures.spec.name, _VERSION)} and run again"
+                f"{tfds_store.directory_of(SmartwatchGestures.spec.name, _VERSION)} and run again"
             )
-        yield packed.Row(np.stack(axes, axis=1).astype(np.float32), gesture, participant)
+        yield row_store.Row(np.stack(axes, axis=1).astype(np.float32), gesture, participant)

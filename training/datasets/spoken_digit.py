@@ -3,10 +3,10 @@
 import re
 from typing import ClassVar
 
-from training.datasets import packed, prepared
 from training.datasets.audio import Recordings
 from training.datasets.base import Examples, Spec
 from training.datasets.log_mel import LogMel
+from training.datasets.store import rows as row_store, tfds as tfds_store
 
 _TEST_INDICES = range(5)
 _FILE_NAME = re.compile(r"\d_[a-z]+_(\d+)\.wav")
@@ -39,22 +39,22 @@ class SpokenDigit(Recordings):
         examples = sorted(self._examples("train"), key=lambda example: example["audio/filename"])
         names = [example["audio/filename"].decode() for example in examples]
         in_test = [_recording_index(name) in _TEST_INDICES for name in names]
-        rows = list(packed.tracked(self._rows(examples), len(examples), self.spec.name))
+        rows = list(row_store.tracked(self._rows(examples), len(examples), self.spec.name))
         self._keep("train", [row for row, is_test in zip(rows, in_test, strict=True) if not is_test])
         self._keep("test", [row for row, is_test in zip(rows, in_test, strict=True) if is_test])
 
-    def _keep(self, part: str, rows: list[packed.Row]) -> None:
-        packed.read_or_make(self._folder(part), lambda: rows)
+    def _keep(self, part: str, rows: list[row_store.Row]) -> None:
+        row_store.read_or_make(self._folder(part), lambda: rows)
 
     def _part(self, part: str) -> Examples:
         self.prepare()
-        return packed.read(self._folder(part))
+        return row_store.read(self._folder(part))
 
 
 def _recording_index(file_name: str) -> int:
     match = _FILE_NAME.fullmatch(file_name)
     if match is None:
-        raise prepared.PreparationFailed(
+        raise tfds_store.PreparationFailed(
             f"spoken_digit holds a recording named {file_name!r}, expected DIGIT_SPEAKER_INDEX.wav: "
             "the split rule needs the index; prepare version 1.0.9 again"
         )

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import packed, prepared, raw_files
 from training.datasets.base import PADDING, UNKNOWN, Examples, InvalidExamples
+from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 from zoo.text import CUTS
 
 
@@ -85,7 +85,7 @@ def text_of(tokens: Sequence[int] | NDArray[np.int32], vocabulary: tuple[str, ..
 _FORMAT = 1
 
 
-class TextDataset(packed.PackedDataset):
+class TextDataset(row_store.PackedDataset):
     """Texts of an official TFDS builder, each of them whole, as indices into the vocabulary of the training split.
 
     A subclass sets `spec` and what differs from the values here:
@@ -114,14 +114,14 @@ class TextDataset(packed.PackedDataset):
 
     def _part(self, part: str) -> Examples:
         folder = self._folder(part)
-        if packed.is_made(folder):
-            return packed.read(folder)
+        if row_store.is_made(folder):
+            return row_store.read(folder)
         vocabulary = self._vocabulary(part)
-        return packed.read_or_make(folder, lambda: self._rows(part, vocabulary), lambda: vocabulary)
+        return row_store.read_or_make(folder, lambda: self._rows(part, vocabulary), lambda: vocabulary)
 
     def _folder(self, part: str) -> Path:
         made_of = f"{self.version}-{self.tokens}{_FORMAT}-{self.vocabulary_size or 'all'}"
-        return prepared.data_directory() / "packed" / self.spec.name / made_of / part
+        return tfds_store.data_directory() / "packed" / self.spec.name / made_of / part
 
     def _vocabulary(self, part: str) -> tuple[str, ...]:
         if part == "train":
@@ -129,11 +129,11 @@ class TextDataset(packed.PackedDataset):
             return vocabulary_of((tokenise(text) for text, _ in self._texts(part)), self.vocabulary_size)
         return cast(tuple[str, ...], self._part("train").vocabulary)
 
-    def _rows(self, part: str, vocabulary: tuple[str, ...]) -> Iterator[packed.Row]:
+    def _rows(self, part: str, vocabulary: tuple[str, ...]) -> Iterator[row_store.Row]:
         tokenise, indexer = CUTS[self.tokens], Indexer(vocabulary)
-        rows = (packed.Row(indexer(tokenise(text)), label) for text, label in self._texts(part))
+        rows = (row_store.Row(indexer(tokenise(text)), label) for text, label in self._texts(part))
         total = self.spec.counts.get(part)
-        return rows if total is None else packed.tracked(rows, total, f"{self.spec.name}, {part}")
+        return rows if total is None else row_store.tracked(rows, total, f"{self.spec.name}, {part}")
 
     def _texts(self, part: str) -> Iterator[tuple[str, int | None]]:
         for row in raw_files.read_official(self.builder, self.parts[part], self.config, self.files):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.datasets import prepared
 from training.datasets.base import Dataset, Examples, Reference, Spec, Split
+from training.datasets.store import tfds as tfds_store
 
 _FAWAZ = "H. Ismail Fawaz et al. (2019), hfawaz/dl-4-tsc results/results-mts.csv; series padded to 29 steps"
 
@@ -33,15 +33,15 @@ class JapaneseVowels(Dataset):
     version = "1.0.0"
 
     def is_prepared(self) -> bool:
-        return prepared.is_prepared(self.spec.name, self.version)
+        return tfds_store.is_prepared(self.spec.name, self.version)
 
     def prepare(self) -> None:
         from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
 
-        prepared.prepare(Builder)
+        tfds_store.prepare(Builder)
 
     def _read(self, split: Split) -> Examples:
         from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
 
-        rows = list(prepared.read(Builder, split))
+        rows = list(tfds_store.read(Builder, split))
         return Examples([row["series"] for row in rows], np.array([row["label"] for row in rows], np.int64))

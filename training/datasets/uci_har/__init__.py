@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.datasets import prepared, raw_files
 from training.datasets.base import Dataset, Examples, Reference, Spec, Split
+from training.datasets.store import raw_files, tfds as tfds_store
 
 
 class UciHar(Dataset):
@@ -33,19 +33,19 @@ class UciHar(Dataset):
     version = "1.0.0"
 
     def is_prepared(self) -> bool:
-        return prepared.is_prepared(self.spec.name, self.version)
+        return tfds_store.is_prepared(self.spec.name, self.version)
 
     def prepare(self) -> None:
         from training.datasets.uci_har.builder import UciHar as Builder
 
         if not self.is_prepared():
-            prepared.prepare(Builder, raw_files.check_raw_files(Builder))
+            tfds_store.prepare(Builder, raw_files.check_raw_files(Builder))
 
     def _read(self, split: Split) -> Examples:
         from training.datasets.uci_har.builder import UciHar as Builder
 
         self.prepare()
-        rows = list(prepared.read(Builder, split))
+        rows = list(tfds_store.read(Builder, split))
         return Examples(
             [row["series"] for row in rows],
             np.array([row["label"] for row in rows], np.int64),

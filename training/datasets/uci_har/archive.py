@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.prepared import PreparationFailed
+from training.datasets.store.tfds import PreparationFailed
 
 URL = "https://archive.ics.uci.edu/static/public/240/human+activity+recognition+using+smartphones.zip"
 INNER = "UCI HAR Dataset.zip"

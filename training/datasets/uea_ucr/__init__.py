@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import packed, prepared, raw_files
 from training.datasets.base import Dataset, Examples, Spec, Split
+from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 from training.datasets.ts_format import channel_means, fill_missing
 from training.datasets.uea_ucr import archive, names
 
@@ -85,7 +85,7 @@ class UeaUcr(Dataset):
         )
 
     def is_prepared(self) -> bool:
-        return self._facts_file().is_file() and all(packed.is_made(self._folder() / split) for split in _SPLITS)
+        return self._facts_file().is_file() and all(row_store.is_made(self._folder() / split) for split in _SPLITS)
 
     def prepare(self) -> None:
         """Prepare the TFDS data, fill missing values, and keep both splits and what is known about them.
@@ -98,12 +98,12 @@ class UeaUcr(Dataset):
         if self.is_prepared():
             return
         # Before the import, which alone takes a second.
-        manual_dir = None if prepared.is_prepared(self._full_name, self.version) else self._manual_directory()
+        manual_dir = None if tfds_store.is_prepared(self._full_name, self.version) else self._manual_directory()
         from training.datasets.uea_ucr.builder import UeaUcr as Builder
 
-        info = prepared.prepare(Builder, manual_dir, self.name).info
+        info = tfds_store.prepare(Builder, manual_dir, self.name).info
         parts = {
-            split: packed.read_or_make(
+            split: row_store.read_or_make(
                 self._folder() / split, functools.partial(self._rows, Builder, split, info.splits[split].num_examples)
             )
             for split in _SPLITS
@@ -120,14 +120,14 @@ class UeaUcr(Dataset):
         )
 
     def _read(self, split: Split) -> Examples:
-        return packed.read(self._folder() / split)
+        return row_store.read(self._folder() / split)
 
     @property
     def _full_name(self) -> str:
         return f"{_FAMILY}/{self.name}"
 
     def _folder(self) -> Path:
-        return prepared.data_directory() / "packed" / _FAMILY / f"{self.name}-{self.version}-{_FILLING}"
+        return tfds_store.data_directory() / "packed" / _FAMILY / f"{self.name}-{self.version}-{_FILLING}"
 
     def _facts_file(self) -> Path:
         """Written last."""
@@ -144,18 +144,20 @@ class UeaUcr(Dataset):
             )
         return directory
 
-    def _rows(self, builder_class: Any, split: str, total: int) -> Iterator[packed.Row]:
+    def _rows(self, builder_class: Any, split: str, total: int) -> Iterator[row_store.Row]:
         @functools.cache
         def means() -> NDArray[np.float64]:
             """Of the training sequences; read once more only where a value is missing."""
-            return channel_means(row["series"] for row in prepared.read(builder_class, "train", config=self.name))
+            return channel_means(row["series"] for row in tfds_store.read(builder_class, "train", config=self.name))
 
-        def filled() -> Iterator[packed.Row]:
-            for row in prepared.read(builder_class, split, config=self.name):
+        def filled() -> Iterator[row_store.Row]:
+            for row in tfds_store.read(builder_class, split, config=self.name):
                 series = row["series"]
-                yield packed.Row(fill_missing(series, means()) if np.isnan(series).any() else series, int(row["label"]))
+                yield row_store.Row(
+                    fill_missing(series, means()) if np.isnan(series).any() else series, int(row["label"])
+                )
 
-        return packed.tracked(filled(), total, f"{self._full_name} {split}")
+        return row_store.tracked(filled(), total, f"{self._full_name} {split}")
 
     def _keep(self, facts: dict[str, Any]) -> None:
         kept = self._facts_file()
@@ -165,7 +167,7 @@ class UeaUcr(Dataset):
             unfinished.replace(kept)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            raise prepared.PreparationFailed(
+            raise tfds_store.PreparationFailed(
                 f"cannot write {kept} ({type(error).__name__}: {error}): see that its folder can be written and has "
                 "space (TFDS_DATA_DIR names another)"
             ) from error
@@ -174,7 +176,7 @@ class UeaUcr(Dataset):
         try:
             facts: dict[str, Any] = json.loads(self._facts_file().read_text())
         except (OSError, ValueError) as error:
-            raise prepared.PreparationFailed(
+            raise tfds_store.PreparationFailed(
                 f"{self._facts_file()} is damaged ({error}): delete {self._folder()} and run again"
             ) from error
         return facts

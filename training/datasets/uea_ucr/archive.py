@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from training.datasets.prepared import PreparationFailed
+from training.datasets.store.tfds import PreparationFailed
 from training.datasets.ts_format import Case, Header, stream_ts
 
 

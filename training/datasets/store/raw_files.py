@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
-from training.datasets.prepared import (
+from training.datasets.store.tfds import (
     PreparationFailed,
     data_directory,
     full_name,

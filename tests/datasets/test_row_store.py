@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from waiting import PATIENCE
 
-from training.datasets import packed
 from training.datasets.base import Examples, InvalidExamples
-from training.datasets.packed import Row
-from training.datasets.prepared import PreparationFailed
+from training.datasets.store import rows as row_store
+from training.datasets.store.rows import Row
+from training.datasets.store.tfds import PreparationFailed
 
 LENGTHS = (3, 1, 5)
 WORDS = ("", "[UNK]", "to", "be")
@@ -59,8 +59,8 @@ ROUND_TRIPS: dict[str, tuple[list[Row], tuple[str, ...] | None]] = {
 @pytest.mark.parametrize("kind", ROUND_TRIPS)
 def test_round_trip(kind: str, folder: Path) -> None:
     given, vocabulary = ROUND_TRIPS[kind]
-    read = packed.read_or_make(folder, lambda: given, (lambda: vocabulary) if vocabulary else None)
-    assert packed.is_made(folder)
+    read = row_store.read_or_make(folder, lambda: given, (lambda: vocabulary) if vocabulary else None)
+    assert row_store.is_made(folder)
     assert leftovers(folder) == []
     assert read.vocabulary == vocabulary
     assert [part.tolist() for part in read.sequences] == [row.sequence.tolist() for row in given]
@@ -81,7 +81,7 @@ def test_round_trip(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize("kind", ROUND_TRIPS)
 def test_mapped_and_in_memory_are_equal(kind: str, folder: Path) -> None:
     given, vocabulary = ROUND_TRIPS[kind]
-    mapped = packed.read_or_make(folder, lambda: given, (lambda: vocabulary) if vocabulary else None)
+    mapped = row_store.read_or_make(folder, lambda: given, (lambda: vocabulary) if vocabulary else None)
     loaded = mapped.in_memory()
     assert isinstance(mapped.sequences.values, np.memmap)  # type: ignore[attr-defined]
     assert mapped.digest() == loaded.digest()
@@ -92,13 +92,13 @@ def test_mapped_and_in_memory_are_equal(kind: str, folder: Path) -> None:
 
 
 def test_what_is_there_is_not_made_again(folder: Path) -> None:
-    first = packed.read_or_make(folder, rows)
+    first = row_store.read_or_make(folder, rows)
 
     def never() -> Iterator[Row]:
         raise AssertionError("made again")
 
-    assert packed.read_or_make(folder, never).digest() == first.digest()
-    assert packed.read(folder).digest() == first.digest()
+    assert row_store.read_or_make(folder, never).digest() == first.digest()
+    assert row_store.read(folder).digest() == first.digest()
 
 
 def test_only_one_row_is_held_at_a_time(folder: Path) -> None:
@@ -115,7 +115,7 @@ def test_only_one_row_is_held_at_a_time(folder: Path) -> None:
             assert len(alive) <= 2
             yield Row(np.zeros((1000, 2), "float32").view(Counted), 0)
 
-    packed.read_or_make(folder, one_by_one)
+    row_store.read_or_make(folder, one_by_one)
 
 
 # === Damage is found ===
@@ -123,7 +123,7 @@ def test_only_one_row_is_held_at_a_time(folder: Path) -> None:
 
 @pytest.fixture
 def made(folder: Path) -> Path:
-    packed.read_or_make(folder, lambda: [Row(values(n), np.arange(n), group=n) for n in LENGTHS])
+    row_store.read_or_make(folder, lambda: [Row(values(n), np.arange(n), group=n) for n in LENGTHS])
     return folder
 
 
@@ -135,7 +135,7 @@ def test_a_truncated_file_is_found(name: str, made: Path) -> None:
     path = made / name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(PreparationFailed, match=rf"(?s){made}.*damaged.*{name}.*delete that folder"):
-        packed.read(made)
+        row_store.read(made)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -145,36 +145,36 @@ def test_a_flipped_byte_is_found(name: str, made: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(PreparationFailed, match=name):
-        packed.read(made)
+        row_store.read(made)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_found(name: str, made: Path) -> None:
     (made / name).unlink()
     with pytest.raises(PreparationFailed, match=name):
-        packed.read_or_make(made, rows)
+        row_store.read_or_make(made, rows)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"format": 1}', '{"format": 0, "files": {}}', "[]"])
 def test_a_damaged_description_is_found(content: str, made: Path) -> None:
     (made / "packed.json").write_text(content)
     with pytest.raises(PreparationFailed, match="delete that folder and run again"):
-        packed.read(made)
+        row_store.read(made)
 
 
 def test_a_changed_word_of_the_vocabulary_is_found(folder: Path) -> None:
-    packed.read_or_make(folder, lambda: [Row(np.array([2, 3], "int32"))], lambda: WORDS)
+    row_store.read_or_make(folder, lambda: [Row(np.array([2, 3], "int32"))], lambda: WORDS)
     description = folder / "packed.json"
     description.write_text(description.read_text().replace('"to"', '"so"'))
     with pytest.raises(PreparationFailed, match=r"packed\.json has another SHA-256"):
-        packed.read(folder)
+        row_store.read(folder)
 
 
 def test_a_folder_without_its_description_is_not_taken_for_data(made: Path) -> None:
     (made / "packed.json").unlink()
-    assert not packed.is_made(made)
+    assert not row_store.is_made(made)
     with pytest.raises(PreparationFailed, match=str(made)) as error:
-        packed.read_or_make(made, rows)
+        row_store.read_or_make(made, rows)
     assert "packed.json" in str(error.value)
     assert leftovers(made) == []
 
@@ -197,7 +197,7 @@ def test_a_folder_without_its_description_is_not_taken_for_data(made: Path) -> N
 )
 def test_rows_of_different_kinds_are_refused(odd: Row, folder: Path) -> None:
     with pytest.raises(InvalidExamples, match="row 2 "):
-        packed.read_or_make(folder, lambda: [Row(values(2), 0), Row(values(1), 1), odd])
+        row_store.read_or_make(folder, lambda: [Row(values(2), 0), Row(values(1), 1), odd])
     assert not folder.exists()
     assert leftovers(folder) == []
 
@@ -217,13 +217,13 @@ def test_rows_of_different_kinds_are_refused(odd: Row, folder: Path) -> None:
 )
 def test_a_row_that_is_no_example_is_refused_and_not_kept(row: Row, folder: Path) -> None:
     with pytest.raises(InvalidExamples):
-        packed.read_or_make(folder, lambda: [row, row])
-    assert not packed.is_made(folder)
+        row_store.read_or_make(folder, lambda: [row, row])
+    assert not row_store.is_made(folder)
 
 
 def test_no_rows_are_refused(folder: Path) -> None:
     with pytest.raises(InvalidExamples, match="received 0 sequences"):
-        packed.read_or_make(folder, list)
+        row_store.read_or_make(folder, list)
     assert not folder.exists()
 
 
@@ -236,9 +236,9 @@ def test_an_error_while_making_leaves_nothing(folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        packed.read_or_make(folder, breaks)
+        row_store.read_or_make(folder, breaks)
     assert list(folder.parent.iterdir()) == []
-    assert len(packed.read_or_make(folder, rows)) == len(LENGTHS)
+    assert len(row_store.read_or_make(folder, rows)) == len(LENGTHS)
 
 
 @pytest.mark.parametrize("name", ["write", "fsync", "rename"])
@@ -248,7 +248,7 @@ def test_a_full_disk_is_said(name: str, folder: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(*{"write": (np, "save"), "fsync": (os, "fsync"), "rename": (os, "rename")}[name], full)
     with pytest.raises(PreparationFailed, match=r"No space left on device.*TFDS_DATA_DIR"):
-        packed.read_or_make(folder, rows)
+        row_store.read_or_make(folder, rows)
     assert not folder.exists()
     assert list(folder.parent.iterdir()) == []
 
@@ -257,7 +257,7 @@ KILLED = """
     import sys, time
     import numpy as np
     from pathlib import Path
-    from training.datasets.packed import Row, read_or_make
+    from training.datasets.store.rows import Row, read_or_make
 
     def rows():
         yield Row(np.zeros((1000, 2), "float32"), 0)
@@ -278,8 +278,8 @@ def test_a_process_killed_in_mid_write_leaves_nothing_that_is_read(folder: Path)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert len(leftovers(folder)) == 1  # the unfinished folder, under a name that no one reads
-    assert not packed.is_made(folder)
-    assert len(packed.read_or_make(folder, rows)) == len(LENGTHS)
+    assert not row_store.is_made(folder)
+    assert len(row_store.read_or_make(folder, rows)) == len(LENGTHS)
 
 
 # === Two processes at once ===
@@ -289,7 +289,7 @@ TWO_AT_ONCE = """
     import os, sys, time
     import numpy as np
     from pathlib import Path
-    from training.datasets.packed import Row, read_or_make
+    from training.datasets.store.rows import Row, read_or_make
 
     folder, lengths = Path(sys.argv[1]), [int(length) for length in sys.argv[2:]]
 

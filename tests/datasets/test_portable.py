@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from training import datasets
-from training.datasets import Dataset, Examples, Reference, Spec, carried
-from training.datasets.prepared import PreparationFailed
+from training.datasets import Dataset, Examples, Reference, Spec
+from training.datasets.store import portable
+from training.datasets.store.tfds import PreparationFailed
 from training.datasets_command import datasets as command
 
 RANDOM = np.random.default_rng(0)
@@ -75,15 +76,15 @@ def made(monkeypatch, tmp_path, request):
 
 @pytest.mark.parametrize("made", list(EXAMPLES), indirect=True)
 def test_what_is_carried_is_the_same(made, monkeypatch, tmp_path):
-    carried.carry(made, tmp_path)
-    carried.carry(made, tmp_path)  # again, in place of the first
+    portable.carry(made, tmp_path)
+    portable.carry(made, tmp_path)  # again, in place of the first
     assert datasets.get(made.spec.name) is made  # what is prepared is read as ever
     monkeypatch.setattr(Prepared, "here", False)
     there = datasets.get(made.spec.name)
     assert there.spec == made.spec
     assert there.tokens == "characters"
     assert there.is_prepared()
-    assert carried.carry(there, tmp_path) == there.folder  # onto itself
+    assert portable.carry(there, tmp_path) == there.folder  # onto itself
     for split in ("train", "test"):
         assert there.load(split).digest() == made.examples.digest()
     validation = there.validation()
@@ -103,7 +104,7 @@ def test_the_verb_says_what_to_do_next(made, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("damage", ["another spec", "no spec", "damaged spec"])
 def test_what_is_of_another_version_or_not_whole_is_not_read(damage, made, monkeypatch, tmp_path):
-    folder = carried.carry(made, tmp_path)
+    folder = portable.carry(made, tmp_path)
     monkeypatch.setattr(Prepared, "here", False)
     if damage == "another spec":
         made.spec = dataclasses.replace(made.spec, features="made otherwise")
@@ -123,8 +124,8 @@ def test_a_dataset_that_cannot_be_prepared_says_how_it_gets_here(made, monkeypat
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # cannot be imported
     with (
         pytest.raises(PreparationFailed, match=r"takes tensorflow_datasets\..*zoo datasets carry made_classification"),
-        carried.where_prepared("made_classification"),
+        portable.where_prepared("made_classification"),
     ):
         made.load("train")
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"), carried.where_prepared("x"):
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), portable.where_prepared("x"):
         __import__("no_such_module")

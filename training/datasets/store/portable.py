@@ -2,8 +2,8 @@
 
     <data directory>/carried/<name>/spec.json  train/  test/  ...
 
-TensorFlow Datasets prepares, and needs TensorFlow. What it has prepared is written here part by part, packed as in
-`packed.py`, and read back under the same name where the dataset is not prepared: the same values, labels, groups,
+TensorFlow Datasets prepares, and needs TensorFlow. What it has prepared is written here part by part, kept as in
+`row_store.py`, and read back under the same name where the dataset is not prepared: the same values, labels, groups,
 vocabulary and order, to the bit.
 """
 
@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from training.datasets import packed, prepared
 from training.datasets.base import Dataset, Examples, Reference, Spec
+from training.datasets.store import rows as row_store, tfds as tfds_store
 from training.files import write_safely
 
 _SPEC = "spec.json"
 _PARTS = ("train", "validation", "test")
 
 
-class Carried(packed.PackedDataset):
+class Carried(row_store.PackedDataset):
     """A dataset that was brought here.
 
     Args:
@@ -41,11 +41,11 @@ class Carried(packed.PackedDataset):
     def __init__(self, folder: Path, original: Dataset) -> None:
         self.folder = folder
         self.spec = _read_spec(folder / _SPEC)
-        self.parts = {part: None for part in _PARTS if packed.is_made(folder / part)}  # type: ignore[misc]
+        self.parts = {part: None for part in _PARTS if row_store.is_made(folder / part)}  # type: ignore[misc]
         self.tokens = getattr(original, "tokens", None)
         known = inspect.getattr_static(original, "spec")  # of some datasets it is read from the prepared data
         if isinstance(known, Spec) and known != self.spec:
-            raise prepared.PreparationFailed(
+            raise tfds_store.PreparationFailed(
                 f"{folder} holds another version of {known.name} than this one of the zoo: carry it here again"
             )
 
@@ -53,7 +53,7 @@ class Carried(packed.PackedDataset):
         return self.folder / part
 
     def _part(self, part: str) -> Examples:
-        return packed.read(self._folder(part))
+        return row_store.read(self._folder(part))
 
 
 def carry(dataset: Dataset, to: Path) -> Path:
@@ -87,7 +87,7 @@ def instead_of(dataset: Dataset, name: str) -> Dataset:
     """What was brought here under `name`, where the dataset itself is not prepared; else the dataset."""
     if dataset.is_prepared():
         return dataset
-    folder = prepared.data_directory() / "carried" / name
+    folder = tfds_store.data_directory() / "carried" / name
     return Carried(folder, dataset) if (folder / _SPEC).is_file() else dataset
 
 
@@ -104,22 +104,22 @@ def where_prepared(name: str) -> Iterator[None]:
         needed = [package for package in ("tensorflow", "tensorflow_datasets") if not importlib.util.find_spec(package)]
         if error.name not in needed:
             raise
-        raise prepared.PreparationFailed(
+        raise tfds_store.PreparationFailed(
             f"{name} is not prepared here, and preparing it takes {' and '.join(needed)}. Where that is installed: "
             f"zoo datasets carry {name} --to FOLDER; then bring FOLDER here and let TFDS_DATA_DIR name it"
         ) from error
 
 
 def _keep(folder: Path, examples: Examples) -> None:
-    def rows() -> Iterator[packed.Row]:
+    def rows() -> Iterator[row_store.Row]:
         targets, groups = examples.targets, examples.groups
         for index, sequence in enumerate(examples.sequences):
             target: Any = None if targets is None else targets[index]
             group = None if groups is None else int(groups[index])
-            yield packed.Row(sequence, int(target) if isinstance(target, np.integer) else target, group)
+            yield row_store.Row(sequence, int(target) if isinstance(target, np.integer) else target, group)
 
     vocabulary = examples.vocabulary
-    packed.read_or_make(folder, rows, None if vocabulary is None else lambda: vocabulary)
+    row_store.read_or_make(folder, rows, None if vocabulary is None else lambda: vocabulary)
 
 
 def _read_spec(path: Path) -> Spec:
@@ -130,4 +130,4 @@ def _read_spec(path: Path) -> Spec:
         about["references"] = tuple(Reference(**reference) for reference in about["references"])
         return Spec(**about)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise prepared.PreparationFailed(f"{path} is damaged ({error}): carry the dataset here again") from error
+        raise tfds_store.PreparationFailed(f"{path} is damaged ({error}): carry the dataset here again") from error

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import Dataset, Examples, InvalidExamples, Slices, Split
-from training.datasets.prepared import PreparationFailed
+from training.datasets.store.tfds import PreparationFailed
 from zoo.files import flush
 
 _FORMAT = 1
