@@ -36,8 +36,8 @@ Epoch = Callable[[int], tuple[Any, int | None]]
 
 
 def ours(examples: Any) -> Epoch:
+    from training.batches.batches import Batches
     from training.feeding import feed
-    from training.pipeline import Batches
 
     dataset, steps = feed(Batches(examples, BATCH, seed=0))
     endless = iter(dataset)  # as Keras holds it, from epoch to epoch
@@ -77,7 +77,7 @@ def one_ready_batch(examples: Any) -> Epoch:
     """Nothing to do: what `tf.data` itself costs."""
     import tensorflow as tf
 
-    from training.pipeline import Batches
+    from training.batches.batches import Batches
 
     batches = Batches(examples, BATCH, seed=0)
     full = next(batch for batch in map(batches.__getitem__, range(len(batches))) if len(batch[1]) == BATCH)
@@ -166,9 +166,9 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
     import keras
 
     from training import datasets
+    from training.batches.batches import Batches
     from training.config import load
     from training.loop import build_model
-    from training.pipeline import Batches
     from training.tasks import model_task
 
     dataset = datasets.get(name)

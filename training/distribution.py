@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.pipeline import Batch, Batches, Windows
+from training.batches.batches import Batch, Batches, Windows
 
 _HOSTS = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
 

@@ -7,7 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import augmentation, distribution
+from training import distribution
+from training.batches import augmentation
+from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights
+from training.batches.splitting import train_validation_split
 from training.checkpoints import Checkpoints
 from training.config import Config, find_dataset
 from training.course import Course, StopOnDivergence
@@ -15,8 +18,6 @@ from training.datasets import Dataset, Examples, Spec
 from training.datasets.store.portable import where_prepared
 from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
 from training.optimization import make_optimizer, precision
-from training.pipeline import Batches, InvalidPipeline, Windows, check_labelled, class_weights
-from training.splitting import train_validation_split
 from training.tasks import Scores, compile_arguments, guessing, model_task, score
 from zoo.models import SequenceTask, build, fixed_steps
 

@@ -65,7 +65,7 @@ class DatasetSection(Section):
     @field_validator("augment")
     @classmethod
     def _augmentations(cls, names: list[str]) -> list[str]:
-        from training import augmentation
+        from training.batches import augmentation
 
         for name in names:
             augmentation.get(name)

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from training.batches.batches import channel_statistics, target_statistics
 from training.datasets import Examples, Spec
 from training.datasets.base import NUMBERS
-from training.pipeline import channel_statistics, target_statistics
 from zoo.losses import SmoothedCrossentropy, StandardizedMeanSquaredError
 from zoo.models import SequenceTask
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from training import augmentation
+from training.batches import augmentation
+from training.batches.batches import Batches, InvalidPipeline
 from training.datasets import Examples
-from training.pipeline import Batches, InvalidPipeline
 
 
 def examples():

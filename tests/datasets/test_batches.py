@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from training.batches.batches import Batches, InvalidPipeline
 from training.datasets.base import Examples
-from training.pipeline import Batches, InvalidPipeline
 
 
 def marked(lengths: list[int]) -> Examples:

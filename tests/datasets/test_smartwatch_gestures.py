@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from training.batches.splitting import train_validation_split
 from training.datasets import get
 from training.datasets.smartwatch_gestures import PARTICIPANTS, SmartwatchGestures
 from training.datasets.store import raw_files, tfds as tfds_store
-from training.splitting import train_validation_split
 
 AXES = ("accel_x", "accel_y", "accel_z")
 TIMES = ("time_millis", "time_nanos", "time_event")

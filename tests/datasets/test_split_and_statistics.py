@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from training.batches.batches import InvalidPipeline, bucket_boundaries, channel_statistics
+from training.batches.splitting import train_validation_split
 from training.datasets.base import Examples
-from training.pipeline import InvalidPipeline, bucket_boundaries, channel_statistics
-from training.splitting import train_validation_split
 
 
 def numbered(labels: list[int], groups: list[int] | None = None) -> Examples:

@@ -8,8 +8,8 @@ import pytest
 
 import zoo
 from training import datasets
+from training.batches.batches import Batches
 from training.loop import evaluate
-from training.pipeline import Batches
 from training.presets import LARGEST, PRESETS
 from training.tasks import model_task
 from zoo import presets

@@ -16,10 +16,10 @@ import pytest
 from waiting import PATIENCE
 
 from training import distribution
+from training.batches.batches import Batches
 from training.datasets import Examples
 from training.feeding import FollowEpoch, feed
 from training.optimization import make_optimizer
-from training.pipeline import Batches
 from training.sections import OptimizerSection, TrainSection
 from training.tasks import compile_arguments
 from zoo.models import SequenceTask, build

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from training import course, datasets, feeding, loop
+from training.batches.batches import Batches
 from training.config import load
 from training.feeding import feed
-from training.pipeline import Batches
 from training.tasks import model_task
 
 QUICK = ["train.epochs=3", "model.units=8", "dataset.batch_size=32"]

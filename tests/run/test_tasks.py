@@ -8,9 +8,9 @@ from compiling import compiled
 from hypothesis import given, settings, strategies as st
 from tiers import few
 
+from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights, target_statistics
+from training.batches.splitting import train_validation_split
 from training.datasets import Examples, Spec
-from training.pipeline import Batches, InvalidPipeline, Windows, check_labelled, class_weights, target_statistics
-from training.splitting import train_validation_split
 from training.tasks import compile_arguments, guessing, model_task, score
 from zoo.losses import StandardizedMeanSquaredError
 from zoo.models import SequenceTask, build

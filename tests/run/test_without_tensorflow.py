@@ -46,7 +46,7 @@ assert zoo("train", *small, "optimizer.learning_rate=0.02", "--debug") == 0
 
 import keras
 from training import datasets
-from training.pipeline import Batches
+from training.batches.batches import Batches
 
 model = keras.models.load_model(path)
 test = datasets.get("japanese_vowels").load("test").subset(range({ROWS}))

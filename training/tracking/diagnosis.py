@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from training.batches.batches import Batches, Windows
 from training.config import Config
 from training.loop import Data, longest_seen
-from training.pipeline import Batches, Windows
 from zoo.diagnostics import Health
 from zoo.diagnostics.health import Checkup
 from zoo.interception import leaf_layers

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from training.batches.batches import Augment, channel_statistics
 from training.datasets.base import Examples
-from training.pipeline import Augment, channel_statistics
 from zoo.suggest import unknown
 
 Features = NDArray[np.float32]

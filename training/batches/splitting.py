@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.batches.batches import InvalidPipeline
 from training.datasets.base import Examples
-from training.pipeline import InvalidPipeline
 
 
 def train_validation_split(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:

@@ -93,7 +93,7 @@ def check_labelled(examples: Examples, split: str, longest: int | None) -> None:
     Example:
     >>> check_labelled(Examples([np.zeros((2, 1), "float32")], [np.array([-1, 1])]), "validation", longest=1)
     Traceback (most recent call last):
-    training.pipeline.InvalidPipeline: no step of the 1 sequences for validation has a label within the ...
+    training.batches.batches.InvalidPipeline: no step of the 1 sequences for validation has a label within the ...
     """
     if examples.targets is None or isinstance(examples.targets, np.ndarray):
         return
