@@ -73,7 +73,7 @@ def _only_ours(key: str, value: Any) -> bool:
 def fit(seed: int, epochs: int, keras_instead: bool, overrides: Sequence[str]) -> tuple[float, float]:
     """Train once; gives the seconds of `fit` and the test accuracy. Raises `RuntimeError` where training diverged."""
     from training.config import load
-    from training.loop import run
+    from training.run.loop import run
 
     engine = [] if keras_instead else ["model.engine=native"]
     lengths = [f"train.epochs={epochs}", "train.patience=none"]

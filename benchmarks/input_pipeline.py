@@ -37,7 +37,7 @@ Epoch = Callable[[int], tuple[Any, int | None]]
 
 def ours(examples: Any) -> Epoch:
     from training.batches.batches import Batches
-    from training.feeding import feed
+    from training.run.tf_input import feed
 
     dataset, steps = feed(Batches(examples, BATCH, seed=0))
     endless = iter(dataset)  # as Keras holds it, from epoch to epoch
@@ -168,8 +168,8 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
     from training import datasets
     from training.batches.batches import Batches
     from training.config import load
-    from training.loop import build_model
-    from training.tasks import model_task
+    from training.run.loop import build_model
+    from training.run.tasks import model_task
 
     dataset = datasets.get(name)
     examples = dataset.load("train")

@@ -27,7 +27,7 @@ ALLOWED_SHARE, ALLOWED_SECONDS = 0.03, 1.0
 def main() -> None:
     import_keras()
     from training.config import load
-    from training.loop import load_data, run
+    from training.run.loop import load_data, run
 
     numbers = [argument for argument in sys.argv[1:] if argument.isdigit()]
     config = load(CONFIG, [argument for argument in sys.argv[1:] if "=" in argument])
@@ -55,7 +55,7 @@ def main() -> None:
 def recorded(config: Any, data: Any) -> dict[str, float]:
     """Train and record; gives the seconds of its parts."""
     from training import tracking
-    from training.loop import run
+    from training.run.loop import run
 
     parts: dict[str, float] = {}
     with contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.config import Config
-    from training.loop import Result
+    from training.run.loop import Result
 
 
 class Diverged(RuntimeError):
@@ -51,7 +51,7 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     else:
         config = _asked(path, data, overrides)
     import_keras(find_devices=False)
-    from training import distribution
+    from training.run import distribution
 
     distribution.join()
     if resume is not None and distribution.several_hosts():
@@ -128,8 +128,9 @@ def _show_own_data(config: "Config", console: "Console") -> None:
 
 def _stopped_run(beginning: str) -> "tuple[str, Config]":
     """The id and the configuration of the run whose id begins with `beginning`."""
-    from training import checkpoints, tracking
+    from training import tracking
     from training.config import parse
+    from training.run import checkpoints
 
     run_id = tracking.find(beginning).run_id if tracking.has_mlflow() else checkpoints.find(beginning)
     return run_id, parse(checkpoints.read_description(run_id)["config"])
@@ -157,11 +158,12 @@ def train_one(
     Raises:
         CannotResume: The run to go on with was not of this configuration and data, or is being trained elsewhere.
     """
-    from training import checkpoints, distribution, tracking
-    from training.device import use_device
-    from training.loop import load_data, run
-    from training.progress import ProgressBar
-    from training.threads import use_threads
+    from training import tracking
+    from training.run import checkpoints, distribution
+    from training.run.device import use_device
+    from training.run.loop import load_data, run
+    from training.run.progress import ProgressBar
+    from training.run.threads import use_threads
 
     use_threads(config.train.threads)
     use_device(config.train.device)
@@ -220,7 +222,7 @@ def sample(run_id: str, prompt: str | None, characters: int, temperature: float,
 
     run = tracking.find(run_id)  # before Keras is imported, which takes seconds
     import_keras()
-    from training import sampling
+    from training.run import sampling
 
     model, task = tracking.load(run)
     if task.get("kind") != "language_model":

@@ -165,10 +165,10 @@ def check(config: Config) -> Config:
         ConfigError: A layer refuses its arguments.
     """
     import_keras(find_devices=False)
-    from training.device import DeviceFixed, DeviceNotFound, use_device
-    from training.optimization import precision
-    from training.tasks import model_task
-    from training.threads import ThreadsFixed, use_threads
+    from training.run.device import DeviceFixed, DeviceNotFound, use_device
+    from training.run.optimizer import precision
+    from training.run.tasks import model_task
+    from training.run.threads import ThreadsFixed, use_threads
     from zoo.models import build
 
     # Before anything is computed, as the trial build does; who trains asks again, and is told.

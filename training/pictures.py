@@ -24,7 +24,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | No
     """Loss and another metric over epochs, training and validation, with the chosen epoch marked.
 
     Args:
-        history: As in `training.loop.Result`.
+        history: As in `training.run.loop.Result`.
         best_epoch: Index of the epoch whose weights were kept, or `None`.
         metric: The other metric: "accuracy", or an error, which is drawn on a log scale as the loss is.
     """

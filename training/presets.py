@@ -42,7 +42,7 @@ def write(name: str) -> Path:
     from training import tracking
     from training.commands import train_one
     from training.config import find_dataset, load
-    from training.environment import describe
+    from training.run.environment import describe
 
     named, seeds = PRESETS[name]
     configs = {seed: load(named, [f"seed={seed}"]) for seed in seeds}

@@ -13,7 +13,7 @@ class Predictor:
     """A model that takes raw sequences.
 
     Args:
-        model: From `training.loop.run`.
+        model: From `training.run.loop.run`.
     """
 
     def __init__(self, model: keras.Model) -> None:

@@ -9,9 +9,9 @@ import pytest
 import zoo
 from training import datasets
 from training.batches.batches import Batches
-from training.loop import evaluate
 from training.presets import LARGEST, PRESETS
-from training.tasks import model_task
+from training.run.loop import evaluate
+from training.run.tasks import model_task
 from zoo import presets
 
 

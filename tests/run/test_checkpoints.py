@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from training import checkpoints, loop
-from training.checkpoints import CannotResume, Checkpoint, CheckpointNotWritten, Checkpoints
 from training.config import load
+from training.run import checkpoints, loop
+from training.run.checkpoints import CannotResume, Checkpoint, CheckpointNotWritten, Checkpoints
 
 
 def saved(folder, *epochs):

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from training import distribution
 from training.config import ConfigError, load
-from training.device import DeviceFixed, DeviceNotFound, use_device
-from training.loop import build_model
-from training.optimization import make_optimizer, precision
+from training.run import distribution
+from training.run.device import DeviceFixed, DeviceNotFound, use_device
+from training.run.loop import build_model
+from training.run.optimizer import make_optimizer, precision
 from training.sections import OptimizerSection, TrainSection
 from zoo import devices
 from zoo.devices import Device

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from waiting import PATIENCE
 
-from training import distribution
 from training.batches.batches import Batches
 from training.datasets import Examples
-from training.feeding import FollowEpoch, feed
-from training.optimization import make_optimizer
+from training.run import distribution
+from training.run.optimizer import make_optimizer
+from training.run.tasks import compile_arguments
+from training.run.tf_input import FollowEpoch, feed
 from training.sections import OptimizerSection, TrainSection
-from training.tasks import compile_arguments
 from zoo.models import SequenceTask, build
 
 # Sums over devices add float32 numbers in another order: some units in the last place, 6e-8 of 1, at every step. One

@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from training import course, datasets, feeding, loop
+from training import datasets
 from training.batches.batches import Batches
 from training.config import load
-from training.feeding import feed
-from training.tasks import model_task
+from training.run import loop, state, tf_input
+from training.run.tasks import model_task
+from training.run.tf_input import feed
 
 QUICK = ["train.epochs=3", "model.units=8", "dataset.batch_size=32"]
 
@@ -71,7 +72,7 @@ def test_divergence_is_an_outcome_that_says_what_to_try(cause):
 
 
 def test_a_spike_is_no_divergence():
-    judge = course.StopOnDivergence(guessing=2.0)
+    judge = state.StopOnDivergence(guessing=2.0)
     judge.set_model(keras.Sequential())
     judge.on_train_batch_end(0, {"loss": 1e6})
     judge.on_epoch_end(0, {"val_loss": 199.0})
@@ -79,7 +80,7 @@ def test_a_spike_is_no_divergence():
     judge.on_epoch_end(1, {"val_loss": 201.0})
     assert "validation loss reached 201" in judge.reason
     assert judge.model.stop_training
-    other = course.StopOnDivergence(guessing=2.0)
+    other = state.StopOnDivergence(guessing=2.0)
     other.set_model(keras.Sequential())
     other.on_train_batch_end(0, {"loss": 2.1e6})
     assert "training loss reached 2.1e+06" in other.reason
@@ -108,7 +109,7 @@ def test_every_bucket_is_fed_whatever_comes_first():
 @pytest.mark.parametrize("same_order", [False, True])
 @pytest.mark.parametrize("call_bytes", [1, 10_000, 2**20], ids=["one at a time", "some", "an epoch"])
 def test_what_is_fed_is_what_the_batches_are(call_bytes, same_order, monkeypatch):
-    monkeypatch.setattr(feeding, "_CALL_BYTES", call_bytes)
+    monkeypatch.setattr(tf_input, "_CALL_BYTES", call_bytes)
     examples = loop.load_data(quick()).train
     batches = Batches(examples, 32, seed=0, max_length=20, class_weights=np.linspace(0.5, 2.0, 9, dtype="float32"))
     batches.epoch = 3

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.sampling import InvalidSampling, sample
+from training.run.sampling import InvalidSampling, sample
 
 VOCABULARY = ("", "[UNK]", "a", "b", "c")
 

@@ -11,7 +11,7 @@ from tiers import few
 from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights, target_statistics
 from training.batches.splitting import train_validation_split
 from training.datasets import Examples, Spec
-from training.tasks import compile_arguments, guessing, model_task, score
+from training.run.tasks import compile_arguments, guessing, model_task, score
 from zoo.losses import StandardizedMeanSquaredError
 from zoo.models import SequenceTask, build
 

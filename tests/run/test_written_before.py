@@ -20,12 +20,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from training import checkpoints, tracking
+from training import tracking
 from training.commands import train_one
 from training.comparing import compare
 from training.config import parse
 from training.datasets.base import Dataset, Examples, Reference, Spec
 from training.datasets.store import portable
+from training.run import checkpoints
 from training.study.folder import STUDIES, StudyFolder
 from training.tracking.reading import _asked as ask_mlflow
 

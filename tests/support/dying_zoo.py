@@ -19,7 +19,7 @@ from typing import Any
 
 import keras
 
-from training import checkpoints, loop
+from training.run import checkpoints, loop
 from zoo import cli
 
 

@@ -235,7 +235,7 @@ def main() -> None:
     """The full counts."""
     import tempfile
 
-    from training import environment
+    from training.run import environment
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

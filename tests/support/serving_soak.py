@@ -385,7 +385,7 @@ def exported(folder: Path) -> tuple[Path, Path]:
 
 def main() -> None:
     """The full counts."""
-    from training import environment
+    from training.run import environment
 
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from training import environment
+from training.run import environment
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/results/test_all.md"

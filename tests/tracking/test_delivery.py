@@ -13,7 +13,7 @@ from waiting import PATIENCE
 
 from training import tracking
 from training.config import load
-from training.loop import load_data
+from training.run.loop import load_data
 from training.tracking import delivery, store as tracking_store
 from training.tracking.delivery import Courier, Refused, deliver
 from training.tracking.journal import Journal, JournalInUse

@@ -20,9 +20,10 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 from waiting import PATIENCE
 
-from training import commands, comparing, environment, exporting, pictures, tracking, ui
+from training import commands, comparing, exporting, pictures, tracking, ui
 from training.config import load
-from training.loop import load_data
+from training.run import environment
+from training.run.loop import load_data
 from training.tracking import diagnosis, local, quick_reading, reading, store as tracking_store
 from training.tracking.journal import Journal
 from training.tracking.recording import _name
@@ -230,7 +231,7 @@ def test_a_kill_while_the_tables_are_made_breaks_no_store(tmp_path, monkeypatch)
 def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
     script = (
         "import os, signal, sys; from training import tracking\n"
-        "from training.config import load; from training.loop import load_data\n"
+        "from training.config import load; from training.run.loop import load_data\n"
         "config = load(); data = load_data(config)\n"
         "with tracking.record(config, data) as recorder:\n"
         "    recorder.metrics({'a': 1.0})\n"

@@ -5,10 +5,11 @@ import shutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from training import checkpoints, tracking
-from training.checkpoints import CannotResume
+from training import tracking
 from training.config import load
-from training.loop import load_data
+from training.run import checkpoints
+from training.run.checkpoints import CannotResume
+from training.run.loop import load_data
 from training.tracking import recording
 from training.tracking.journal import Journal
 

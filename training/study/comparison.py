@@ -132,8 +132,8 @@ def _main_metric(rows: Sequence[Row]) -> str:
 def _spread(rows: Sequence[Row], prefix: str) -> float:
     """The standard deviation of the targets, above which the mean absolute error of guessing the mean cannot be.
 
-    A loss is the squared error over the variance (`training.tasks.Scores`), so it gives the variance back; of several
-    outputs, about.
+    A loss is the squared error over the variance (`training.run.tasks.Scores`), so it gives the variance back; of
+    several outputs, about.
     """
     found = [
         row.metrics[f"{prefix}/root_mean_squared_error"] / math.sqrt(row.metrics[f"{prefix}/loss"])

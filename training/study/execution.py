@@ -12,15 +12,15 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from training import environment
-from training.checkpoints import CannotResume
 from training.commands import train_one
 from training.config import Config, find_dataset
-from training.loop import Result, load_data
+from training.run import environment
+from training.run.checkpoints import CannotResume
+from training.run.loop import Result, load_data
+from training.run.tasks import guessing, model_task
+from training.run.threads import use_threads
 from training.study.jobs import Epoch, Event, Job, Started
 from training.study.results import Row
-from training.tasks import guessing, model_task
-from training.threads import use_threads
 from zoo.quiet import import_keras
 
 

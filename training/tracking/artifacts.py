@@ -10,9 +10,9 @@ import numpy as np
 
 from training import pictures
 from training.datasets.base import main_metric
-from training.loop import Data, Result
-from training.sampling import sample
-from training.tasks import Scores
+from training.run.loop import Data, Result
+from training.run.sampling import sample
+from training.run.tasks import Scores
 from training.tracking.files import GOLDEN_FILE, MODEL_FOLDER, SAMPLE_FILE, TASK_FILE
 from training.tracking.model_folder import write_model
 from zoo.devices import computing

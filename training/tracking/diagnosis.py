@@ -8,7 +8,7 @@ import numpy as np
 
 from training.batches.batches import Batches, Windows
 from training.config import Config
-from training.loop import Data, longest_seen
+from training.run.loop import Data, longest_seen
 from zoo.diagnostics import Health
 from zoo.diagnostics.health import Checkup
 from zoo.interception import leaf_layers

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints import folder_of
+from training.run.checkpoints import folder_of
 from training.tracking.delivery import deliver
 from training.tracking.journal import Journal
 from training.tracking.local import root, settle, shown_uri, tell

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from training.checkpoints import folder_of, forget
+from training.run.checkpoints import folder_of, forget
 from training.tracking.journal import Journal
 
 

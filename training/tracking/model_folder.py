@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from training import environment
+from training.run import environment
 from training.tracking.files import MODEL_FOLDER
 
 # What running a model takes; the tracker and the other backends are not needed.
@@ -26,7 +26,7 @@ def write_model(folder: Path, model: keras.Model, run_id: str) -> None:
 
     Args:
         folder: Made here.
-        model: From `training.loop.run`.
+        model: From `training.run.loop.run`.
         run_id: The run that it comes from.
     """
     folder.mkdir()

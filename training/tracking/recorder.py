@@ -10,14 +10,14 @@ from typing import Any
 
 import keras
 
-from training import environment
-from training.checkpoints import folder_of
 from training.config import Config
-from training.course import metric_names
 from training.datasets import Examples
-from training.distribution import several_hosts
-from training.loop import Data, Result
-from training.optimization import take_gradient_norm
+from training.run import environment
+from training.run.checkpoints import folder_of
+from training.run.distribution import several_hosts
+from training.run.loop import Data, Result
+from training.run.optimizer import take_gradient_norm
+from training.run.state import metric_names
 from training.tracking.delivery import Courier
 from training.tracking.diagnosis import cause, engines, figures, watch
 from training.tracking.journal import OUTBOX, Journal

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from training import environment
-from training.checkpoints import folder_of
 from training.config import Config
-from training.loop import Data
+from training.run import environment
+from training.run.checkpoints import folder_of
+from training.run.loop import Data
 from training.tracking.delivery import Courier
 from training.tracking.journal import Journal
 from training.tracking.local import begin_here, has_mlflow, process_tags, shown_uri, tell, tracking_uri

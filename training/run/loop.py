@@ -7,18 +7,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from training import distribution
 from training.batches import augmentation
 from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights
 from training.batches.splitting import train_validation_split
-from training.checkpoints import Checkpoints
 from training.config import Config, find_dataset
-from training.course import Course, StopOnDivergence
 from training.datasets import Dataset, Examples, Spec
 from training.datasets.store.portable import where_prepared
-from training.feeding import BeginAnew, FollowEpoch, begin_anew, feed
-from training.optimization import make_optimizer, precision
-from training.tasks import Scores, compile_arguments, guessing, model_task, score
+from training.run import distribution
+from training.run.checkpoints import Checkpoints
+from training.run.optimizer import make_optimizer, precision
+from training.run.state import Course, StopOnDivergence
+from training.run.tasks import Scores, compile_arguments, guessing, model_task, score
+from training.run.tf_input import BeginAnew, FollowEpoch, begin_anew, feed
 from zoo.models import SequenceTask, build, fixed_steps
 
 # Steps over which the gradients of a language model go back, where the configuration does not say.

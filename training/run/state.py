@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from training.checkpoints import Checkpoint, Checkpoints, put_back, remember
+from training.run.checkpoints import Checkpoint, Checkpoints, put_back, remember
 
 # Times the loss of guessing. A run seldom comes back from the first by the end of an epoch, and never from the second.
 _EXPLODED, _BEYOND_RETURN = 1e2, 1e6

@@ -41,7 +41,7 @@ def use_device(name: str) -> None:
     >>> use_device("auto")
     >>> use_device("gpu:99")
     Traceback (most recent call last):
-    training.device.DeviceNotFound: train.device=gpu:99 is not here: ... sees ...
+    training.run.device.DeviceNotFound: train.device=gpu:99 is not here: ... sees ...
     """
     with hold_back_stderr():  # TensorFlow's first look for GPUs is loud
         found = devices.gpus()
