@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from training.config.experiment import default_experiment
 from training.datasets.base import main_metric
-from training.experiment import default_experiment
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,8 +8,10 @@ from pathlib import Path
 import keras
 import pytest
 
-from training import config as config_module
-from training.config import NAMED_CONFIGS, Config, ConfigError, load, validate
+import training
+from training.config import NAMED_CONFIGS, Config, ConfigError, load
+from training.config.schema import model_section
+from training.config.validate import _set, validate
 from zoo.models import MODELS
 
 
@@ -38,7 +40,7 @@ def test_flat_is_everything_and_comes_back():
     config = load(overrides=["model.units=9", "study=x"])
     nested = {}
     for key, value in config.flat().items():
-        config_module._set(nested, key, value)
+        _set(nested, key, value)
     assert validate(nested) == config
 
 
@@ -127,7 +129,7 @@ def test_files_that_are_none(tmp_path):
 
 def hints():
     """Every `key=` in the messages of errors that the verbs of training raise, with where it stands."""
-    for path in sorted(Path(config_module.__file__).parent.rglob("*.py")):
+    for path in sorted(Path(training.__file__).parent.rglob("*.py")):
         raised = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
         texts = [each for node in raised for each in ast.walk(node) if isinstance(each, ast.Constant)]
         for text in texts:
@@ -136,7 +138,7 @@ def hints():
 
 
 def test_messages_name_keys_that_there_are():
-    keys = {key for name in MODELS for key in Config(model=config_module.model_section(name)()).flat()}
+    keys = {key for name in MODELS for key in Config(model=model_section(name)()).flat()}
     short = {key.rpartition(".")[2] for key in keys if "." in key}
     found = list(hints())
     assert "train.device" in {key for _, key in found}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from training.config import ConfigError, load
+from training.config.schema import OptimizerSection, TrainSection
 from training.run import distribution
 from training.run.device import DeviceFixed, DeviceNotFound, use_device
 from training.run.loop import build_model
 from training.run.optimizer import make_optimizer, precision
-from training.sections import OptimizerSection, TrainSection
 from zoo import devices
 from zoo.devices import Device
 from zoo.models import SequenceTask, build

@@ -16,12 +16,12 @@ import pytest
 from waiting import PATIENCE
 
 from training.batches.batches import Batches
+from training.config.schema import OptimizerSection, TrainSection
 from training.datasets import Examples
 from training.run import distribution
 from training.run.optimizer import make_optimizer
 from training.run.tasks import compile_arguments
 from training.run.tf_input import FollowEpoch, feed
-from training.sections import OptimizerSection, TrainSection
 from zoo.models import SequenceTask, build
 
 # Sums over devices add float32 numbers in another order: some units in the last place, 6e-8 of 1, at every step. One

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from training.config.schema import OptimizerSection, TrainSection
 from training.run.optimizer import OPTIMIZERS, make_optimizer, precision, take_gradient_norm
-from training.sections import OptimizerSection, TrainSection
 from zoo.layers import LSTM
 from zoo.schedules import WarmUpThenFall
 

@@ -12,7 +12,7 @@ from keras import ops
 from zoo.schedules import WarmUpThenFall
 
 if TYPE_CHECKING:
-    from training.sections import OptimizerSection, TrainSection
+    from training.config.schema import OptimizerSection, TrainSection
 
 Tensor = Any
 
@@ -91,7 +91,7 @@ def take_gradient_norm(optimizer: keras.optimizers.Optimizer) -> dict[str, float
         TypeError: The optimizer records nothing.
 
     Example:
-    >>> from training.sections import OptimizerSection, TrainSection
+    >>> from training.config.schema import OptimizerSection, TrainSection
     >>> optimizer = make_optimizer(OptimizerSection(name="sgd"), TrainSection(), steps_per_epoch=1)
     >>> weight = keras.Variable([1.0, 1.0])
     >>> for gradient in ([3.0, 4.0], [0.0, 0.0]):

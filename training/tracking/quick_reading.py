@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from training.experiment import id_in
+from training.config.experiment import id_in
 from training.tracking.journal import NAME, Journal, JournalInUse
 from training.tracking.stored_run import StoredRun
 

@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from training.experiment import id_in
+from training.config.experiment import id_in
 from training.files import UNFINISHED
 from training.tracking.delivery import deliver
 from training.tracking.files import MODEL_FOLDER

@@ -9,7 +9,7 @@ A run is described by sections; every value has a default, so that a file or a c
 ('leaky_relu(0.33)', 'japanese_vowels')
 >>> load(overrides=["model.unit=8"])
 Traceback (most recent call last):
-training.config.ConfigError: unknown config key 'model.unit'; did you mean 'model.units'? ...
+training.config.validate.ConfigError: unknown config key 'model.unit'; did you mean 'model.units'? ...
 """
 
 import difflib
@@ -22,15 +22,15 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from training import datasets
+from training.config.experiment import default_experiment
+from training.config.schema import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from training.datasets.base import NUMBERS
 from training.datasets.store.portable import where_prepared
-from training.experiment import default_experiment
-from training.sections import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from zoo.quiet import import_keras
 from zoo.signatures import builders
 from zoo.suggest import unknown
 
-NAMED_CONFIGS = Path(__file__).parent / "configs"
+NAMED_CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class ConfigError(ValueError):
