@@ -37,8 +37,8 @@ def main() -> int:
     with console.status("importing Keras and TensorFlow"):
         import_keras()
         from training import tracking
-        from training.comparing import grouped, heading, plot, table
-        from training.exporting import export_run
+        from training.cli.compare import grouped, heading, plot, table
+        from training.cli.export import export_run
 
     run_ids = [train(activation) for activation in ACTIVATIONS]
 
@@ -80,7 +80,7 @@ def command(arguments: str) -> None:
 
 
 def train(activation: str) -> str:
-    from training.commands import train_one
+    from training.cli.train import train_one
     from training.config import load
 
     command(f"train --config {CONFIG} study=demo 'model.activation={activation}'")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from training.cli.datasets import datasets, histogram
 from training.datasets import DATASETS, FAMILIES, Dataset, UnknownDataset
 from training.datasets.own import InvalidRequest
 from training.datasets.store import rows as row_store
 from training.datasets.store.tfds import data_directory
-from training.datasets_command import datasets, histogram
 
 
 def call(*arguments: str) -> Result:

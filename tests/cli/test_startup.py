@@ -82,7 +82,7 @@ def test_training_begins_without_what_only_its_end_needs(folder):
     late = (
         "training.pictures",
         "training.study",
-        "training.exporting",
+        "training.cli.export",
         "zoo.cli.gallery",
         "training.tracking.artifacts",
     )

@@ -74,7 +74,7 @@ def test_loading_twice_gives_the_same(dataset: Dataset) -> None:
 
 def test_importing_the_package_is_cheap() -> None:
     code = (
-        "import sys, training.datasets, training.datasets_command\n"
+        "import sys, training.datasets, training.cli.datasets\n"
         "heavy = {'tensorflow', 'tensorflow_datasets', 'keras', 'sklearn', 'requests', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

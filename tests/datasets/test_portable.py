@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from training import datasets
+from training.cli.datasets import datasets as command
 from training.datasets import Dataset, Examples, Reference, Spec
 from training.datasets.store import portable
 from training.datasets.store.tfds import PreparationFailed
-from training.datasets_command import datasets as command
 
 RANDOM = np.random.default_rng(0)
 LENGTHS = (3, 1, 4, 2)

@@ -9,7 +9,7 @@ import pytest
 import zoo
 from training import datasets
 from training.batches.batches import Batches
-from training.presets import LARGEST, PRESETS
+from training.cli.presets import LARGEST, PRESETS
 from training.run.loop import evaluate
 from training.run.tasks import model_task
 from zoo import presets

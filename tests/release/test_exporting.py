@@ -23,7 +23,8 @@ import zoo.export
 from serving.release import models_config
 from serving.release.models_config import PromotionError
 from serving.release.version_folders import complete_versions
-from training import exporting, tracking
+from training import tracking
+from training.cli import export as export_cli
 from training.tracking import exports
 from training.tracking.model_folder import write_model
 from training.tracking.store import experiment_of, open_store
@@ -231,14 +232,14 @@ def test_what_cannot_be_promoted_is_said_and_changes_nothing(root, tmp_path):
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (exporting.export, ["abc", "--name", "../x"]),
-        (exporting.promote, ["a/b", 1, "--label", "stable"]),
-        (exporting.promote, ["m", 1, "--label", "latest"]),
-        (exporting.promote, ["m", 1, "--label", "v2"]),
-        (exporting.promote, ["m", 1, "--label", "a:b"]),
-        (exporting.promote, ["m", 1, "--label", "stable", "--served-at", "models"]),
-        (exporting.promote, ["m", "newest", "--label", "stable"]),
-        (exporting.rollback, ["m"]),
+        (export_cli.export, ["abc", "--name", "../x"]),
+        (export_cli.promote, ["a/b", 1, "--label", "stable"]),
+        (export_cli.promote, ["m", 1, "--label", "latest"]),
+        (export_cli.promote, ["m", 1, "--label", "v2"]),
+        (export_cli.promote, ["m", 1, "--label", "a:b"]),
+        (export_cli.promote, ["m", 1, "--label", "stable", "--served-at", "models"]),
+        (export_cli.promote, ["m", "newest", "--label", "stable"]),
+        (export_cli.rollback, ["m"]),
     ],
 )
 def test_wrong_calls(command, arguments):
@@ -246,18 +247,18 @@ def test_wrong_calls(command, arguments):
 
 
 def test_a_server_says_whether_it_has_loaded_a_version(monkeypatch):
-    monkeypatch.setattr(exporting, "LOADING", 0.3)
+    monkeypatch.setattr(export_cli, "LOADING", 0.3)
     with fake_rest_api.serving() as (url, _):
-        exporting._wait("numbers", 2, (url, f"{url}/"), read_by=float("inf"))
+        export_cli._wait("numbers", 2, (url, f"{url}/"), read_by=float("inf"))
         for name, version, said in (
             ("numbers", 3, "UNKNOWN: it is broken"),
             ("numbers", 1, "END"),
             ("other", 1, "Could not find"),
         ):
-            with pytest.raises(exporting.NotLoaded, match=f"the label stays where it is: {said}"):
-                exporting._wait(name, version, (url,), read_by=0)
-    with pytest.raises(exporting.NotLoaded, match="refused"):
-        exporting._wait("numbers", 2, (url,), read_by=0)
+            with pytest.raises(export_cli.NotLoaded, match=f"the label stays where it is: {said}"):
+                export_cli._wait(name, version, (url,), read_by=0)
+    with pytest.raises(export_cli.NotLoaded, match="refused"):
+        export_cli._wait("numbers", 2, (url,), read_by=0)
 
 
 # === MLflow ===
@@ -303,8 +304,8 @@ def inside(trained, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # inside MLflow 3.17
 def test_an_export_is_a_version_in_the_registry_and_its_alias_follows_the_label(inside):
-    shown = invoke(exporting.export, inside.run_id[:8], "--name", "speakers", "--xla", "--json")
-    second = invoke(exporting.export, inside.run_id[:8], "--name", "speakers")
+    shown = invoke(export_cli.export, inside.run_id[:8], "--name", "speakers", "--xla", "--json")
+    second = invoke(export_cli.export, inside.run_id[:8], "--name", "speakers")
     about = {
         "path": "models/speakers/1",
         "version": 1,
@@ -332,14 +333,14 @@ def test_an_export_is_a_version_in_the_registry_and_its_alias_follows_the_label(
 
     for version in (1, 2):
         arguments = ["--label", "stable", "--served-at", "/models", "--poll", 0.5]
-        result = invoke(exporting.promote, "speakers", version, *arguments)
+        result = invoke(export_cli.promote, "speakers", version, *arguments)
     assert result.stdout == (
         "speakers: stable is on version 2, which was on 1; served: 1, 2\n"
         "models/models.config: servers look for the model in /models/speakers\n"
     )
     assert re.fullmatch(r"waiting 0\.\d s, until every server has read of version 2\n", result.stderr)
     assert inside.client.get_model_version_by_alias("speakers", "stable").tags["serving_version"] == "2"
-    back = json.loads(invoke(exporting.rollback, "speakers", "--label", "stable", "--poll", 0, "--json").stdout)
+    back = json.loads(invoke(export_cli.rollback, "speakers", "--label", "stable", "--poll", 0, "--json").stdout)
     assert (back["version"], back["before"], back["served"]) == (1, 2, [1])
     stable = inside.client.get_model_version_by_alias("speakers", "stable")
     assert stable.tags["serving_version"] == "1"
@@ -354,24 +355,24 @@ def test_a_store_that_went_away_gets_the_export_later(inside, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(exports, "open_store", away)
-        patch.setattr(exporting, "card_of", lambda run, name, task: {})
-        result = invoke(exporting.export, inside.run_id, "--name", "late", "--json")
+        patch.setattr(export_cli, "card_of", lambda run, name, task: {})
+        result = invoke(export_cli.export, inside.run_id, "--name", "late", "--json")
         assert json.loads(result.stdout)["version"] == 1
         assert result.stderr.count("\n") == 1
         assert "are not recorded yet (refused)" in result.stderr
-        promoted = invoke(exporting.promote, "late", 1, "--label", "stable")
+        promoted = invoke(export_cli.promote, "late", 1, "--label", "stable")
         assert "late: stable is on version 1" in promoted.stdout
         assert "MLflow's alias stable was not set" in promoted.stderr
     assert inside.client.search_model_versions("name = 'late'") == []
-    again = invoke(exporting.promote, "late", 1, "--label", "stable")  # reaches the store, which delivers first
+    again = invoke(export_cli.promote, "late", 1, "--label", "stable")  # reaches the store, which delivers first
     assert "not set" not in again.stderr
     assert inside.client.get_model_version_by_alias("late", "stable").run_id == inside.run_id
 
 
 def test_without_the_registry(inside):
-    result = invoke(exporting.export, inside.run_id, "--name", "quiet", "--no-register")
+    result = invoke(export_cli.export, inside.run_id, "--name", "quiet", "--no-register")
     assert result.exit_code == 0
-    promoted = invoke(exporting.promote, "quiet", 1, "--label", "stable")
+    promoted = invoke(export_cli.promote, "quiet", 1, "--label", "stable")
     assert "knows no version of quiet that is models/quiet/1" in promoted.stderr
     assert promoted.exit_code == 0
 

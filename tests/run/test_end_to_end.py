@@ -18,7 +18,8 @@ from waiting import PATIENCE
 
 from serving.cli.client import predict
 from serving.client import RestClient
-from training import datasets, exporting, tracking
+from training import datasets, tracking
+from training.cli import export as export_cli
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def served(tmp_path_factory):
             folder, ["train", "--config", "japanese_vowels_lstm", *overrides], ["compare"], COLUMNS="80"
         )
         (run,) = tracking.runs()
-        exporting.export_run(run.run_id[:8], "speakers", Path("models"))
+        export_cli.export_run(run.run_id[:8], "speakers", Path("models"))
         model, _ = tracking.load(run)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

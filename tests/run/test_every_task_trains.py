@@ -10,7 +10,7 @@ from rich.console import Console
 from tiers import few
 
 from training import datasets, tracking
-from training.commands import train_one
+from training.cli.train import train_one
 from training.config import ConfigError, load
 from training.datasets import Dataset, Examples, Spec
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import zoo
-from training import datasets, exporting, tracking
+from training import datasets, tracking
+from training.cli import export as export_cli
 from training.datasets.store import portable
 from training.datasets.store.tfds import data_directory
 
@@ -113,7 +114,7 @@ def test_trained_there_tracked_and_exported_here(backend, there, here, tmp_path,
     assert run.metrics.keys() >= {"train/loss", "test/accuracy", "train/gradient_norm"}
     assert {path.parent for path in data_directory().glob("carried/*")} == set()  # here nothing is read from there
 
-    made = exporting.export_run(run.run_id, backend, here / "models")
+    made = export_cli.export_run(run.run_id, backend, here / "models")
     assert made.metrics["export/golden_max_abs_difference"] < ROUNDING
     with np.load(tmp_path / "answers.npz") as answers:
         test = datasets.get("japanese_vowels").load("test").subset(range(ROWS))

@@ -21,8 +21,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from training import tracking
-from training.commands import train_one
-from training.comparing import compare
+from training.cli.compare import compare
+from training.cli.train import train_one
 from training.config import parse
 from training.datasets.base import Dataset, Examples, Reference, Spec
 from training.datasets.store import portable

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from rich.console import Console
 from waiting import PATIENCE, until
 
+from training.cli.study import study as verb
 from training.study import Study, execution
-from training.study.command import study as verb
 from training.study.design import PlanError
 from training.study.folder import StudyBusy, StudyFolder, StudyNotFound
 from training.study.jobs import CannotExecute, Ended, Job, Started

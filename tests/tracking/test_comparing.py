@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from training import comparing, pictures, tracking
+from training import pictures, tracking
+from training.cli import compare as compare_cli
 from training.tracking import StoredRun
 
 COUNT = iter(range(1000))
@@ -42,11 +43,11 @@ def stored(monkeypatch, tmp_path):
 
 
 def call(*arguments):
-    return CliRunner().invoke(comparing.compare, arguments, catch_exceptions=False)
+    return CliRunner().invoke(compare_cli.compare, arguments, catch_exceptions=False)
 
 
 def test_losses_of_different_problems_are_never_in_one_list():
-    groups = comparing.grouped(RUNS)
+    groups = compare_cli.grouped(RUNS)
     named = [(group.dataset, group.metric, len(group.runs)) for group in groups]
     assert named == [
         ("digits_rows", "accuracy", 3),
@@ -92,7 +93,7 @@ def test_ids_and_scores_are_whole(stored, monkeypatch, columns):
 def test_diverged_stands_only_where_a_run_diverged(monkeypatch):
     drawn = []
     monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
-    comparing.plot(comparing.grouped(RUNS), pictures.Path("x.png"))
+    compare_cli.plot(compare_cli.grouped(RUNS), pictures.Path("x.png"))
     (figure,) = drawn
     said = {axes.get_title(loc="left"): [text.get_text() for text in axes.texts] for axes in figure.axes}
     assert said["digits_rows"] == ["diverged"]
@@ -120,7 +121,7 @@ def test_a_study_that_nobody_ran_is_answered_with_those_that_were(monkeypatch, s
 
 
 def test_a_table_of_one_run_has_its_id_and_its_scores():
-    (group,) = comparing.grouped([RUNS[1]])
+    (group,) = compare_cli.grouped([RUNS[1]])
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(comparing.table(group))
+    console.print(compare_cli.table(group))
     assert {RUNS[1].run_id[:8], "0.0100", "0.00123", "0.000615", "3.2"} <= set(console.export_text().split())

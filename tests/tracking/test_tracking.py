@@ -20,7 +20,8 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 from waiting import PATIENCE
 
-from training import commands, comparing, exporting, pictures, tracking, ui
+from training import pictures, tracking
+from training.cli import compare as compare_cli, export as export_cli, train as train_cli, ui
 from training.config import load
 from training.run import environment
 from training.run.loop import load_data
@@ -39,10 +40,10 @@ def store(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(diagnosis, "_FREE", 60.0)  # so that what is seen does not depend on how fast the machine is
         quick = ["train.epochs=2", "model.units=8", "dataset.batch_size=32", "study=test"]
-        kept, _ = commands.train_one(load(overrides=[*quick, "model.activation=relu"]), SILENT)
-        other, _ = commands.train_one(load(overrides=[*quick, "seed=1"]), SILENT)
+        kept, _ = train_cli.train_one(load(overrides=[*quick, "model.activation=relu"]), SILENT)
+        other, _ = train_cli.train_one(load(overrides=[*quick, "seed=1"]), SILENT)
         explode = ["optimizer.name=sgd", "optimizer.learning_rate=1e8", "optimizer.clipnorm=none"]
-        diverged, _ = commands.train_one(load(overrides=[*quick, *explode]), SILENT)
+        diverged, _ = train_cli.train_one(load(overrides=[*quick, *explode]), SILENT)
         yield SimpleNamespace(folder=folder, kept=kept, other=other, diverged=diverged)
 
 
@@ -171,12 +172,12 @@ def test_runs_are_found_by_a_unique_beginning(inside):
 
 
 def test_compare_orders_by_validation_and_draws(inside):
-    answer = invoke(comparing.compare, "--study", "test", "--json")
+    answer = invoke(compare_cli.compare, "--study", "test", "--json")
     rows = json.loads(answer.stdout)
     losses = [row["validation_loss"] for row in rows]
     assert losses[:2] == sorted(losses[:2])
     assert rows[2]["outcome"] == "diverged"
-    shown = invoke(comparing.compare, inside.kept[:8], inside.diverged[:8])
+    shown = invoke(compare_cli.compare, inside.kept[:8], inside.diverged[:8])
     assert "diverged" in shown.output
     assert f"zoo ui {inside.kept[:8]} {inside.diverged[:8]}" in shown.output
     assert (inside.folder / "mlruns/compare.png").stat().st_size > 10_000
@@ -184,12 +185,12 @@ def test_compare_orders_by_validation_and_draws(inside):
 
 def test_compare_with_nothing_to_compare(inside):
     with pytest.raises(tracking.RunNotFound, match="no run to compare"):
-        invoke(comparing.compare, "--dataset", "none_such")
+        invoke(compare_cli.compare, "--dataset", "none_such")
 
 
 def test_export_writes_versions_with_a_card(inside):
-    first = json.loads(invoke(exporting.export, inside.kept[:8], "--name", "m", "--json").stdout)
-    second = json.loads(invoke(exporting.export, inside.kept[:8], "--name", "m", "--json").stdout)
+    first = json.loads(invoke(export_cli.export, inside.kept[:8], "--name", "m", "--json").stdout)
+    second = json.loads(invoke(export_cli.export, inside.kept[:8], "--name", "m", "--json").stdout)
     assert (first["version"], second["version"]) == (1, 2)
     card = json.loads((inside.folder / first["path"] / "assets.extra/model_card.json").read_text())
     assert card["run_id"] == inside.kept
@@ -203,11 +204,11 @@ def test_export_writes_versions_with_a_card(inside):
 
 
 def test_export_of_what_cannot_be(inside):
-    assert invoke(exporting.export, inside.kept, "--name", "../x").exit_code == 2
+    assert invoke(export_cli.export, inside.kept, "--name", "../x").exit_code == 2
     with pytest.raises(RuntimeError, match="diverged"):  # its weights are beyond all bounds
-        invoke(exporting.export, inside.diverged, "--name", "d")
+        invoke(export_cli.export, inside.diverged, "--name", "d")
     with pytest.raises(tracking.RunNotFound, match="no run begins"):
-        invoke(exporting.export, "zzz", "--name", "d")
+        invoke(export_cli.export, "zzz", "--name", "d")
 
 
 def test_a_run_without_files_cannot_be_loaded(inside):

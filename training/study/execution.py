@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from training.commands import train_one
+from training.cli.train import train_one
 from training.config import Config, find_dataset
 from training.run import environment
 from training.run.checkpoints import CannotResume

@@ -24,14 +24,14 @@ _COLLECT_AFTER = 150_000
 
 # verb -> where its command is, and its line in `zoo --help`
 VERBS: dict[str, tuple[str, str]] = {
-    "train": ("training.commands:train", "Train one model and record the run in MLflow."),
-    "study": ("training.study.command:study", "Run conditions x datasets x seeds, and report on them."),
-    "sample": ("training.commands:sample", "Draw text from a language model."),
-    "compare": ("training.comparing:compare", "Compare runs: tables, a picture, the MLflow page."),
-    "ui": ("training.ui:ui", "Show runs in MLflow's pages."),
-    "export": ("training.exporting:export", "Export a run as a SavedModel for TensorFlow Serving."),
-    "promote": ("training.exporting:promote", "Put a label on a version: servers and MLflow get to know."),
-    "rollback": ("training.exporting:rollback", "Put a label back on the version that had it before."),
+    "train": ("training.cli.train:train", "Train one model and record the run in MLflow."),
+    "study": ("training.cli.study:study", "Run conditions x datasets x seeds, and report on them."),
+    "sample": ("training.cli.train:sample", "Draw text from a language model."),
+    "compare": ("training.cli.compare:compare", "Compare runs: tables, a picture, the MLflow page."),
+    "ui": ("training.cli.ui:ui", "Show runs in MLflow's pages."),
+    "export": ("training.cli.export:export", "Export a run as a SavedModel for TensorFlow Serving."),
+    "promote": ("training.cli.export:promote", "Put a label on a version: servers and MLflow get to know."),
+    "rollback": ("training.cli.export:rollback", "Put a label back on the version that had it before."),
     "serve": ("serving.cli.serve:serve", "Serve an exported model over TensorFlow Serving's API."),
     "predict": ("serving.cli.client:predict", "Send sequences to a server and print its answers."),
     "classify": ("serving.cli.client:classify", "The same by TensorFlow Serving's Classify."),
@@ -40,7 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("serving.cli.client:verify", "Replay an export's golden requests and compare the answers."),
     "bench-serve": ("serving.cli.bench:bench_serve", "Put a load on a server and measure its latencies."),
     "models": ("zoo.cli.listings:models", "List the models and their arguments."),
-    "datasets": ("training.datasets_command:datasets", "List, describe and prepare the datasets."),
+    "datasets": ("training.cli.datasets:datasets", "List, describe and prepare the datasets."),
     "activations": ("zoo.cli.listings:activations", "List the activations and their properties."),
     "doctor": ("zoo.cli.doctor:doctor", "Say what is installed, what is missing and how to get it."),
 }

@@ -1,7 +1,7 @@
 """Train the presets of the package anew.
 
-    python -m training.presets                      all of them
-    python -m training.presets japanese_vowels      one
+    python -m training.cli.presets                      all of them
+    python -m training.cli.presets japanese_vowels      one
 
 Each is a named configuration, trained with some seeds; the one with the lowest validation loss is kept, and its test
 figures go on the card.
@@ -40,7 +40,7 @@ def write(name: str) -> Path:
     from rich.console import Console
 
     from training import tracking
-    from training.commands import train_one
+    from training.cli.train import train_one
     from training.config import find_dataset, load
     from training.run.environment import describe
 

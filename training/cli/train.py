@@ -119,8 +119,8 @@ def _asked(path: str | None, data: str | None, overrides: tuple[str, ...]) -> "C
 
 def _show_own_data(config: "Config", console: "Console") -> None:
     """Print what was inferred from data of one's own: a wrong guess should be seen before it is trained on."""
+    from training.cli.datasets import spec_table
     from training.config import find_dataset
-    from training.datasets_command import spec_table
 
     dataset: Any = find_dataset(config.dataset)
     console.print(spec_table(dataset.spec, {"note": "\n".join(dataset.notes)}))
