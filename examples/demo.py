@@ -80,8 +80,8 @@ def command(arguments: str) -> None:
 
 
 def train(activation: str) -> str:
-    from training.cli.train import train_one
     from training.config import load
+    from training.train import train_one
 
     command(f"train --config {CONFIG} study=demo 'model.activation={activation}'")
     run_id, result = train_one(load(CONFIG, [f"model.activation={activation}", "study=demo"]), console)

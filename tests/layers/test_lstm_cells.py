@@ -180,7 +180,8 @@ def test_mistakes_are_named(make, message):
 )
 def test_a_configuration_is_refused_by_the_same_words(overrides, message):
     from training.config import ConfigError, load
+    from training.train import check_model
 
     with pytest.raises(ConfigError, match=message):
-        load(overrides=overrides)
-    assert load(overrides=["model.cell=layer_norm", "model.chrono_steps=29"]).model.cell == "layer_norm"
+        check_model(load(overrides=overrides))
+    assert check_model(load(overrides=["model.cell=layer_norm", "model.chrono_steps=29"])).model.cell == "layer_norm"

@@ -2,22 +2,26 @@
 
 import ast
 import inspect
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import pytest
 
 import training
-from training.config import NAMED_CONFIGS, Config, ConfigError, load
+from training.config import NAMED_CONFIGS, Config, ConfigError, load, parse
 from training.config.schema import model_section
-from training.config.validate import _set, validate
+from training.config.validate import _set
+from training.train import check_model
 from zoo.models import MODELS
 
 
 @pytest.mark.parametrize("path", sorted(NAMED_CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_named_config_is_valid_and_says_how_to_run_it(path):
-    assert isinstance(load(path.stem), Config)
+    assert isinstance(check_model(load(path.stem)), Config)
     assert f"# command:  zoo train --config {path.stem}" in path.read_text()
 
 
@@ -41,7 +45,7 @@ def test_flat_is_everything_and_comes_back():
     nested = {}
     for key, value in config.flat().items():
         _set(nested, key, value)
-    assert validate(nested) == config
+    assert parse(nested) == config
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_flat_is_everything_and_comes_back():
 )
 def test_mistakes_are_named(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        load(overrides=overrides)
+        check_model(load(overrides=overrides))
 
 
 def test_remedies_go_together():
@@ -105,7 +109,7 @@ def test_remedies_go_together():
         "optimizer.final_share=0.1 train.precision=mixed_bfloat16 train.label_smoothing=0.1 train.threads=1 "
         "model.identity_recurrent=0.5 model.chrono_steps=29"
     )
-    config = load(overrides=text.split())
+    config = check_model(load(overrides=text.split()))
     assert (config.optimizer.momentum, config.train.precision) == (0.9, "mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"  # that of the trial build is gone
 
@@ -113,7 +117,25 @@ def test_remedies_go_together():
 def test_mistakes_cost_no_data(monkeypatch):
     monkeypatch.setattr("training.datasets.base.Dataset.load", lambda *_: pytest.fail("data was read"))
     with pytest.raises(ConfigError):
-        load(overrides=["model.dropout=2"])
+        check_model(load(overrides=["model.dropout=2"]))
+
+
+def test_asking_whether_a_configuration_is_right_changes_nothing():
+    """In a process of its own, in which nothing has been computed and no model built."""
+    code = (
+        "import sys\n"
+        "from training.config import load\n"
+        "load(overrides=['train.threads=3', 'train.device=cpu', 'model.units=0', 'train.precision=mixed_bfloat16'])\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules), 'imported a framework'\n"
+        "load(overrides=['train.threads=3', 'train.device=cpu', 'model.activation=relu'])\n"
+        "import keras, tensorflow as tf\n"
+        "assert keras.config.dtype_policy().name == 'float32'\n"
+        "assert tf.config.threading.get_intra_op_parallelism_threads() == 0\n"
+        "tf.config.threading.set_intra_op_parallelism_threads(2)  # refused once anything has been computed\n"
+    )
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_files_that_are_none(tmp_path):

@@ -10,9 +10,9 @@ from rich.console import Console
 from tiers import few
 
 from training import datasets, tracking
-from training.cli.train import train_one
 from training.config import ConfigError, load
 from training.datasets import Dataset, Examples, Spec
+from training.train import check_model, train_one
 
 SMALL = ["model.units=4", "train.epochs=2", "dataset.batch_size=8"]
 
@@ -150,4 +150,4 @@ def test_a_language_model_learns_a_rhyme_and_says_it(monkeypatch: pytest.MonkeyP
 )
 def test_what_does_not_go_together_is_refused_before_any_data_is_read(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        load(overrides=overrides)
+        check_model(load(overrides=overrides))

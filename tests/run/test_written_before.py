@@ -22,13 +22,13 @@ from rich.console import Console
 
 from training import tracking
 from training.cli.compare import compare
-from training.cli.train import train_one
 from training.config import parse
 from training.datasets.base import Dataset, Examples, Reference, Spec
 from training.datasets.store import portable
 from training.run import checkpoints
 from training.study.folder import STUDIES, StudyFolder
 from training.tracking.reading import _asked as ask_mlflow
+from training.train import train_one
 
 ARCHIVE = Path(__file__).with_name("written_before.zip")
 HERE = "/working-directory"  # in place of the folder in which the files were written

@@ -21,13 +21,14 @@ from rich.console import Console
 from waiting import PATIENCE
 
 from training import pictures, tracking
-from training.cli import compare as compare_cli, export as export_cli, train as train_cli, ui
+from training.cli import compare as compare_cli, export as export_cli, ui
 from training.config import load
 from training.run import environment
 from training.run.loop import load_data
 from training.tracking import diagnosis, local, quick_reading, reading, store as tracking_store
 from training.tracking.journal import Journal
 from training.tracking.recording import _name
+from training.train import train_one
 
 SILENT = Console(quiet=True)
 
@@ -40,10 +41,10 @@ def store(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(diagnosis, "_FREE", 60.0)  # so that what is seen does not depend on how fast the machine is
         quick = ["train.epochs=2", "model.units=8", "dataset.batch_size=32", "study=test"]
-        kept, _ = train_cli.train_one(load(overrides=[*quick, "model.activation=relu"]), SILENT)
-        other, _ = train_cli.train_one(load(overrides=[*quick, "seed=1"]), SILENT)
+        kept, _ = train_one(load(overrides=[*quick, "model.activation=relu"]), SILENT)
+        other, _ = train_one(load(overrides=[*quick, "seed=1"]), SILENT)
         explode = ["optimizer.name=sgd", "optimizer.learning_rate=1e8", "optimizer.clipnorm=none"]
-        diverged, _ = train_cli.train_one(load(overrides=[*quick, *explode]), SILENT)
+        diverged, _ = train_one(load(overrides=[*quick, *explode]), SILENT)
         yield SimpleNamespace(folder=folder, kept=kept, other=other, diverged=diverged)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.cli.train import Diverged
+from training.train import Diverged
 from zoo.quiet import import_keras
 
 if TYPE_CHECKING:

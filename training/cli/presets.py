@@ -40,9 +40,9 @@ def write(name: str) -> Path:
     from rich.console import Console
 
     from training import tracking
-    from training.cli.train import train_one
     from training.config import find_dataset, load
     from training.run.environment import describe
+    from training.train import train_one
 
     named, seeds = PRESETS[name]
     configs = {seed: load(named, [f"seed={seed}"]) for seed in seeds}

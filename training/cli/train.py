@@ -2,12 +2,13 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from training.train import Diverged, check_model, train_one
 from zoo.quiet import import_keras
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 
     from training.config import Config
     from training.run.loop import Result
-
-
-class Diverged(RuntimeError):
-    """The run's loss left all bounds: it is recorded, but there is no model worth having."""
-
-    exit_code = 1
 
 
 @click.command()
@@ -41,8 +36,6 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
     from rich.console import Console
 
-    from training.config import check
-
     # What is wrong with the call is said before Keras is imported, which takes seconds.
     if resume is not None and (path or data or overrides):
         raise click.UsageError("--resume goes on with the run's own configuration: give it alone")
@@ -56,7 +49,7 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     distribution.join()
     if resume is not None and distribution.several_hosts():
         raise click.UsageError("--resume goes on with a run of one host: checkpoints lie on the first one only")
-    check(config)
+    check_model(config)
     console = Console(stderr=True)
     if resume is None and config.dataset.path:
         _show_own_data(config, console)
@@ -107,14 +100,14 @@ def _saying_how_to_go_on() -> Iterator[Callable[[str], None]]:
 
 def _asked(path: str | None, data: str | None, overrides: tuple[str, ...]) -> "Config":
     """The configuration that a call describes, every key and value checked by itself."""
-    from training.config import read
+    from training.config import load
 
     if data is None:
-        return read(path, overrides)
+        return load(path, overrides)
     for override in overrides:
         if override.partition("=")[0].strip() in ("dataset.name", "dataset.path"):
             raise click.UsageError(f"--data {data} and {override} both say which data: give one of them")
-    return read(path, [*overrides, f"dataset.path={json.dumps(data)}"])
+    return load(path, [*overrides, f"dataset.path={json.dumps(data)}"])
 
 
 def _show_own_data(config: "Config", console: "Console") -> None:
@@ -134,62 +127,6 @@ def _stopped_run(beginning: str) -> "tuple[str, Config]":
 
     run_id = tracking.find(beginning).run_id if tracking.has_mlflow() else checkpoints.find(beginning)
     return run_id, parse(checkpoints.read_description(run_id)["config"])
-
-
-def train_one(
-    config: "Config",
-    console: "Console",
-    resume: str | None = None,
-    started: Callable[[str], None] = lambda run_id: None,
-    callbacks: Sequence[Any] = (),
-) -> "tuple[str, Result]":
-    """Train and record what `config` describes, with progress on `console`.
-
-    Args:
-        config: The run.
-        console: For progress.
-        resume: The id of a run of this configuration to go on with.
-        started: Called with the run's id as soon as it has one.
-        callbacks: Further Keras callbacks.
-
-    Returns:
-        The run's id and its result. On a host that is not the first of several nothing is recorded, and the id is "".
-
-    Raises:
-        CannotResume: The run to go on with was not of this configuration and data, or is being trained elsewhere.
-    """
-    from training import tracking
-    from training.run import checkpoints, distribution
-    from training.run.device import use_device
-    from training.run.loop import load_data, run
-    from training.run.progress import ProgressBar
-    from training.run.threads import use_threads
-
-    use_threads(config.train.threads)
-    use_device(config.train.device)
-    data = load_data(config)
-    if not distribution.is_first():
-        return "", run(config, data=data)
-    description = {
-        "config": config.model_dump(mode="json"),
-        "data": {part: getattr(data, part).digest() for part in ("train", "validation")},
-    }
-    with ExitStack() as locks, ExitStack() as stack:
-        if resume is not None:
-            locks.enter_context(checkpoints.in_folder(resume))
-            checkpoints.check_description(resume, description)
-        recorder = stack.enter_context(tracking.record(config, data, resume))
-        if resume is None:
-            folder = locks.enter_context(checkpoints.in_folder(recorder.run_id))
-            checkpoints.write_description(folder, description)
-        started(recorder.run_id)
-        kept = checkpoints.Checkpoints(checkpoints.folder_of(recorder.run_id))
-        bar = stack.enter_context(ProgressBar(recorder.name, config.train.epochs, console))
-        result = run(config, [recorder, bar, *callbacks], data, kept)
-        result = recorder.result(result, data)
-    if result.cropped_share:
-        console.print(f"{result.cropped_share:.1%} of all training steps were cropped away by a maximum length")
-    return recorder.run_id, result
 
 
 def _summary(run_id: str, result: "Result") -> dict[str, Any]:

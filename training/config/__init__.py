@@ -4,9 +4,7 @@ from training.config.validate import (
     NAMED_CONFIGS as NAMED_CONFIGS,
     Config as Config,
     ConfigError as ConfigError,
-    check as check,
     find_dataset as find_dataset,
     load as load,
     parse as parse,
-    read as read,
 )

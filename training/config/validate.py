@@ -15,7 +15,6 @@ training.config.validate.ConfigError: unknown config key 'model.unit'; did you m
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from training.config.experiment import default_experiment
 from training.config.schema import DatasetSection, OptimizerSection, Section, TrainSection, model_section
 from training.datasets.base import NUMBERS
 from training.datasets.store.portable import where_prepared
-from zoo.quiet import import_keras
 from zoo.signatures import builders
 from zoo.suggest import unknown
 
@@ -91,25 +89,15 @@ class Config(Section):
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration and check all of it, which `read` and `check` do one after the other.
+    """Read a configuration and check all but what only the model knows, which `training.train.check_model` checks.
+
+    Asking changes nothing: no thread is set, no device chosen and no model built, and Keras is imported only where a
+    value, such as an activation, means nothing without it.
 
     Args:
         path: A TOML file, or the name of one in `training/configs/`; `None` starts from the defaults.
         overrides: `key=value` pairs with dotted keys; a value is TOML (`8`, `0.5`, `true`, `"text"`), a bare word
-            is text, and `none` is nothing.
-
-    Raises:
-        ConfigError: The file cannot be read, or a key or value is not valid.
-    """
-    return check(read(path, overrides))
-
-
-def read(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration and check all but what only the model knows, without Keras where no value needs it.
-
-    Args:
-        path: As for `load`.
-        overrides: As for `load`.
+            is text, and `none` means no value.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is not valid.
@@ -146,44 +134,6 @@ def parse(values: Mapping[str, Any]) -> Config:
             f"config key 'train.label_smoothing' spreads labels over classes; a {spec.task} has none: leave it at 0; "
             f"received {config.train.label_smoothing!r} for {spec.name}"
         )
-    return config
-
-
-def validate(values: Mapping[str, Any]) -> Config:
-    """Make a `Config` of nested plain values and check all of it.
-
-    Raises:
-        ConfigError: One sentence for everything that is wrong.
-    """
-    return check(parse(values))
-
-
-def check(config: Config) -> Config:
-    """Check what only the model knows, by building it; gives the configuration.
-
-    Raises:
-        ConfigError: A layer refuses its arguments.
-    """
-    import_keras(find_devices=False)
-    from training.run.device import DeviceFixed, DeviceNotFound, use_device
-    from training.run.optimizer import precision
-    from training.run.tasks import model_task
-    from training.run.threads import ThreadsFixed, use_threads
-    from zoo.models import build
-
-    # Before anything is computed, as the trial build does; who trains asks again, and is told.
-    with suppress(ThreadsFixed):
-        use_threads(config.train.threads)
-    with suppress(DeviceFixed, DeviceNotFound):
-        use_device(config.train.device)
-    import_keras()
-    try:
-        # A trial build: what a layer would refuse is refused here, before any data is read.
-        with precision(config.train.precision):
-            task = model_task(find_dataset(config.dataset).spec, embedding=config.model.embedding)
-            build(config.model.name, task, **config.model_arguments())
-    except ValueError as error:
-        raise ConfigError(f"model {config.model.name!r} refuses its arguments: {error}") from None
     return config
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from training.batches import augmentation
 from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights
 from training.batches.splitting import train_validation_split
-from training.config import Config, find_dataset
+from training.config import Config, ConfigError, find_dataset
 from training.datasets import Dataset, Examples, Spec
 from training.datasets.store.portable import where_prepared
 from training.run import distribution
@@ -19,7 +19,8 @@ from training.run.optimizer import make_optimizer, precision
 from training.run.state import Course, StopOnDivergence
 from training.run.tasks import Scores, compile_arguments, guessing, model_task, score
 from training.run.tf_input import BeginAnew, FollowEpoch, begin_anew, feed
-from zoo.models import SequenceTask, build, fixed_steps
+from zoo import models
+from zoo.models import SequenceTask, fixed_steps
 
 # Steps over which the gradients of a language model go back, where the configuration does not say.
 _WINDOW = 100
@@ -97,10 +98,22 @@ def load_data(config: Config) -> Data:
     return Data(dataset, train, validation)
 
 
+def build(config: Config, task: SequenceTask) -> keras.Model:
+    """Build the model of `config` for `task`.
+
+    Raises:
+        ConfigError: A layer refuses its arguments.
+    """
+    try:
+        with precision(config.train.precision):
+            return models.build(config.model.name, task, **config.model_arguments())
+    except ValueError as error:
+        raise ConfigError(f"model {config.model.name!r} refuses its arguments: {error}") from None
+
+
 def build_model(config: Config, task: SequenceTask) -> keras.Model:
     """Build and compile the model for `task`."""
-    with precision(config.train.precision):
-        model = build(config.model.name, task, **config.model_arguments())
+    model = build(config, task)
     _compile(model, config, task)
     return model
 

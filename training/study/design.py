@@ -140,7 +140,8 @@ class Study:
 
     def _cells(self) -> "tuple[dict[tuple[str, str], Config], list[str]]":
         """The configuration of each condition on each dataset, and what is wrong with them."""
-        from training.config import check, read
+        from training.config import load
+        from training.train import check_model
 
         datasets = self._datasets()
         overrides = {
@@ -148,9 +149,9 @@ class Study:
             for (dataset, where), (condition, what) in itertools.product(datasets.items(), self.conditions.items())
         }
         # All keys before any model is built: a wrong one is said at once, without Keras.
-        configs, problems = self._each(overrides, lambda texts: read(self.config, texts))
+        configs, problems = self._each(overrides, lambda texts: load(self.config, texts))
         if not problems:
-            configs, problems = self._each(configs, check)
+            configs, problems = self._each(configs, check_model)
         cells: dict[tuple[str, str], Config] = {}
         for (condition, dataset), config in configs.items():
             label = dataset or config.dataset.path or config.dataset.name

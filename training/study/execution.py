@@ -12,7 +12,6 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from training.cli.train import train_one
 from training.config import Config, find_dataset
 from training.run import environment
 from training.run.checkpoints import CannotResume
@@ -21,6 +20,7 @@ from training.run.tasks import guessing, model_task
 from training.run.threads import use_threads
 from training.study.jobs import Epoch, Event, Job, Started
 from training.study.results import Row
+from training.train import train_one
 from zoo.quiet import import_keras
 
 
