@@ -20,28 +20,30 @@ def save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
 
 
-def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None, metric: str = "accuracy") -> Figure:
+def learning_curves(
+    history: Sequence[Mapping[str, float]], best_epoch: int | None, metric: str = "accuracy", is_share: bool = True
+) -> Figure:
     """Loss and another metric over epochs, training and validation, with the chosen epoch marked.
 
     Args:
         history: As in `training.run.loop.Result`.
         best_epoch: Index of the epoch whose weights were kept, or `None`.
-        metric: The other metric: "accuracy", or an error, which is drawn on a log scale as the loss is.
+        metric: The name of the other metric.
+        is_share: Whether that is a share; an error is drawn on a log scale, as the loss is.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=130)
     epochs = np.arange(1, len(history) + 1)
-    share = metric == "accuracy"
-    loss = "cross-entropy (nats)" if share else "squared error / variance"
-    shown_metrics = (("loss", "log", loss), (metric, "linear" if share else "log", metric.replace("_", " ")))
-    for axes, (metric, scale, label) in zip(figure.subplots(1, 2), shown_metrics, strict=True):
+    loss = "cross-entropy (nats)" if is_share else "squared error / variance"
+    shown_metrics = (("loss", "log", loss), (metric, "linear" if is_share else "log", metric.replace("_", " ")))
+    for axes, (name, scale, label) in zip(figure.subplots(1, 2), shown_metrics, strict=True):
         for part, colour in (("train", TRAIN), ("validation", GOOD)):
-            values = np.array([row.get(f"{part}/{metric}", np.nan) for row in history])
+            values = np.array([row.get(f"{part}/{name}", np.nan) for row in history])
             # A single epoch is a point, not an invisible line; a log axis has no place for 0 or infinity.
             shown = np.where(np.isfinite(values) & ((values > 0) | (scale == "linear")), values, np.nan)
             axes.plot(epochs, shown, colour, label=part, marker="o" if len(history) < 3 else None, linewidth=1.6)
             if not np.isfinite(shown).any():
                 axes.set_yscale("linear")
-        if any(row.get(f"train/{metric}", 0) > 0 for row in history):
+        if any(row.get(f"train/{name}", 0) > 0 for row in history):
             axes.set_yscale(scale)
         if best_epoch is not None:
             axes.axvline(best_epoch + 1, color=GOOD, linestyle=":", label=f"kept: epoch {best_epoch + 1}")

@@ -110,7 +110,7 @@ def test_steps_are_compiled_on_jax_alone():
 @pytest.mark.skipif(BACKEND == "torch", reason="torch is not distributed at all")
 def test_one_gpu_is_no_distribution():
     with pytest.raises(distribution.CannotDistribute, match=r"takes all GPUs, and train\.device=gpu:1 one"):
-        distribution.start("data", "classification", 8, device="gpu:1")
+        distribution.start("data", False, 8, device="gpu:1")
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

@@ -163,8 +163,8 @@ def test_hosts_that_cannot_meet_are_refused(environment, message, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "language_model"}, "KERAS_BACKEND=jax"),
-        ({"kind": "labelling", "jit_compile": True}, "train.jit_compile=true"),
+        ({"keeps_states": True}, "KERAS_BACKEND=jax"),
+        ({"keeps_states": False, "jit_compile": True}, "train.jit_compile=true"),
     ],
 )
 def test_what_tensorflow_cannot_spread_is_refused(arguments, message):
@@ -175,7 +175,7 @@ def test_what_tensorflow_cannot_spread_is_refused(arguments, message):
 def test_a_process_of_several_must_not_train_alone(monkeypatch):
     monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", "127.0.0.1:1")
     with pytest.raises(distribution.CannotDistribute, match=r"train\.distribution=data"):
-        distribution.start(None, "classification", batch_size=4)
+        distribution.start(None, False, batch_size=4)
 
 
 if __name__ == "__main__":
@@ -185,5 +185,5 @@ if __name__ == "__main__":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     distribution.join()
-    for chosen in (distribution.Devices(), distribution.start("data", TASK.kind, batch_size=6)):
+    for chosen in (distribution.Devices(), distribution.start("data", False, batch_size=6)):
         print(json.dumps(train(chosen)), flush=True)

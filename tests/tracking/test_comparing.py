@@ -48,7 +48,7 @@ def call(*arguments):
 
 def test_losses_of_different_problems_are_never_in_one_list():
     groups = compare_cli.grouped(RUNS)
-    named = [(group.dataset, group.metric, len(group.runs)) for group in groups]
+    named = [(group.dataset, group.metric.name, len(group.runs)) for group in groups]
     assert named == [
         ("digits_rows", "accuracy", 3),
         ("adding_problem/50", "mean_absolute_error", 2),

@@ -14,6 +14,7 @@ from waiting import PATIENCE
 from training import tracking
 from training.config import load
 from training.run.loop import load_data
+from training.run.metrics import stored_name
 from training.tracking import delivery, store as tracking_store
 from training.tracking.delivery import Courier, Refused, deliver
 from training.tracking.journal import Journal, JournalInUse
@@ -191,7 +192,7 @@ def test_a_store_that_dies_in_a_run_gets_everything_later(inside, monkeypatch, c
     run = tracking.find(recorder.run_id)
     assert (run.status, run.tags["study"], run.metrics["train/loss"]) == ("FINISHED", "dying", 0.5)
     client = MlflowClient(tracking.tracking_uri())
-    assert [point.step for point in client.get_metric_history(run.run_id, "train/loss")] == [0, 1, 2]
+    assert [point.step for point in client.get_metric_history(run.run_id, stored_name("train/loss"))] == [0, 1, 2]
     assert "delivered what" in capsys.readouterr().err
     assert not left.exists()  # it has ended, and nothing needs it
 
@@ -210,8 +211,8 @@ def test_events_told_twice_are_stored_once(inside):
     (left / "journal.jsonl").write_bytes(kept)  # as if the mark of what is delivered were lost
     (left / "epoch-000001.npz").touch()
     run = tracking.find(recorder.run_id)
-    assert [point.step for point in client.get_metric_history(run.run_id, "train/loss")] == [0, 1]
-    assert len(client.get_metric_history(run.run_id, "train/accuracy")) == 1
+    assert [point.step for point in client.get_metric_history(run.run_id, stored_name("train/loss"))] == [0, 1]
+    assert len(client.get_metric_history(run.run_id, stored_name("train/accuracy"))) == 1
     assert len(client.get_run(run.run_id).inputs.dataset_inputs) == 2
     assert not left.exists()
 

@@ -25,6 +25,7 @@ from training.cli import compare as compare_cli, export as export_cli, ui
 from training.config import load
 from training.run import environment
 from training.run.loop import load_data
+from training.run.metrics import stored_name
 from training.tracking import diagnosis, local, quick_reading, reading, store as tracking_store
 from training.tracking.journal import Journal
 from training.tracking.recording import _name
@@ -71,12 +72,13 @@ def test_the_whole_run_is_there(inside):
     assert {"engine", "threads", "machine", "host", "pid", "process_started"} <= set(run.data.tags)
     assert "diagnostics" not in run.data.tags  # which says that they broke off
     for metric in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
-        assert [point.step for point in client.get_metric_history(inside.kept, metric)] == [0, 1]
-    assert {"best_validation/accuracy", "test/accuracy", "seconds", "parameters"} <= set(run.data.metrics)
+        assert [point.step for point in client.get_metric_history(inside.kept, stored_name(metric))] == [0, 1]
+    final = ("best_validation/accuracy", "test/accuracy", "seconds", "parameters")
+    assert {f"result/{name}" for name in final} <= set(run.data.metrics)
     assert run.data.metrics["peak_memory_mb"] > 100
     seen = {"cell_peak", "forget_gate_open", "dead_candidate", "gradient_first_over_last"}
-    assert {f"within/lstm_1/{name}" for name in seen} <= set(run.data.metrics)
-    assert 0 < run.data.metrics["train/gradient_norm"] <= run.data.metrics["train/gradient_norm_max"]
+    assert {f"inside/lstm_1/{name}" for name in seen} <= set(run.data.metrics)
+    assert 0 < run.data.metrics["curves/train/gradient_norm"] <= run.data.metrics["curves/train/gradient_norm_max"]
     inputs = {given.dataset.name: given.dataset.digest for given in run.inputs.dataset_inputs}
     data = load_data(config)
     assert inputs == {
@@ -289,7 +291,7 @@ def test_a_run_goes_on_without_saying_anything_twice(inside):
         again.metrics({"train/loss": 0.5, "train/accuracy": 0.9}, 2)
     assert (again.run_id, again.name) == (recorder.run_id, recorder.name)
     client = MlflowClient(tracking.tracking_uri())
-    history = client.get_metric_history(recorder.run_id, "train/loss")
+    history = client.get_metric_history(recorder.run_id, stored_name("train/loss"))
     assert [(point.step, point.value) for point in history] == [(0, 2.0), (1, 1.0), (2, 0.5)]
     assert client.get_run(recorder.run_id).info.status == "FINISHED"
 

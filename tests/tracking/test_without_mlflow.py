@@ -10,6 +10,7 @@ from training.config import load
 from training.run import checkpoints
 from training.run.checkpoints import CannotResume
 from training.run.loop import load_data
+from training.run.metrics import stored_name
 from training.tracking import recording
 from training.tracking.journal import Journal
 
@@ -69,10 +70,14 @@ def test_a_run_comes_to_the_store_as_any_other(inside, data, monkeypatch, capsys
     assert run.tags.items() >= {"study": "away", "dataset": "digits_rows", "device": "cpu:0"}.items()
     assert run.params["dataset.name"] == "digits_rows"
     client = MlflowClient(tracking.tracking_uri())
-    assert [point.step for point in client.get_metric_history(run.run_id, "train/loss")] == [0, 1]
+    assert [point.step for point in client.get_metric_history(run.run_id, stored_name("train/loss"))] == [0, 1]
     assert client.get_experiment_by_name("elsewhere").experiment_id == run.experiment_id
     about = client.get_run(run.run_id).info
-    assert about.start_time <= client.get_metric_history(run.run_id, "train/loss")[0].timestamp <= about.end_time
+    assert (
+        about.start_time
+        <= client.get_metric_history(run.run_id, stored_name("train/loss"))[0].timestamp
+        <= about.end_time
+    )
     [file] = (inside / "mlruns/artifacts").rglob("MLmodel")
     assert file.read_text() == f'{{"run_id": "{run.run_id}"}}'
     assert not (inside / "mlruns/runs" / local).exists()

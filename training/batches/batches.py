@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import Examples, Slices
+from training.datasets.targets import LABELS, STEP_LABELS
 
 Batch = tuple[Any, ...]
 """Inputs, targets and, where not every target counts the same, weights."""
@@ -95,7 +96,7 @@ def check_labelled(examples: Examples, split: str, longest: int | None) -> None:
     Traceback (most recent call last):
     training.batches.batches.InvalidPipeline: no step of the 1 sequences for validation has a label within the ...
     """
-    if examples.targets is None or isinstance(examples.targets, np.ndarray):
+    if examples.kind is not STEP_LABELS:
         return
     if not any((labels[:longest] >= 0).any() for labels in examples.targets):
         within = "" if longest is None else f" within the first {longest} steps"
@@ -119,7 +120,7 @@ def class_weights(examples: Examples, classes: int) -> NDArray[np.float32]:
     >>> class_weights(examples, 2).tolist()
     [0.666..., 2.0]
     """
-    labels = examples.targets if isinstance(examples.targets, np.ndarray) else np.concatenate(list(examples.targets))
+    labels = examples.kind.labels(examples.targets)
     counts = np.bincount(labels[labels >= 0], minlength=classes)
     weights: NDArray[np.float64] = np.divide(counts.sum(), classes * counts, out=np.zeros(classes), where=counts > 0)
     return weights.astype(np.float32)
@@ -226,10 +227,10 @@ class Batches(keras.utils.PyDataset):
         self._lengths = full if max_length is None else np.minimum(full, max_length)
         self._batch_size, self._shuffle = batch_size, shuffle
         self._sequences = Slices.of(examples.sequences)
-        self._labels = Slices.of(examples.targets) if _labels_steps(examples) else None
+        self._labels = Slices.of(examples.targets) if examples.kind is STEP_LABELS else None
         self._targets = None if self._labels is not None else examples.targets
-        if self._targets is not None and self._targets.dtype == np.int64:
-            self._targets = self._targets.astype(np.int32)
+        if examples.kind is LABELS:
+            self._targets = examples.labels.astype(np.int32)
         self._weights, self._augment = class_weights, augment
         self.channels = None if examples.vocabulary is not None else examples.channels
         self.boundaries = bucket_boundaries(self._lengths, buckets)
@@ -364,10 +365,6 @@ class Windows(keras.utils.PyDataset):
         features = self._streams[:, window]
         lengths = np.full(self._batch_size, features.shape[1], np.int32)
         return {"features": features, "lengths": lengths}, self._following[:, window]
-
-
-def _labels_steps(examples: Examples) -> bool:
-    return examples.targets is not None and not isinstance(examples.targets, np.ndarray)
 
 
 def _gathered(

@@ -37,8 +37,7 @@ def train_validation_split(examples: Examples, fraction: float, seed: int) -> tu
     if not 0 < fraction < 1:
         raise InvalidPipeline(f"validation fraction is {fraction}, expected more than 0 and less than 1")
     generator = np.random.default_rng(seed)
-    one_label_each = isinstance(examples.targets, np.ndarray) and examples.targets.dtype == np.int64
-    labels = examples.labels if one_label_each else np.zeros(len(examples), np.int64)
+    labels = examples.kind.strata(examples.targets, len(examples))
     in_validation = (
         _stratified(labels, fraction, generator)
         if examples.groups is None

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from training.config.experiment import default_experiment
-from training.datasets.base import main_metric
+from training.run.metrics import Metric, main_metric
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from training.tracking import StoredRun
-
-_METRICS = (main_metric("regression"), main_metric("classification"))
 
 # What a dataset of one's own is predicted for: other values make another problem, with losses of their own.
 _PROBLEM = ("dataset.path", "dataset.task", "dataset.horizon")
@@ -28,12 +26,12 @@ class Group:
 
     Attributes:
         dataset: Its name.
-        metric: The metric of its task: "accuracy" or "mean_absolute_error".
+        metric: The metric by which they are judged.
         runs: Best validation loss first.
     """
 
     dataset: str
-    metric: str
+    metric: Metric
     runs: "tuple[StoredRun, ...]"
 
 
@@ -120,14 +118,9 @@ def grouped(stored: "Sequence[StoredRun]") -> list[Group]:
     groups = []
     for (dataset, *_), runs in members.items():
         ordered = sorted(runs, key=lambda run: run.metrics.get("best_validation/loss", float("inf")))
-        measured = {metric for run in runs for metric in _METRICS if _has(run, metric)}
-        # One that no run has measured yet is not shown; then any will do.
-        groups.append(Group(str(dataset), next(iter(measured), _METRICS[-1]), tuple(ordered)))
+        measured = main_metric(name for run in runs for name in run.metrics)
+        groups.append(Group(str(dataset), measured, tuple(ordered)))
     return groups
-
-
-def _has(run: "StoredRun", metric: str) -> bool:
-    return any(name.endswith(f"/{metric}") for name in run.metrics)
 
 
 def _outcome(run: "StoredRun") -> str:
@@ -147,9 +140,9 @@ def _row(run: "StoredRun", group: Group) -> dict[str, Any]:
         "validation_loss": run.metrics.get("best_validation/loss"),
         "validation_accuracy": run.metrics.get("best_validation/accuracy"),
         "test_accuracy": run.metrics.get("test/accuracy"),
-        "metric": group.metric,
-        "validation": run.metrics.get(f"best_validation/{group.metric}"),
-        "test": run.metrics.get(f"test/{group.metric}"),
+        "metric": group.metric.name,
+        "validation": run.metrics.get(f"best_validation/{group.metric.name}"),
+        "test": run.metrics.get(f"test/{group.metric.name}"),
         "seconds": run.metrics.get("seconds"),
     }
 
@@ -178,7 +171,7 @@ def table(group: Group) -> "Table":
     made.add_column("run", no_wrap=True)
     for key in varying:
         made.add_column(key, overflow="fold")
-    metric = group.metric.replace("mean_absolute_error", "mean abs.\nerror")
+    metric = group.metric.name.replace("mean_absolute_error", "mean abs.\nerror")
     for heading in ("validation\nloss", f"validation\n{metric}", f"test\n{metric}", "seconds"):
         made.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -211,10 +204,10 @@ def plot(groups: Sequence[Group], path: Path) -> None:
     panels = [
         Scored(
             group.dataset,
-            group.metric.replace("_", " "),
+            group.metric.title,
             [f"{run.run_id[:8]}  {run.name}" for run in group.runs],
-            [_score(run.metrics, f"best_validation/{group.metric}") for run in group.runs],
-            [_score(run.metrics, f"test/{group.metric}") for run in group.runs],
+            [_score(run.metrics, f"best_validation/{group.metric.name}") for run in group.runs],
+            [_score(run.metrics, f"test/{group.metric.name}") for run in group.runs],
             [_outcome(run) for run in group.runs],
         )
         for group in groups

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, find, get
 from training.datasets.store import portable
 from training.datasets.store.tfds import data_directory
+from training.datasets.targets import STEP_LABELS, TARGETS
 from zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def spec_table(spec: Spec, more: dict[str, str] | None = None) -> "Table":
         "steps": _steps(spec.lengths),
         "classes": _counted(spec.classes),
         "outputs": _counted(spec.outputs),
-        "horizon": f"{spec.horizon} steps" if spec.task == "forecasting" else "",
+        "horizon": f"{spec.horizon} steps" if TARGETS[spec.task].has_horizon else "",
         "examples": ", ".join(f"{split} {count}" for split, count in spec.counts.items()),
         "split rule": spec.split_rule,
         "licence": spec.licence,
@@ -283,7 +284,7 @@ def _content(dataset: "OwnData") -> dict[str, dict[str, Any]]:
 
 def _content_of(examples: Examples, spec: Spec) -> dict[str, Any]:
     if spec.classes:
-        labels = np.concatenate(examples.targets) if spec.task == "labelling" else examples.labels
+        labels = examples.kind.labels(examples.targets)
         counts = np.bincount(labels[labels >= 0], minlength=len(spec.classes))
         without = {"(no label)": int((labels < 0).sum())} if (labels < 0).any() else {}
         return dict(zip(spec.classes, counts.tolist(), strict=True)) | without
@@ -324,7 +325,7 @@ def _content_tables(dataset: "OwnData") -> list["Table"]:
 
     content = _content(dataset)
     if dataset.spec.classes:
-        counted = "steps of" if dataset.spec.task == "labelling" else "sequences of"
+        counted = "steps of" if TARGETS[dataset.spec.task] is STEP_LABELS else "sequences of"
         by_class = Table(f"{counted} class", "train", "test", box=box.SIMPLE_HEAD)
         for name in dict.fromkeys([*content["train"], *content["test"]]):
             by_class.add_row(name, *(str(content[split].get(name, 0)) for split in ("train", "test")))

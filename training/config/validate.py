@@ -23,8 +23,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from training import datasets
 from training.config.experiment import default_experiment
 from training.config.schema import DatasetSection, OptimizerSection, Section, TrainSection, model_section
-from training.datasets.base import NUMBERS
 from training.datasets.store.portable import where_prepared
+from training.datasets.targets import NO_TARGETS, TARGETS
 from zoo.signatures import builders
 from zoo.suggest import unknown
 
@@ -129,7 +129,7 @@ def parse(values: Mapping[str, Any]) -> Config:
     with where_prepared(section.name):
         spec = find_dataset(section).spec
     _check_keys(section, spec)
-    if config.train.label_smoothing and spec.task in NUMBERS:
+    if config.train.label_smoothing and TARGETS[spec.task].are_numbers:
         raise ConfigError(
             f"config key 'train.label_smoothing' spreads labels over classes; a {spec.task} has none: leave it at 0; "
             f"received {config.train.label_smoothing!r} for {spec.name}"
@@ -183,14 +183,20 @@ def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:
     Raises:
         ConfigError: There is such a key.
     """
-    language, forecast = spec.task == "language_model", section.path is not None and spec.task == "forecasting"
+    targets = TARGETS[spec.task]
+    forecast = section.path is not None and targets.has_horizon
+    running_text = targets is NO_TARGETS
     for key, useful, what in (
         ("task", section.path is not None, "is for data of your own, named by dataset.path"),
         ("horizon", section.path is not None, "is for data of your own, named by dataset.path"),
-        ("window", language or forecast, "is for language models, and for forecasts of data of your own"),
-        ("class_weights", spec.task in ("classification", "labelling"), f"weighs classes; a {spec.task} has none"),
+        ("window", running_text or forecast, "is for language models, and for forecasts of data of your own"),
+        ("class_weights", targets.has_classes, f"weighs classes; a {spec.task} has none"),
         ("augment", not spec.text, "changes values, and text has none"),
-        ("max_length", not language, "crops sequences; a language model reads all of the text, window by window"),
+        (
+            "max_length",
+            targets is not NO_TARGETS,
+            "crops sequences; a language model reads all of the text, window by window",
+        ),
     ):
         value = getattr(section, key)
         if value and not useful:

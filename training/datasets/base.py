@@ -10,22 +10,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.targets import (
+    TARGETS,
+    InvalidExamples as InvalidExamples,
+    Targets,
+    Task as Task,
+    check_integers,
+    kind_of,
+)
 from zoo.suggest import unknown
 
 Split = Literal["train", "test"]
-Task = Literal["classification", "labelling", "regression", "forecasting", "language_model"]
-
-NUMBERS: tuple[Task, ...] = ("regression", "forecasting")
-"""The tasks whose answer is a number, not a class."""
-
 PADDING, UNKNOWN = "", "[UNK]"
 """The first two entries of every vocabulary, as Keras's `TextVectorization` has them."""
-
-
-class InvalidExamples(ValueError):
-    """Examples that no model can be trained on, or that are not what the dataset's spec promises."""
-
-    exit_code = 1
 
 
 class UnknownSplit(LookupError):
@@ -171,8 +168,8 @@ class Examples:
                     "all sequences of a dataset need the same channels"
                 )
         if self.groups is not None:
-            _check_integers("groups", self.groups, len(self.sequences))
-        _check_targets(self.targets, self.lengths)
+            check_integers("groups", self.groups, len(self.sequences))
+        self.kind.check(self.targets, self.lengths)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -188,6 +185,11 @@ class Examples:
         if isinstance(self.sequences, Slices):
             return self.sequences.lengths
         return np.array([len(sequence) for sequence in self.sequences], np.int64)
+
+    @property
+    def kind(self) -> Targets:
+        """What kind of targets these are."""
+        return kind_of(self.targets)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -233,12 +235,8 @@ class Examples:
     def _digest(self) -> str:
         digest = hashlib.sha256(f"examples-1:{self.channels}:{self.groups is not None}".encode())
         digest.update(self.lengths.astype("<i8").tobytes())
-        if isinstance(self.targets, np.ndarray):
-            digest.update(self.targets.astype("<i8" if self.targets.dtype.kind == "i" else "<f4").tobytes())
-        elif self.targets is not None:
-            digest.update(b"labels a step")
-            for labels in self.targets:
-                digest.update(labels.astype("<i8").tobytes())
+        for content in self.kind.content(self.targets):
+            digest.update(content)
         if self.groups is not None:
             digest.update(self.groups.astype("<i8").tobytes())
         if self.vocabulary is not None:
@@ -342,47 +340,6 @@ def _check_tokens(index: int, sequence: NDArray[np.int32], tokens: int) -> None:
         )
 
 
-def _check_targets(targets: Any, lengths: NDArray[np.int64]) -> None:
-    if targets is None:
-        return
-    if isinstance(targets, np.ndarray) and targets.dtype == np.float32:
-        if len(targets) != len(lengths) or targets.ndim not in (2, 3) or 0 in targets.shape:
-            raise InvalidExamples(
-                f"targets are float32 {list(targets.shape)}, expected [{len(lengths)}, outputs], or "
-                f"[{len(lengths)}, horizon, outputs] of a forecast: one row a sequence"
-            )
-        unfit = np.flatnonzero(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1))
-        if unfit.size:
-            raise InvalidExamples(f"the target of example {unfit[0]} is not finite: leave out or fill missing targets")
-        return
-    if isinstance(targets, np.ndarray):
-        _check_integers("labels", targets, len(lengths))
-        if targets.min() < 0:
-            index = int(np.argmin(targets))
-            raise InvalidExamples(
-                f"label of example {index} is {targets[index]}, expected 0 or more: "
-                "number the classes from 0 and leave out unlabelled examples"
-            )
-        return
-    if len(targets) != len(lengths):
-        raise InvalidExamples(f"labels of {len(targets)} sequences, expected {len(lengths)}: one array a sequence")
-    for index, (labels, length) in enumerate(zip(targets, lengths, strict=True)):
-        _check_integers(f"labels of example {index}", labels, int(length))
-        if labels.min() < -1:
-            raise InvalidExamples(
-                f"labels of example {index} hold {labels.min()}, expected 0 or more, or -1 where a step has none"
-            )
-
-
-def _check_integers(name: str, values: NDArray[np.int64], count: int) -> None:
-    if not isinstance(values, np.ndarray) or values.dtype != np.int64 or values.shape != (count,):
-        received = f"{getattr(values, 'dtype', type(values).__name__)} {list(np.shape(values))}"
-        raise InvalidExamples(
-            f"{name} are {received}, expected int64 [{count}], one per sequence: "
-            f"convert them with np.asarray({name}, 'int64')"
-        )
-
-
 def _check_against_spec(examples: Examples, spec: Spec, split: Split) -> None:
     where = f"dataset {spec.name}, split {split}"
     remedy = "prepare the data again, or correct the spec"
@@ -404,38 +361,15 @@ def _check_against_spec(examples: Examples, spec: Spec, split: Split) -> None:
 
 
 def _check_targets_against_spec(examples: Examples, spec: Spec, where: str, remedy: str) -> None:
-    targets = examples.targets
-    expected = {
-        "classification": "int64 [n]",
-        "labelling": "int64 [steps] a sequence",
-        "regression": f"float32 [n, {len(spec.outputs)}]",
-        "forecasting": f"float32 [n, {spec.horizon}, {len(spec.outputs)}]",
-        "language_model": "nothing",
-    }[spec.task]
-    if targets is None:
-        received = "nothing"
-    elif not isinstance(targets, np.ndarray):
-        received = "int64 [steps] a sequence"
-    else:
-        received = f"{targets.dtype} [{', '.join(['n', *map(str, targets.shape[1:])])}]"
+    kind = examples.kind
+    expected = TARGETS[spec.task].shape(len(spec.outputs), spec.horizon)
+    received = kind.received(examples.targets)
     if received != expected:
         raise InvalidExamples(f"{where}targets are {received}, expected {expected} of a {spec.task}: {remedy}")
-    if spec.task not in ("classification", "labelling"):
-        return
-    highest = targets if spec.task == "classification" else np.array([labels.max() for labels in targets])
+    highest = kind.highest(examples.targets)
     beyond = np.flatnonzero(highest >= len(spec.classes))
     if beyond.size:
         raise InvalidExamples(
             f"{where}label of example {beyond[0]} is {highest[beyond[0]]}, "
             f"expected 0 to {len(spec.classes) - 1}: {remedy}"
         )
-
-
-def main_metric(kind: str) -> str:
-    """The metric of a task that a person looks at first.
-
-    Example:
-    >>> main_metric("regression"), main_metric("language_model")
-    ('mean_absolute_error', 'accuracy')
-    """
-    return "mean_absolute_error" if kind in NUMBERS else "accuracy"

@@ -125,13 +125,15 @@ class Devices:
 ONE = Devices()
 
 
-def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = False, device: str = "auto") -> Devices:
+def start(
+    name: str | None, keeps_states: bool, batch_size: int, jit_compile: bool = False, device: str = "auto"
+) -> Devices:
     """Choose the devices for a run.
 
     Args:
         name: `None`, one device; or "data", every device of this host (of all hosts after `join`): all GPUs where there
             is one, else the CPU.
-        kind: Of the task.
+        keeps_states: Whether the model keeps states from batch to batch, as a language model does.
         batch_size: Rows of a whole batch.
         jit_compile: Whether steps are to be compiled by XLA.
         device: What `use_device` was given: with "cpu" GPUs are left out, and a single GPU is no distribution.
@@ -153,13 +155,13 @@ def start(name: str | None, kind: str, batch_size: int, jit_compile: bool = Fals
         )
     if backend == "tensorflow" and jit_compile:
         raise CannotDistribute("train.jit_compile=true cannot be spread over devices on TensorFlow: set it to false")
-    if backend == "tensorflow" and kind == "language_model":
+    if backend == "tensorflow" and keeps_states:
         raise CannotDistribute(
             "a language model keeps states from batch to batch, which TensorFlow cannot spread over devices: set "
             "train.distribution=none, or KERAS_BACKEND=jax"
         )
     devices = _mirrored() if backend == "tensorflow" else _data_parallel("cpu" if device == "cpu" else None)
-    if kind == "language_model" and batch_size % devices.count:
+    if keeps_states and batch_size % devices.count:
         raise CannotDistribute(
             f"dataset.batch_size={batch_size} does not divide among {devices.count} devices; the streams of a language "
             f"model must: choose {_filled_up(batch_size, devices.count)}"

@@ -1,14 +1,13 @@
 """From a configuration to a trained model and its figures. Logs nothing and knows no tracker: callbacks do."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
-from training.batches import augmentation
-from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights
+from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled
 from training.batches.splitting import train_validation_split
 from training.config import Config, ConfigError, find_dataset
 from training.datasets import Dataset, Examples, Spec
@@ -17,13 +16,10 @@ from training.run import distribution
 from training.run.checkpoints import Checkpoints
 from training.run.optimizer import make_optimizer, precision
 from training.run.state import Course, StopOnDivergence
-from training.run.tasks import Scores, compile_arguments, guessing, model_task, score
+from training.run.tasks import TASKS, Scores, compile_arguments, guessing, model_task, score
 from training.run.tf_input import BeginAnew, FollowEpoch, begin_anew, feed
 from zoo import models
 from zoo.models import SequenceTask, fixed_steps
-
-# Steps over which the gradients of a language model go back, where the configuration does not say.
-_WINDOW = 100
 
 
 @dataclass(frozen=True)
@@ -157,13 +153,13 @@ def run(
     # After the data: reading it may draw random numbers, the first time only.
     keras.utils.set_random_seed(config.seed)
     task = model_task(data.spec, data.train, config.model.embedding)
-    language, size = task.kind == "language_model", config.dataset.batch_size
-    trained_as = replace(task, stateful_batch=size) if language else task
+    kind, size = TASKS[data.spec.task], config.dataset.batch_size
+    trained_as = kind.trained_as(task, size)
     clipped = config.optimizer.clipnorm is not None or config.optimizer.clipvalue is not None
     divergence = StopOnDivergence(guessing(task), clipped)
     course = Course(config.train.patience, divergence, checkpoints)
     how = config.train
-    devices = distribution.start(how.distribution, task.kind, size, how.jit_compile, how.device)
+    devices = distribution.start(how.distribution, kind.keeps_states, size, how.jit_compile, how.device)
     with devices.scope():
         model, batches = _train(config, data, trained_as, devices, course, [divergence, *callbacks])
     seconds, history = course.seconds, course.history
@@ -172,15 +168,14 @@ def run(
     scored = divergence.reason is None
 
     def scores(examples: Examples) -> Scores:
-        return evaluate(model, task, _in_order(config, task, examples, longest_seen(config, model)))
+        return evaluate(model, task, kind.batches_in_order(config, examples, longest_seen(config, model)))
 
     test = data.dataset.load("test", config.dataset.cache == "memory") if scored else None
-    # Of running text, the windows of all streams are what goes through the model.
-    sequences = len(batches) * size if language else len(data.train)
+    sequences = kind.sequences_per_epoch(data.train, batches, size)
     return Result(
         outcome="finished" if scored else "diverged",
         reason=divergence.reason,
-        model=_for_use(config, task, model) if language else model,
+        model=_for_use(config, task, model) if kind.keeps_states else model,
         history=history,
         best_epoch=course.best_epoch if scored else None,
         seconds=seconds,
@@ -218,13 +213,14 @@ def _train(
     longest = longest_seen(config, model)
     for split, part in (("training", data.train), ("validation", data.validation)):
         check_labelled(part, split, longest)
-    batches = _training_batches(config, data, task, longest)
+    kind = TASKS[data.spec.task]
+    batches = kind.training_batches(config, task, data.train, longest)
     _compile(model, config, task, len(batches), devices)
     course.go_on(model)
     if not course.ended:
         batches.epoch = len(course.history)
         fed, steps = feed(devices.share(batches))
-        in_order = devices.share(_in_order(config, task, data.validation, longest), evaluation=True)
+        in_order = devices.share(kind.batches_in_order(config, data.validation, longest), evaluation=True)
         validation, validation_steps = feed(in_order, same_order=True)
         model.fit(
             fed,
@@ -262,28 +258,6 @@ def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows)
 def longest_seen(config: Config, model: keras.Model) -> int | None:
     """Where sequences are cropped: by a maximum length, or by the model's own fixed time axis, reported as one."""
     return min((limit for limit in (config.dataset.max_length, fixed_steps(model)) if limit), default=None)
-
-
-def _training_batches(config: Config, data: Data, task: SequenceTask, longest: int | None) -> Batches | Windows:
-    section = config.dataset
-    if task.kind == "language_model":
-        return _in_order(config, task, data.train, longest)
-    return Batches(
-        data.train,
-        section.batch_size,
-        section.buckets,
-        seed=config.seed,
-        max_length=longest,
-        class_weights=class_weights(data.train, task.classes) if section.class_weights else None,
-        augment=augmentation.chain(section.augment, data.train) if section.augment else None,
-    )
-
-
-def _in_order(config: Config, task: SequenceTask, examples: Examples, longest: int | None) -> Batches | Windows:
-    section = config.dataset
-    if task.kind == "language_model":
-        return Windows(examples, section.batch_size, section.window or _WINDOW)
-    return Batches(examples, section.batch_size, section.buckets, seed=0, shuffle=False, max_length=longest)
 
 
 def _for_use(config: Config, task: SequenceTask, trained: keras.Model) -> keras.Model:

@@ -1,12 +1,12 @@
 """The course of a run: what it has come to after an epoch, and when it is to end."""
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from training.run.checkpoints import Checkpoint, Checkpoints, put_back, remember
+from training.run.metrics import epoch_metrics
 
 # Times the loss of guessing. A run seldom comes back from the first by the end of an epoch, and never from the second.
 _EXPLODED, _BEYOND_RETURN = 1e2, 1e6
@@ -94,7 +94,7 @@ class Course(keras.callbacks.Callback):
         self._divergence.reason = kept.facts["reason"]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.history.append(metric_names(logs or {}))
+        self.history.append(epoch_metrics(logs or {}))
         losses = [row["validation/loss"] for row in self.history]
         if self.best_epoch is None or losses[-1] < losses[self.best_epoch]:
             self.best_epoch, self._best_weights = epoch, self.model.get_weights()
@@ -119,21 +119,3 @@ class Course(keras.callbacks.Callback):
         }
         best = {f"best/{place}": array for place, array in enumerate(self._best_weights)}
         return Checkpoint(len(self.history), facts, remember(self.model) | best)
-
-
-# The metrics of an epoch, in the order in which the MLflow UI should offer them
-_METRICS = ("loss", "accuracy", "mean_absolute_error")
-
-
-def metric_names(logs: Mapping[str, float]) -> dict[str, float]:
-    """Keras's logs of an epoch under the names that this project uses.
-
-    Example:
-    >>> metric_names({"loss": 2, "val_loss": 1})
-    {'validation/loss': 1.0, 'train/loss': 2.0}
-    """
-    names = {f"{prefix}{metric}": f"{part}/{metric}" for prefix, part in _PARTS for metric in _METRICS}
-    return {name: float(logs[key]) for key, name in names.items() if key in logs}
-
-
-_PARTS = (("val_", "validation"), ("", "train"))

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from training.run.metrics import METRICS, main_metric
 from training.study.results import Row
 from training.study.statistics import Interval, Ranking, bootstrap_interval, holm, rank, signed_rank
 
@@ -33,7 +34,7 @@ class Board:
 
     Attributes:
         dataset: Its label.
-        metric: "accuracy" or "mean_absolute_error".
+        metric: The name of the metric by which its runs are judged.
         scores: By (condition, seed); `None` of a dead run.
         worst: What a dead run counts as; NaN where that is not known, because no run converged.
         unit: What differences are divided by before they are compared across datasets: 1 of an accuracy, the standard
@@ -49,7 +50,7 @@ class Board:
     @property
     def sign(self) -> int:
         """1 where higher is better, -1 where lower is."""
-        return 1 if self.metric == "accuracy" else -1
+        return 1 if METRICS[self.metric].is_share else -1
 
     @property
     def conditions(self) -> list[str]:
@@ -108,25 +109,18 @@ class Board:
 def board(rows: Sequence[Row], dataset: str, part: Part) -> Board:
     """Collect the scores of `dataset` on the split `part`."""
     rows = [row for row in rows if row.dataset == dataset]
-    metric = _main_metric(rows)
+    metric = main_metric(name for row in rows for each in (row.metrics, *row.history[:1]) for name in each).name
     prefix = _PREFIX[part]
     scores: dict[tuple[str, int], float | None] = {}
     for row in rows:
         value = row.metrics.get(f"{prefix}/{metric}", math.nan)
         scores[row.condition, row.seed] = value if row.outcome == "converged" and math.isfinite(value) else None
     alive = [score for score in scores.values() if score is not None]
-    if metric == "accuracy":
+    if METRICS[metric].is_share:
         chances = [math.exp(-row.guessing) for row in rows if math.isfinite(row.guessing)]
         return Board(dataset, metric, scores, min([*chances, *alive], default=0.0), 1.0)
     spread = _spread(rows, prefix)
     return Board(dataset, metric, scores, max([spread, *alive]) if alive else math.nan, spread or 1.0)
-
-
-def _main_metric(rows: Sequence[Row]) -> str:
-    """As `training.datasets.base.main_metric`, from what the rows measured."""
-    error = "mean_absolute_error"
-    numbers = any(name.endswith(error) for row in rows for each in (row.metrics, *row.history[:1]) for name in each)
-    return error if numbers else "accuracy"
 
 
 def _spread(rows: Sequence[Row], prefix: str) -> float:

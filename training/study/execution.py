@@ -16,7 +16,7 @@ from training.config import Config, find_dataset
 from training.run import environment
 from training.run.checkpoints import CannotResume
 from training.run.loop import Result, load_data
-from training.run.tasks import guessing, model_task
+from training.run.tasks import TASKS, guessing, model_task
 from training.run.threads import use_threads
 from training.study.jobs import Epoch, Event, Job, Started
 from training.study.results import Row
@@ -114,9 +114,9 @@ class _Epochs(keras.callbacks.Callback):
 
 
 def _guessing(config: Config) -> float:
-    """The loss of guessing; NaN for a language model whose text cannot be read."""
+    """The loss of guessing; NaN where that takes data that cannot be read."""
     spec = find_dataset(config.dataset).spec
-    if spec.task != "language_model":
+    if not TASKS[spec.task].guesses_from_data:
         return guessing(model_task(spec))
     try:
         return guessing(model_task(spec, load_data(config).train))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.run.metrics import METRICS
 from training.study import comparison
 from training.study.comparison import Board
 from training.study.results import Row, split_shared
@@ -68,7 +69,7 @@ def p_value(p: float) -> str:
 def _score(value: float, metric: str, sign: str = "") -> str:
     if not math.isfinite(value):
         return _NONE
-    return f"{value:{sign}.4f}" if metric == "accuracy" else f"{value:{sign}.4g}"
+    return f"{value:{sign}.4f}" if METRICS[metric].is_share else f"{value:{sign}.4g}"
 
 
 def _interval(interval: Interval | None, metric: str, sign: str = "") -> str:

@@ -19,7 +19,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # where
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from training.tracking.files import MODEL_FILE as MODEL_FILE, SAMPLE_FILE as SAMPLE_FILE, TASK_FILE as TASK_FILE
+from training.tracking.files import MODEL_FILE as MODEL_FILE, TASK_FILE as TASK_FILE
 from training.tracking.journal import JournalInUse as JournalInUse
 from training.tracking.local import (
     MlflowMissing as MlflowMissing,

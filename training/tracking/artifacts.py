@@ -9,18 +9,13 @@ from typing import Any
 import numpy as np
 
 from training import pictures
-from training.datasets.base import main_metric
 from training.run.loop import Data, Result
-from training.run.sampling import sample
-from training.run.tasks import Scores
-from training.tracking.files import GOLDEN_FILE, MODEL_FOLDER, SAMPLE_FILE, TASK_FILE
+from training.run.tasks import TASKS, Scores
+from training.tracking.files import GOLDEN_FILE, MODEL_FOLDER, TASK_FILE
 from training.tracking.model_folder import write_model
 from zoo.devices import computing
 from zoo.diagnostics import Health
 from zoo.export import ExportError, golden
-
-# Classes from which on a confusion matrix has too many cells to be read.
-_MANY = 30
 
 
 def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, health: Health | None) -> None:
@@ -42,15 +37,15 @@ def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, healt
         with suppress(ExportError):  # nothing that can be exported
             golden.write(folder / GOLDEN_FILE, result.model, task, computing())
     if result.history:
-        figure = pictures.learning_curves(result.history, result.best_epoch, main_metric(spec.task))
+        metric = TASKS[spec.task].metric
+        figure = pictures.learning_curves(result.history, result.best_epoch, metric.name, metric.is_share)
         pictures.save(figure, folder / "learning_curves.png")
     if health is not None:
         _write_health(folder, health)
     if result.test is not None:
         _write_test(folder, result.test, data)
-    if spec.task == "language_model" and result.outcome == "finished":
-        vocabulary = data.train.vocabulary or ()
-        (folder / SAMPLE_FILE).write_text(sample(result.model, vocabulary, characters=500, seed=0) + "\n")
+    if result.outcome == "finished":
+        TASKS[spec.task].write_more(folder, result.model, data.train.vocabulary or ())
 
 
 def _write_health(folder: Path, health: Health) -> None:
@@ -64,20 +59,12 @@ def _write_health(folder: Path, health: Health) -> None:
 
 def _write_test(folder: Path, scores: Scores, data: Data) -> None:
     spec = data.spec
+    for name, figure in TASKS[spec.task].pictures(scores, spec).items():
+        pictures.save(figure, folder / name)
     if scores.confusion is not None:
-        if len(spec.classes) <= _MANY:
-            figure = pictures.confusion_matrix(scores.confusion, spec.classes, "test split")
-            pictures.save(figure, folder / "confusion_matrix.png")
-        else:
-            figure = pictures.per_class(scores.confusion, spec.classes, "test split")
-            pictures.save(figure, folder / "per_class.png")
         rows = [[name, *map(int, counts)] for name, counts in zip(spec.classes, scores.confusion, strict=True)]
         _write_csv(folder / "confusion_matrix.csv", [["truth \\ answer", *spec.classes], *rows])
         _write_csv(folder / "per_class.csv", per_class(scores.confusion, spec.classes))
-    if scores.truth is not None and scores.predictions is not None:
-        draw = pictures.forecasts if spec.task == "forecasting" else pictures.predictions
-        figure = draw(scores.truth, scores.predictions, spec.outputs, "test split")
-        pictures.save(figure, folder / "predictions.png")
 
 
 def per_class(counts: Any, classes: Any) -> list[list[Any]]:

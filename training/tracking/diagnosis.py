@@ -6,15 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.batches.batches import Batches, Windows
 from training.config import Config
 from training.run.loop import Data, longest_seen
+from training.run.tasks import TASKS
 from zoo.diagnostics import Health
 from zoo.diagnostics.health import Checkup
 from zoo.interception import leaf_layers
-
-# Rows that the gates are watched on, and, of running text, steps.
-_ROWS, _STEPS = 16, 100
 
 # What looking may cost, of the training time or in seconds, whichever is more: about half of what tracking may.
 _SHARE, _FREE = 0.015, 0.3
@@ -26,20 +23,12 @@ _TELLING = ("first non-finite value", "cell state", "is exploding", "weights")
 
 def watch(config: Config, data: Data, model: keras.Model) -> Health:
     """A `Health` that looks at validation rows of the run, with the gradient flow where the model has one."""
-    inputs, *targets = _probe(config, data, model)
+    kind = TASKS[data.spec.task]
+    inputs, *targets = kind.probe(config, data.validation, longest_seen(config, model))
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in leaf_layers(model).values())
     # Weights of labels, 0 where a step has none, are nothing that the gradient flow knows of.
     told = targets[0] if recurrent and len(targets) == 1 else None
     return Health(inputs, told, share=_SHARE, free=_FREE)
-
-
-def _probe(config: Config, data: Data, model: keras.Model) -> Any:
-    section, validation = config.dataset, data.validation
-    if data.spec.task == "language_model":
-        return Windows(validation, section.batch_size, section.window or _STEPS)[0]
-    rows = np.unique(np.linspace(0, len(validation) - 1, _ROWS).astype(int))
-    longest = longest_seen(config, model)
-    return Batches(validation.subset(rows), _ROWS, buckets=1, shuffle=False, max_length=longest)[0]
 
 
 def engines(model: keras.Model) -> str | None:
@@ -66,7 +55,6 @@ def figures(checkup: Checkup) -> dict[str, float]:
     if checkup.flow is not None:
         for name, ratio in zip(checkup.flow.layers, checkup.flow.ratios, strict=True):
             found[f"{name}/gradient_first_over_last"] = ratio
-    # MLflow's page of charts goes by the alphabet, and these are many: they come behind train/ and validation/.
     return {f"within/{name}": value for name, value in found.items() if not np.isnan(value)}
 
 

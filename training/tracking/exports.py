@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def datasets_of(run: StoredRun) -> dict[str, dict[str, Any]]:
 
 
 def record_export(run: StoredRun, name: str, folder: Path, metrics: Mapping[str, float]) -> bool:
-    """Record that `folder` was made of `run`: as an artifact, as metrics, and as a version of a registered model.
+    """Record that `folder` was made of `run`: as an artifact, and as a version of a registered model.
 
     It goes through the run's journal, so that a store which is away gets it from the next command that reaches it.
     Standard error says what was not recorded.
@@ -56,7 +55,8 @@ def record_export(run: StoredRun, name: str, folder: Path, metrics: Mapping[str,
         run: What was exported.
         name: The registered model's name, made if missing.
         folder: `models/<name>/<version>`.
-        metrics: Such as "export/bytes"; logged at the step of the version.
+        metrics: What was measured on the export, such as "export/bytes": tags of the registered version, since none
+            of it is a metric of the run.
 
     Returns:
         Whether all of it has arrived.
@@ -68,16 +68,15 @@ def record_export(run: StoredRun, name: str, folder: Path, metrics: Mapping[str,
         tell(f"run {short}: the export is not recorded: {error}")
         return False
     try:
-        figures = {key: float(value) for key, value in metrics.items()}
-        journal.append("metrics", time=int(time.time() * 1000), step=int(version), values=figures)
         journal.append("files", folder=str(folder.resolve()), path=f"saved_model/{version}")
-        journal.append("model_version", name=name, tags=_tags(folder) | {"run_id": run.run_id})
+        figures = {key.removeprefix("export/"): f"{float(value):.6g}" for key, value in metrics.items()}
+        journal.append("model_version", name=name, tags=_tags(folder) | {"run_id": run.run_id}, figures=figures)
         refused: list[str] = []
         deliver(journal, sender(open_store(), run.run_id, journal.folder), refused)
     except Exception as error:
         journal.close()
         tell(
-            f"run {short}: artifact, metrics and registered version of {folder} are not recorded yet ({root(error)}). "
+            f"run {short}: artifact and registered version of {folder} are not recorded yet ({root(error)}). "
             f"They wait in {journal.folder}, and the next zoo command that reaches {shown_uri()} delivers them"
         )
         return False

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from training.config.experiment import id_in
+from training.run.metrics import plain_name
 from training.tracking.journal import NAME, Journal, JournalInUse
 from training.tracking.stored_run import StoredRun
 
@@ -60,7 +61,7 @@ def _read(connection: sqlite3.Connection, experiment: str | None) -> Iterator[St
             status=status,
             started=started / 1000,
             params={key: str(value) for key, value in own.get("params", {}).items()},
-            metrics={key: _number(value) for key, value in own.get("metrics", {}).items()},
+            metrics={plain_name(key): _number(value) for key, value in own.get("metrics", {}).items()},
             tags={key: str(value) for key, value in own.get("tags", {}).items()},
             artifacts=artifacts,
             experiment_id=str(experiment_id),

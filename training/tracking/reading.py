@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from training.run.metrics import plain_name
 from training.tracking.files import GOLDEN_FILE, MODEL_FILE, TASK_FILE
 from training.tracking.local import RunNotFound, has_mlflow, missing, shown_uri
 from training.tracking.quick_reading import read_runs
@@ -27,7 +28,7 @@ def _stored(run: Any) -> StoredRun:
         status=info.status,
         started=info.start_time / 1000,
         params=data.params,
-        metrics=data.metrics,
+        metrics={plain_name(key): value for key, value in data.metrics.items()},
         tags=data.tags,
         artifacts=info.artifact_uri,
         experiment_id=str(info.experiment_id),

@@ -16,8 +16,8 @@ from training.run import environment
 from training.run.checkpoints import folder_of
 from training.run.distribution import several_hosts
 from training.run.loop import Data, Result
+from training.run.metrics import epoch_metrics, is_plain, stored_name
 from training.run.optimizer import take_gradient_norm
-from training.run.state import metric_names
 from training.tracking.delivery import Courier
 from training.tracking.diagnosis import cause, engines, figures, watch
 from training.tracking.journal import OUTBOX, Journal
@@ -59,6 +59,8 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run_id, self.name, self.outcome = run_id, name, ""
         self._config, self._data, self._stored = config, data, stored
+        # A run that was begun under the names before goes on under them, so that its curves are whole.
+        self._stored_name = str if any(is_plain(key) for key, _ in stored) else stored_name
         self._journal, self._courier = journal, courier
         self.health: Health | None = None
         self._looks, self._looking_works = 0, True
@@ -91,8 +93,7 @@ class Recorder(keras.callbacks.Callback):
                 self.health.look() if self.model.stop_training else self.health.on_epoch_end(epoch)
                 fresh, self._looks = self.health.history[self._looks :], len(self.health.history)
                 seen |= figures(fresh[-1]) if fresh else {}
-        # The MLflow UI shows first what comes first.
-        self.metrics(metric_names(logs or {}) | seen, epoch)
+        self.metrics(epoch_metrics(logs or {}) | seen, epoch)
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
@@ -110,7 +111,8 @@ class Recorder(keras.callbacks.Callback):
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log `values` at `step`."""
-        fresh = {key: float(value) for key, value in values.items() if (key, step) not in self._stored}
+        named = {self._stored_name(key): float(value) for key, value in values.items()}
+        fresh = {key: value for key, value in named.items() if (key, step) not in self._stored}
         if fresh:
             self._write("metrics", time=_milliseconds(), step=step, values=fresh)
 

@@ -23,7 +23,7 @@ def version_with(client: MlflowClient, name: str, tags: Mapping[str, str]) -> Mo
 
 
 def send_version(client: MlflowClient, run_id: str, events: Sequence[Event]) -> None:
-    """Register what the event tells of: {"name", "tags"}. Telling it twice makes one version.
+    """Register the version that the event describes: {"name", "tags", "figures"}. Sent twice, it makes one version.
 
     The version's source is the run's Keras model, so that `models:/NAME@ALIAS` gives in Python the model that
     TensorFlow Serving has under the label ALIAS; the folder that is served is the run's artifact `saved_model/VERSION`.
@@ -36,4 +36,6 @@ def send_version(client: MlflowClient, run_id: str, events: Sequence[Event]) -> 
             raise
     if version_with(client, name, tags) is None:
         source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
-        client.create_model_version(name, source, run_id, tags, await_creation_for=0)
+        # Not among the tags by which a version is known again: another export of the same model takes another time.
+        described = tags | events[0].get("figures", {})
+        client.create_model_version(name, source, run_id, described, await_creation_for=0)
