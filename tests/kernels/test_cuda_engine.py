@@ -13,7 +13,7 @@ from zoo import kernels
 from zoo.kernels import ENGINES
 from zoo.kernels.native.build import BuildError, find_compiler
 from zoo.layers import LSTM
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 pytestmark = pytest.mark.any_backend
 

@@ -11,7 +11,7 @@ from tiers import rotating
 
 from zoo.activations import ACTIVATIONS
 from zoo.layers import LSTM
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 

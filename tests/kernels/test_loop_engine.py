@@ -8,7 +8,7 @@ from keras import ops
 from oracles import ORACLE, SLOPES, lstm, lstm_gradients
 
 from zoo.layers import LSTM
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 pytestmark = pytest.mark.any_backend
 

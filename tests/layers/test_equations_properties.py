@@ -20,7 +20,7 @@ from zoo.layers import (
     ProjectionLSTMCell,
     VariantLSTMCell,
 )
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 PICK = settings(max_examples=25)
 FEW = settings(PICK, max_examples=4)  # every new shape is a compilation on JAX

@@ -31,7 +31,7 @@ from zoo.layers import (
     VariantLSTMCell,
     ZoneoutCell,
 )
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 from zoo.layers.variant_lstm import VARIANTS
 
 RNG = np.random.default_rng(0)

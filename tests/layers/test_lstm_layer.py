@@ -11,7 +11,7 @@ from tiers import few
 
 from zoo.activations import ACTIVATIONS, bind
 from zoo.layers import LSTM, LSTMCell
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("each_engine")]
 

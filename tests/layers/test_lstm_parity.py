@@ -9,7 +9,7 @@ from tiers import few
 
 from zoo.activations import ACTIVATIONS
 from zoo.layers import LSTM
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 

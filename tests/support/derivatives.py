@@ -22,7 +22,7 @@ from gradients import float64
 from keras import ops
 
 from zoo.layers import LSTM
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 BEGIN, END = "<!-- derivatives: begin -->", "<!-- derivatives: end -->"

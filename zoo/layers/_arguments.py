@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import keras
 
-from zoo.checks import share
 from zoo.layers._saved_variables import save_one_variable_each
 
 Checks = Mapping[str, Callable[[str, Any], Any]]
@@ -20,11 +19,6 @@ WEIGHT_OPTIONS = {f"{part}_{kind}": _KINDS[kind] for kind in _KINDS for part in 
 
 # What the weights are made from. The state of a seed is made with them.
 OF_WEIGHTS = frozenset({"units", "use_bias", "unit_forget_bias", "seed", *WEIGHT_OPTIONS})
-
-
-def dropped_share(name: str, value: Any) -> float:
-    """Check a dropout rate. Keras's cells take 1 too, and drop nothing then."""
-    return share(name, value, "the share of units dropped")
 
 
 class CheckedArguments:
@@ -67,46 +61,3 @@ class CheckedArguments:
         if save_type == "savedmodel":
             save_one_variable_each()
         return super()._trackable_children(save_type, **others)  # type: ignore[misc]
-
-
-class OfCell(property):
-    """An argument of a layer that its cell holds: read from there, and set there."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(lambda layer: getattr(layer.cell, name), doc=f"`{name}` of the cell.")
-
-
-class ArgumentsOfCell(CheckedArguments):
-    """Mixin of a layer over one cell, whose `OfCell` attributes are set on the cell."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Not by the property itself: before that is asked, Keras would track a layer given as an activation as a
-        # layer of this one.
-        if isinstance(getattr(type(self), name, None), OfCell):
-            setattr(self.cell, name, value)  # type: ignore[attr-defined]
-        else:
-            super().__setattr__(name, value)
-
-    units = OfCell("units")
-    activation = OfCell("activation")
-    recurrent_activation = OfCell("recurrent_activation")
-    input_gate_activation = OfCell("input_gate_activation")
-    forget_gate_activation = OfCell("forget_gate_activation")
-    candidate_activation = OfCell("candidate_activation")
-    output_gate_activation = OfCell("output_gate_activation")
-    hidden_activation = OfCell("hidden_activation")
-    gate_activations = OfCell("gate_activations")
-    use_bias = OfCell("use_bias")
-    unit_forget_bias = OfCell("unit_forget_bias")
-    kernel_initializer = OfCell("kernel_initializer")
-    recurrent_initializer = OfCell("recurrent_initializer")
-    bias_initializer = OfCell("bias_initializer")
-    kernel_regularizer = OfCell("kernel_regularizer")
-    recurrent_regularizer = OfCell("recurrent_regularizer")
-    bias_regularizer = OfCell("bias_regularizer")
-    kernel_constraint = OfCell("kernel_constraint")
-    recurrent_constraint = OfCell("recurrent_constraint")
-    bias_constraint = OfCell("bias_constraint")
-    dropout = OfCell("dropout")
-    recurrent_dropout = OfCell("recurrent_dropout")
-    seed = OfCell("seed")

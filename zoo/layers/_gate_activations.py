@@ -1,6 +1,5 @@
 """What every cell does with the activations of its gates: which each gate has, what they learn, draw and save."""
 
-import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +16,7 @@ from zoo.types import Gates, Tensor
 GATES = Gates._fields  # input_gate, forget_gate, candidate, output_gate, hidden
 KERNEL_GATES = GATES[:4]  # those that an LSTM has columns for, in Keras's order i, f, c, o
 INHERITED = {gate: "activation" if gate in ("candidate", "hidden") else "recurrent_activation" for gate in GATES}
+_IDENTITY = activations.bind("linear")
 ARGUMENTS = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in GATES))
 
 
@@ -142,26 +142,19 @@ class GateActivations(CheckedArguments):
                 slope = self.add_weight(shape=(self.units,), name=f"{gate}_{parameter}", initializer=start)
                 setattr(self, f"{gate}_slope", slope)
 
-    def gate_functions(self, drawn: Mapping[str, Tensor]) -> Gates[Any]:
-        """The activations as functions of one tensor, with what they learn and the slopes `drawn` filled in.
+    def engine_activations(self) -> Gates[Any]:
+        """The five activations as an engine takes them: rows of the table, or functions of one tensor.
 
-        A gate that this cell does not have gets the identity.
+        A gate that this cell lacks has the identity.
         """
         chosen = self.gate_activations
-        return Gates(*(self._function(gate, chosen[gate], drawn) if gate in chosen else _same for gate in GATES))
+        return Gates(*(self._as_function(gate, chosen.get(gate, _IDENTITY)) for gate in GATES))
 
-    def _function(self, gate: str, activation: Any, drawn: Mapping[str, Tensor]) -> Any:
-        if isinstance(activation, LayerActivation):
-            layer = getattr(self, f"{gate}_layer")
-            return lambda z: ops.cast(layer(z), z.dtype)  # it may have been made under another precision
-        if isinstance(activation, Activation):
-            definition = activation.definition
-            if definition.learnable:
-                slope = ops.cast(getattr(self, f"{gate}_slope"), self.compute_dtype)
-                return functools.partial(activation, **{definition.learnable: slope})
-            if definition.random and gate in drawn:
-                return functools.partial(activation, **{definition.random: drawn[gate]})
-        return activation
+    def _as_function(self, gate: str, activation: Any) -> Any:
+        if not isinstance(activation, LayerActivation):
+            return activation
+        layer = getattr(self, f"{gate}_layer")
+        return lambda z: ops.cast(layer(z), z.dtype)  # the layer may have been made under another precision
 
     def random_gates(self) -> list[str]:
         """The gates whose activation draws its slope."""
@@ -189,7 +182,3 @@ def _refuse_random(layer: keras.layers.Layer) -> None:
     if isinstance(layer, RReLU):  # inside the loop over time it would draw a slope for every step
         name = f"rrelu({layer.lower}, {layer.upper})"
         raise ValueError(f"an RReLU layer cannot be the activation of a gate; write the name {name!r} instead.")
-
-
-def _same(z: Tensor) -> Tensor:
-    return z

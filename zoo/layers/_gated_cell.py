@@ -13,9 +13,10 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from zoo.activations import Activation
-from zoo.checks import positive_integer
+from zoo.checks import positive_integer, share
 from zoo.initializers import ChronoBias, refuse_overwritten
-from zoo.layers._arguments import OF_WEIGHTS, WEIGHT_OPTIONS, Checks, dropped_share
+from zoo.kernels.contract import bound
+from zoo.layers._arguments import OF_WEIGHTS, WEIGHT_OPTIONS, Checks
 from zoo.layers._gate_activations import (
     ARGUMENTS,
     GATES as GATES,
@@ -138,6 +139,9 @@ def _reader(module: Any) -> Any:
     return lambda name, value: module.get(value)
 
 
+_rate = functools.partial(share, meaning="the share of units dropped")
+
+
 class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
     """Base of a cell: block weights, the activations of `gates`, dropout, and their configuration.
 
@@ -166,8 +170,8 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
 
     argument_checks: ClassVar[Checks] = {
         "units": positive_integer,
-        "dropout": dropped_share,
-        "recurrent_dropout": dropped_share,
+        "dropout": _rate,
+        "recurrent_dropout": _rate,
         **{name: _reader(module) for name, module in WEIGHT_OPTIONS.items()},
     }
     fixed = OF_WEIGHTS
@@ -307,12 +311,14 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         return dict(zip(self.kernel_gates, ops.split(z, len(self.kernel_gates), axis=-1), strict=True))
 
     def functions(self, training: bool = False) -> Gates[Any]:
-        """The five activations as functions of one tensor, with what they learn or drew filled in."""
-        return self.gate_functions(self.drawn_slopes(training))
+        """The five activations as functions of one tensor, with learned and drawn slopes filled in."""
+        return bound(self.engine_activations(), self.slopes(training))
 
-    def drawn_slopes(self, training: bool) -> dict[str, Tensor]:
-        """The random slopes of this batch of sequences by gate, (batch, units); none at inference."""
-        return self.drawn.slopes if training and self.drawn else {}
+    def slopes(self, training: bool = False) -> Gates[Any]:
+        """The learned slopes (units,), in training also the drawn ones (batch, units); `None` for other activations."""
+        drawn = self.drawn.slopes if training and self.drawn else {}
+        slopes = (drawn.get(gate, getattr(self, f"{gate}_slope", None)) for gate in GATES)
+        return Gates(*(None if slope is None else ops.cast(slope, self.compute_dtype) for slope in slopes))
 
     # === Draws ===
 

@@ -6,9 +6,8 @@ import keras
 from keras import ops
 
 from zoo.kernels.masking import masked_outputs, restore, valid_first, without_masked
-from zoo.layers._arguments import ArgumentsOfCell, OfCell
 from zoo.layers._batch_norm_cell import BatchNormCell, masked_moments
-from zoo.layers._states import broadcast_states
+from zoo.layers._cell_layer import CellLayer
 from zoo.types import Tensor
 
 _OF_RNN = (
@@ -18,7 +17,7 @@ _OF_RNN = (
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
+class BatchNormLSTM(CellLayer):
     """LSTM layer with batch normalisation of the input's part, the recurrence's part and the cell state.
 
         z = BN_t(x_t @ W; gamma_x) + BN_t(h @ U; gamma_h) + b
@@ -78,6 +77,7 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
         https://arxiv.org/abs/1603.09025
     """
 
+    cell_class = BatchNormCell
     fixed = frozenset({"unroll"})  # its loop is its own
 
     def __init__(
@@ -107,12 +107,6 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
             **kwargs,
         )
         super().__init__(cell, dtype=dtype, **of_layer)
-        self.input_spec = keras.layers.InputSpec(ndim=3)
-        self.supports_masking = True
-
-    def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
-        initial_state = broadcast_states(initial_state, sequences)
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """Replaces Keras's loop, which calls a cell that does not know the number of its step."""
@@ -190,20 +184,8 @@ class BatchNormLSTM(ArgumentsOfCell, keras.layers.RNN):
         outputs = masked_outputs(ops.swapaxes(hidden, 0, 1), mask, False, ops.swapaxes(count, 0, 1))
         return outputs, list(last[:2]), last[2]
 
-    max_steps = OfCell("max_steps")
-    momentum = OfCell("momentum")
-    epsilon = OfCell("epsilon")
-    gamma_initializer = OfCell("gamma_initializer")
-
     def get_config(self) -> dict[str, Any]:
-        layer = dict(super().get_config())
-        del layer["cell"], layer["unroll"]
-        regularizer = keras.regularizers.serialize(self.activity_regularizer)
-        return {**self.cell.get_config(), **layer, "activity_regularizer": regularizer}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "BatchNormLSTM":
-        return cls(**config)
+        return {name: value for name, value in super().get_config().items() if name != "unroll"}
 
 
 def _with_column(x: Tensor, keep: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.checks import positive_number
+from zoo.kernels.reference import lstm_step, split_gates
 from zoo.layers._arguments import Checks
 from zoo.layers._gated_cell import GatedCell
 from zoo.types import Tensor
@@ -112,12 +113,9 @@ class LayerNormLSTMCell(GatedCell):
         hidden, cell = states[0], states[1]
         z_x = self._normalize("input", self.input_product(inputs, training))
         z_h = self._normalize("recurrent", self.recurrent_product(hidden, training))
-        z, functions = self.cut(self.with_bias(z_x + z_h)), self.functions(training)
-        i, f = functions.input_gate(z["input_gate"]), functions.forget_gate(z["forget_gate"])
-        g, o = functions.candidate(z["candidate"]), functions.output_gate(z["output_gate"])
-        cell = f * cell + i * g
-        hidden = o * functions.hidden(self._normalize("cell", cell))
-        return [hidden, cell]
+        functions = self.functions(training)
+        normalizing = functions._replace(hidden=lambda c: functions.hidden(self._normalize("cell", c)))
+        return list(lstm_step(split_gates(self.with_bias(z_x + z_h)), cell, normalizing))
 
     def _normalize(self, name: str, x: Tensor) -> Tensor:
         return layer_normalize(x, getattr(self, f"{name}_gain"), getattr(self, f"{name}_norm_bias"), self.epsilon)

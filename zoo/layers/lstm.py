@@ -14,8 +14,8 @@ from zoo.kernels import target
 from zoo.kernels.contract import Engine, LayerSpec, Operands, Options
 from zoo.kernels.masking import without_masked
 from zoo.kernels.target import Place
-from zoo.layers._arguments import ArgumentsOfCell, Checks, OfCell
-from zoo.layers._states import broadcast_states
+from zoo.layers._arguments import Checks
+from zoo.layers._cell_layer import CellLayer, OfCell
 from zoo.layers.lstm_cell import LSTMCell, without_dropout_of_one
 from zoo.types import Gates, Tensor
 
@@ -25,7 +25,7 @@ MANY_STEPS = 100  # with more than these the layer warns about an unbounded cand
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class LSTM(ArgumentsOfCell, keras.layers.RNN):
+class LSTM(CellLayer):
     """Long short-term memory with a separate activation for each gate.
 
     At step t, with `x_t` the input, `h` the hidden state and `c` the cell state:
@@ -92,6 +92,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
         Gers, Schmidhuber and Cummins (2000), "Learning to Forget", https://doi.org/10.1162/089976600300015015.
     """
 
+    cell_class = LSTMCell
     argument_checks: ClassVar[Checks] = {
         "engine": lambda _, value: kernels.known(value),
         "use_cudnn": lambda _, value: kernels.requested("auto", value) and value,
@@ -152,8 +153,6 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
             activity_regularizer=activity_regularizer,
             **kwargs,
         )
-        self.input_spec = keras.layers.InputSpec(ndim=3)
-        self.supports_masking = True
         cell.sees_padding = False
         self.use_cudnn = use_cudnn
         self.engine = engine
@@ -219,8 +218,7 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         self._warn_of_growth(sequences.shape[1])
-        initial_state = broadcast_states(initial_state, sequences)
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        return super().call(sequences, initial_state, mask, training)
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask, training = mask[0] if isinstance(mask, list | tuple) else mask, bool(training)
@@ -250,31 +248,31 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
     def _engine_loop(
         self, engine: Engine, sequences: Tensor, initial_state: Any, mask: Any, training: bool, compiled: bool
     ) -> Any:
-        cell, computed = self.cell, engine.computes_in(self.compute_dtype)
+        cell, dtype = self.cell, engine.computes_in(self.compute_dtype)
 
-        def wide(tensor: Any) -> Tensor:
-            return None if tensor is None else ops.cast(tensor, computed)
+        def cast(tensor: Any) -> Tensor:
+            return None if tensor is None else ops.cast(tensor, dtype)
 
-        sequences, dropout, (h, c) = wide(sequences), None, map(wide, initial_state)
+        sequences, dropout, (h, c) = cast(sequences), None, map(cast, initial_state)
         if self.stateful:  # torch writes the last states in place over these, which the backward pass still needs
             h, c = ops.copy(h), ops.copy(c)
         drawn = cell.drawn if training else None
         if drawn and cell.implementation == 1:
-            dropout = self._dropout_of_each_gate(sequences)
+            dropout = cell.dropout_by_gate(sequences)
         elif drawn and drawn.inputs:
-            sequences = sequences * ops.expand_dims(wide(drawn.inputs[0]), 1)
-        found = kernels.run(
+            sequences = sequences * ops.expand_dims(cast(drawn.inputs[0]), 1)
+        results = kernels.run(
             engine,
             Operands(
                 x=sequences,
-                kernel=wide(cell.kernel),
-                recurrent_kernel=wide(cell.recurrent_kernel),
-                bias=wide(cell.bias) if cell.use_bias else None,
+                kernel=cast(cell.kernel),
+                recurrent_kernel=cast(cell.recurrent_kernel),
+                bias=cast(cell.bias),
                 h=h,
                 c=c,
                 mask=mask,
                 dropout=dropout,
-                slopes=Gates(*map(wide, cell.slopes(training))),
+                slopes=Gates(*map(cast, cell.slopes(training))),
             ),
             Options(
                 activations=cell.engine_activations(),
@@ -286,34 +284,13 @@ class LSTM(ArgumentsOfCell, keras.layers.RNN):
                 compiled=compiled,
             ),
         )
-        outputs, *states = (ops.cast(tensor, self.compute_dtype) for tensor in found)
+        outputs, *states = (ops.cast(tensor, self.compute_dtype) for tensor in results)
         if self.return_sequences:
             return outputs[:, -1], outputs, states
         return outputs, ops.expand_dims(outputs, 1), states
 
-    def _dropout_of_each_gate(self, sequences: Tensor) -> Tensor | None:
-        """Factors of [x, h] for each gate, (4, batch, channels + units), or `None` where nothing is dropped."""
-        cell, drawn = self.cell, self.cell.drawn
-        if not drawn.inputs and not drawn.hidden:
-            return None
-        first = sequences[:, 0]
-        of_states = ops.ones_like(first[:, :1]) * ops.ones((1, cell.units), first.dtype)
-        xs, hs = drawn.inputs or [ops.ones_like(first)] * 4, drawn.hidden or [of_states] * 4
-        rows = [ops.concatenate([ops.cast(m, first.dtype) for m in pair], axis=-1) for pair in zip(xs, hs, strict=True)]
-        return ops.stack(rows)
-
-    cell_clip = OfCell("cell_clip")
-    implementation = OfCell("implementation")
-
     def get_config(self) -> dict[str, Any]:
-        layer = dict(super().get_config())
-        del layer["cell"]
-        arguments = {
-            "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
-            "use_cudnn": self.use_cudnn,
-            "engine": self.engine,
-        }
-        return {**self.cell.get_config(), **layer, **arguments}
+        return {**super().get_config(), "use_cudnn": self.use_cudnn, "engine": self.engine}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LSTM":

@@ -8,11 +8,10 @@ import keras
 from keras import ops
 
 from zoo import checks
-from zoo.activations import Activation
 from zoo.kernels.reference import lstm_step
 from zoo.layers._arguments import Checks
-from zoo.layers._gated_cell import GATES, GatedCell
-from zoo.types import Gates, Tensor
+from zoo.layers._gated_cell import GatedCell
+from zoo.types import Tensor
 
 
 def clip_or_none(name: str, value: Any) -> float | None:
@@ -117,17 +116,21 @@ class LSTMCell(GatedCell):
         first, last = (initializer((gates * self.units,), dtype=dtype) for gates in (1, 2))
         return ops.concatenate([first, ops.ones((self.units,), dtype=dtype), last])
 
-    # === What an engine takes ===
+    # === Dropout ===
 
-    def engine_activations(self) -> Gates[Any]:
-        """The five activations as an engine takes them: rows of the table, or functions of one tensor."""
-        chosen = zip(self.gate_activations.values(), self.functions(), strict=True)
-        return Gates(*(a if isinstance(a, Activation) else function for a, function in chosen))
+    def dropout_by_gate(self, sequences: Tensor) -> Tensor | None:
+        """The factors of [x, h] that each gate drew, (4, batch, channels + units); `None` where nothing is dropped.
 
-    def slopes(self, training: bool = False) -> Gates[Any]:
-        """What each of the five activations learns, (units,), or drew for a batch, (batch, units); else `None`."""
-        drawn = self.drawn_slopes(training)
-        return Gates(*(drawn.get(gate, getattr(self, f"{gate}_slope", None)) for gate in GATES))
+        Args:
+            sequences: (batch, steps, channels), of the type that the factors are to have.
+        """
+        inputs, hidden = self.drawn.inputs, self.drawn.hidden
+        if not inputs and not hidden:
+            return None
+        x = sequences[:, 0]
+        ones = ops.ones_like(x[:, :1]) * ops.ones((1, self.units), x.dtype)
+        pairs = zip(inputs or [ops.ones_like(x)] * 4, hidden or [ones] * 4, strict=True)
+        return ops.stack([ops.concatenate([ops.cast(part, x.dtype) for part in pair], axis=-1) for pair in pairs])
 
     # === Step ===
 

@@ -54,6 +54,10 @@ class PeepholeLSTMCell(GatedCell):
     """
 
     fixed = GatedCell.fixed | {"peephole_initializer"}
+    # The output gate comes after the cell state, which it sees.
+    parts: tuple[str, ...] = (*KERNEL_GATES[:3], "cell_state", "output_gate", "hidden_state")
+    peeping: tuple[str, ...] = ("input_gate", "forget_gate", "output_gate")  # in the order of the blocks of `peephole`
+    peephole: Any = None
 
     def __init__(
         self,
@@ -69,12 +73,12 @@ class PeepholeLSTMCell(GatedCell):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
-        self.peephole = self.add_weight(shape=(3 * self.units,), name="peephole", initializer=self.peephole_initializer)
-
-    parts = (*KERNEL_GATES[:3], "cell_state", "output_gate", "hidden_state")  # the output gate sees the new cell state
+        if self.peeping:
+            shape = (len(self.peeping) * self.units,)
+            self.peephole = self.add_weight(shape=shape, name="peephole", initializer=self.peephole_initializer)
 
     def columns_of(self, weight: Any) -> tuple[str, ...]:
-        return ("input_gate", "forget_gate", "output_gate") if weight is self.peephole else super().columns_of(weight)
+        return self.peeping if weight is self.peephole else super().columns_of(weight)
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]

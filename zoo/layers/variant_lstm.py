@@ -27,7 +27,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
-class VariantLSTMCell(GatedCell):
+class VariantLSTMCell(PeepholeLSTMCell):
     """LSTM cell with peepholes and one change, as Greff et al. compared them.
 
         i = input_gate_activation(x @ W_i + h @ U_i + p_i * c + b_i)
@@ -87,7 +87,8 @@ class VariantLSTMCell(GatedCell):
         https://arxiv.org/abs/1503.04069
     """
 
-    fixed = GatedCell.fixed | {"variant", "peephole_initializer"}
+    fixed = PeepholeLSTMCell.fixed | {"variant"}
+    gate_recurrent_kernel: Any = None
 
     def __init__(
         self,
@@ -95,8 +96,6 @@ class VariantLSTMCell(GatedCell):
         units: int,
         activation: Any = "tanh",
         recurrent_activation: Any = "sigmoid",
-        *,
-        peephole_initializer: Any = "random_uniform",
         **kwargs: Any,
     ) -> None:
         if variant not in VARIANTS:
@@ -105,42 +104,27 @@ class VariantLSTMCell(GatedCell):
         self.variant = variant
         self.kernel_gates = tuple(gate for gate in KERNEL_GATES if gate != _REMOVED_GATE.get(variant))
         self.gates = tuple(gate for gate in GATES if gate not in removed)
-        self.parts = GatedCell.parts if variant == "NP" else PeepholeLSTMCell.parts
+        self.peeping = tuple(gate for gate in self.kernel_gates if gate != "candidate" and variant != "NP")
+        self.parts = PeepholeLSTMCell.parts if self.peeping else GatedCell.parts
         super().__init__(units, activation, recurrent_activation, **kwargs)
-        self.peephole_initializer = keras.initializers.get(peephole_initializer)
         if variant == "FGR":
             self.state_size = [self.units] * 5
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         super().build(input_shape)
-        self.peeping = [gate for gate in self.kernel_gates if gate != "candidate" and self.variant != "NP"]
-        self.peephole: Any = None
-        self.gate_recurrent_kernel: Any = None
-        if self.peeping:
-            shape = (len(self.peeping) * self.units,)
-            self.peephole = self.add_weight(shape=shape, name="peephole", initializer=self.peephole_initializer)
         if self.variant == "FGR":
-            self.gate_recurrent_kernel = self._add(
-                "gate_recurrent_kernel", "recurrent", (3 * self.units, 3 * self.units)
-            )
+            shape = (3 * self.units, 3 * self.units)
+            self.gate_recurrent_kernel = self._add("gate_recurrent_kernel", "recurrent", shape)
 
     def columns_of(self, weight: Any) -> tuple[str, ...]:
-        peeping = any(weight is known for known in (self.peephole, self.gate_recurrent_kernel))
-        return tuple(self.peeping) if peeping else super().columns_of(weight)
+        return self.peeping if weight is self.gate_recurrent_kernel else super().columns_of(weight)
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         hidden, cell = states[0], states[1]
         z, functions = self.preactivations(inputs, hidden, training), self.functions(training)
         if self.variant == "FGR":
-            z_i, z_f, z_o = ops.split(
-                ops.matmul(ops.concatenate(states[2:], axis=-1), self.gate_recurrent_kernel), 3, axis=-1
-            )
-            z = {
-                "input_gate": z["input_gate"] + z_i,
-                "forget_gate": z["forget_gate"] + z_f,
-                "candidate": z["candidate"],
-                "output_gate": z["output_gate"] + z_o,
-            }
+            from_gates = ops.matmul(ops.concatenate(states[2:], axis=-1), self.gate_recurrent_kernel)
+            z |= {gate: z[gate] + part for gate, part in zip(self.peeping, ops.split(from_gates, 3, -1), strict=True)}
         i = self._gate("input_gate", z, cell, functions)
         f = 1 - i if self.variant == "CIFG" else self._gate("forget_gate", z, cell, functions)
         cell = f * cell + i * functions.candidate(z["candidate"])
@@ -152,14 +136,11 @@ class VariantLSTMCell(GatedCell):
         """The value of a gate, 1.0 where the variant has none."""
         if gate not in z:
             return 1.0
+        received = z[gate]
         if gate in self.peeping:
-            return getattr(functions, gate)(z[gate] + self._peephole(gate) * cell)
-        return getattr(functions, gate)(z[gate])
-
-    def _peephole(self, gate: str) -> Tensor:
-        start = self.peeping.index(gate) * self.units
-        return self.peephole[start : start + self.units]
+            start = self.peeping.index(gate) * self.units
+            received = received + self.peephole[start : start + self.units] * cell
+        return getattr(functions, gate)(received)
 
     def get_config(self) -> dict[str, Any]:
-        initializer = keras.initializers.serialize(self.peephole_initializer)
-        return {**super().get_config(), "variant": self.variant, "peephole_initializer": initializer}
+        return {**super().get_config(), "variant": self.variant}
