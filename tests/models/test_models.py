@@ -156,7 +156,7 @@ def test_the_question_of_40_by_80_in_6_classes():
     ("wrong", "message"),
     [
         (lambda: build("lstn", TASK), "did you mean 'lstm'"),
-        (lambda: build("lstm", TASK, layers=0), "at least 1"),
+        (lambda: build("lstm", TASK, layers=0), "`layers` must be a positive integer, received 0"),
         (lambda: build("cnn_lstm_parallel", TASK, steps=0), "positive integer"),
         (lambda: SequenceTask(0, 4), "at least 1 channel"),
         (lambda: SequenceTask(2, 4, mean=(1.0,), variance=(1.0,)), "2 values"),

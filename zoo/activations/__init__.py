@@ -226,20 +226,8 @@ def _by_name(text: str) -> Any:
 @functools.cache
 def _keras_functions() -> dict[Any, str]:
     """Keras's own function for each row that has one, so that `keras.activations.relu` means "relu"."""
-    functions = {getattr(keras.activations, name): name for name in ACTIVATIONS if hasattr(keras.activations, name)}
-    plain = (
-        "sigmoid",
-        "tanh",
-        "relu",
-        "relu6",
-        "silu",
-        "softsign",
-        "hard_sigmoid",
-        "hard_tanh",
-        "mish",
-        "selu",
-    )
-    return {**functions, **{getattr(ops, name): name for name in plain if hasattr(ops, name)}}
+    modules = {keras.activations: ACTIVATIONS, ops: set(ACTIVATIONS) - {"gelu"}}  # `ops.gelu` is the approximate one
+    return {getattr(m, name): name for m, names in modules.items() for name in names if hasattr(m, name)}
 
 
 def get(identifier: Any) -> Any:

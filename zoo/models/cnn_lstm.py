@@ -1,25 +1,9 @@
 """`cnn_lstm`: one-dimensional convolutions with LeakyReLU in front of an LSTM."""
 
-from typing import Any
-
 import keras
 
 from zoo.layers import LSTM, ZeroPadding
 from zoo.models.inputs import SequenceTask, head, sequence_inputs
-
-
-def convolution_front(
-    x: Any, mask: Any, *, filters: int, kernel_size: int, convolutions: int, negative_slope: float, causal: bool
-) -> Any:
-    """Convolutions over time that never see padding: (batch, steps, channels) to (batch, steps, filters)."""
-    for index in range(convolutions):
-        # Biases make padded steps non-zero, so they are cleared before every convolution, not only the first.
-        x = ZeroPadding(name=f"zero_padding_{index + 1}")(x, mask)
-        x = keras.layers.Conv1D(
-            filters, kernel_size, padding="causal" if causal else "same", name=f"convolution_{index + 1}"
-        )(x)
-        x = keras.layers.LeakyReLU(negative_slope=negative_slope, name=f"leaky_relu_{index + 1}")(x)
-    return x
 
 
 def cnn_lstm(
@@ -64,19 +48,14 @@ def cnn_lstm(
     ['convolution_1', 'lstm']
     """
     # === Layers ===
-    recurrent = LSTM(
-        units, activation=activation, recurrent_activation=recurrent_activation, engine=engine, name="lstm"
-    )
+    recurrent = LSTM(units, activation, recurrent_activation, engine=engine, name="lstm")
     # === Functional model ===
     inputs = sequence_inputs(task)
-    x = convolution_front(
-        inputs.normalized,
-        inputs.mask,
-        filters=filters,
-        kernel_size=kernel_size,
-        convolutions=convolutions,
-        negative_slope=negative_slope,
-        causal=causal,
-    )
+    x, padding = inputs.normalized, "causal" if causal else "same"
+    for index in range(convolutions):
+        # Biases make padded steps non-zero, so they are cleared before every convolution, not only the first.
+        x = ZeroPadding(name=f"zero_padding_{index + 1}")(x, inputs.mask)
+        x = keras.layers.Conv1D(filters, kernel_size, padding=padding, name=f"convolution_{index + 1}")(x)
+        x = keras.layers.LeakyReLU(negative_slope=negative_slope, name=f"leaky_relu_{index + 1}")(x)
     x = recurrent(x, mask=inputs.mask)
     return inputs.model(head(x, task, head_dropout), name="cnn_lstm")

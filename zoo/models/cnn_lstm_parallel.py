@@ -57,9 +57,7 @@ def cnn_lstm_parallel(
     """
     # === Layers ===
     fixed = FixedLength(steps, name="fixed_length")
-    recurrent = LSTM(
-        units, activation=activation, recurrent_activation=recurrent_activation, engine=engine, name="lstm"
-    )
+    recurrent = LSTM(units, activation, recurrent_activation, engine=engine, name="lstm")
     # === Functional model ===
     inputs = sequence_inputs(task)
     x = fixed(ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask))

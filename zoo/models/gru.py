@@ -2,6 +2,7 @@
 
 import keras
 
+from zoo.checks import positive_integer
 from zoo.models.inputs import SequenceTask, check_direction, head, sequence_inputs
 
 
@@ -40,8 +41,7 @@ def gru(
         Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", https://arxiv.org/abs/1406.1078.
     """
     check_direction(task, bidirectional)
-    if layers < 1:
-        raise ValueError(f"`layers` must be at least 1, received {layers}")
+    positive_integer("layers", layers)
     # === Layers ===
     stack = []
     for index in range(layers):

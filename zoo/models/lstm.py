@@ -2,6 +2,7 @@
 
 import keras
 
+from zoo.checks import positive_integer
 from zoo.models.cells import recurrent_layer
 from zoo.models.inputs import SequenceTask, check_direction, head, sequence_inputs
 
@@ -78,8 +79,7 @@ def lstm(
     ValueError: unknown cell 'layernorm'; did you mean 'layer_norm'? Valid: batch_norm, ...
     """
     check_direction(task, bidirectional)
-    if layers < 1:
-        raise ValueError(f"`layers` must be at least 1, received {layers}")
+    positive_integer("layers", layers)
     # === Layers ===
     stack = []
     for index in range(layers):

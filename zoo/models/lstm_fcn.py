@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from zoo.checks import positive_integer
 from zoo.layers import LSTM, FixedLength, SequenceMask, ZeroPadding
 from zoo.models.blocks import fully_convolutional
 from zoo.models.inputs import SequenceInputs, SequenceTask, head, sequence_inputs
@@ -53,9 +54,8 @@ def lstm_fcn(
         Karim, Majumdar, Darabi and Chen (2018), "LSTM Fully Convolutional Networks for Time Series Classification",
         https://doi.org/10.1109/ACCESS.2017.2779939.
     """
-    return _build(
-        task, "lstm_fcn", None, units, filters, steps, activation, recurrent_activation, branch_dropout, engine
-    )
+    recurrent = LSTM(units, activation, recurrent_activation, engine=engine, name="lstm")
+    return _two_branches(task, "lstm_fcn", recurrent, filters, None, steps, branch_dropout)
 
 
 def mlstm_fcn(
@@ -99,39 +99,20 @@ def mlstm_fcn(
         Karim, Majumdar, Darabi and Harford (2019), "Multivariate LSTM-FCNs for time series classification",
         https://doi.org/10.1016/j.neunet.2019.04.014.
     """
-    if squeeze_ratio < 1:
-        raise ValueError(f"`squeeze_ratio` must be at least 1, received {squeeze_ratio}")
-    return _build(
-        task,
-        "mlstm_fcn",
-        squeeze_ratio,
-        units,
-        filters,
-        steps,
-        activation,
-        recurrent_activation,
-        branch_dropout,
-        engine,
-    )
+    recurrent = LSTM(units, activation, recurrent_activation, engine=engine, name="lstm")
+    squeeze_ratio = positive_integer("squeeze_ratio", squeeze_ratio)
+    return _two_branches(task, "mlstm_fcn", recurrent, filters, squeeze_ratio, steps, branch_dropout)
 
 
-def _build(
+def _two_branches(
     task: SequenceTask,
     name: str,
-    squeeze_ratio: int | None,
-    units: int,
+    recurrent: LSTM,
     filters: int,
+    squeeze_ratio: int | None,
     steps: int | None,
-    activation: str,
-    recurrent_activation: str,
     branch_dropout: float,
-    engine: str,
 ) -> keras.Model:
-    # === Layers ===
-    recurrent = LSTM(
-        units, activation=activation, recurrent_activation=recurrent_activation, engine=engine, name="lstm"
-    )
-    # === Functional model ===
     inputs = sequence_inputs(task)
     x, mask, side = _time_axis(inputs, steps)
     branch = recurrent(x, mask=mask) if side is None else recurrent(side)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from zoo.checks import positive_integer
 from zoo.layers import LastStep, ZeroPadding
 from zoo.models.inputs import SequenceTask, head, sequence_inputs
 
@@ -49,8 +50,7 @@ def tcn(
         Bai, Kolter and Koltun (2018), "An Empirical Evaluation of Generic Convolutional and Recurrent Networks for
         Sequence Modeling", https://arxiv.org/abs/1803.01271.
     """
-    if levels < 1:
-        raise ValueError(f"`levels` must be at least 1, received {levels}")
+    positive_integer("levels", levels)
     inputs = sequence_inputs(task)
     x = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)
     for index in range(levels):
