@@ -70,6 +70,15 @@ def has_gpu() -> bool:
     return False
 
 
+def current_gpu() -> int:
+    """The number of the GPU that torch puts new tensors on; 0 on JAX, where all GPUs of a process are of one kind."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return int(torch.cuda.current_device())
+    return 0
+
+
 def computing() -> str:
     """The device that is computed on where nobody says otherwise, such as "cpu:0" or "gpu:1".
 

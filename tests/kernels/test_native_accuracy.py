@@ -40,7 +40,7 @@ def apply(instruction_set, name, x, parameter=1.0):
     p = np.full_like(x, parameter)
     pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (x, p, y, dx, dp)]
     arguments = (instruction_set.encode(), x.itemsize, native.codes()[name], ctypes.c_int64(len(x)), *pointers)
-    if not native.library().zoo_apply(*arguments):
+    if not native.bindings.library().zoo_apply(*arguments):
         pytest.skip(f"this processor has no {instruction_set}")
     return y, dx
 

@@ -17,7 +17,7 @@ from tiers import rotating
 from zoo import kernels
 from zoo.kernels import native
 from zoo.layers import LSTM
-from zoo.layers.lstm_cell import GATES
+from zoo.layers._gated_cell import GATES
 
 pytestmark = pytest.mark.skipif(native.not_built() is not None, reason=str(native.not_built()))
 
@@ -102,11 +102,11 @@ def test_a_batch_of_one_row_that_fills_whole_vectors(steps, units):
 
 @pytest.fixture(params=["portable", "avx2", "avx512"])
 def instruction_set(request):
-    if not native.library().zoo_use(request.param.encode()):
+    if not native.bindings.library().zoo_use(request.param.encode()):
         pytest.skip(f"this processor has no {request.param}")
     assert native.instruction_set() == request.param
     yield
-    native.library().zoo_use(None)
+    native.bindings.library().zoo_use(None)
 
 
 @pytest.mark.parametrize(("units", "batch"), rotating([1, 4, 8, 12, 16, 17, 24, 32, 40, 48, 72], [1, 2, 3, 5, 13]))
@@ -250,8 +250,8 @@ def test_what_it_cannot_run_is_refused_by_name_and_left_to_the_reference(activat
 
 
 def test_without_the_library_auto_goes_on_and_native_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
-    monkeypatch.setattr(native, "NOTE", tmp_path / "note.json")
+    monkeypatch.setattr(native.bindings, "LIBRARY", tmp_path / "none.so")
+    monkeypatch.setattr(native.bindings, "NOTE", tmp_path / "note.json")
     native.not_built.cache_clear()
     try:
         (tmp_path / "note.json").write_text('{"error": "no C++ compiler was found"}')

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 
 from zoo.kernels.contract import Operands, Options, Outputs, Run
-from zoo.kernels.loop import plain_lstm, vectorised
+from zoo.kernels.loop import plain_lstm
+from zoo.kernels.target import vectorised
 from zoo.types import Gates, Tensor, Tensors
 
 Function = Callable[..., Tensors]

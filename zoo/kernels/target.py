@@ -35,6 +35,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from zoo.types import Tensor
+
 
 class Place(enum.Enum):
     """Where the traced graph will run."""
@@ -74,6 +76,13 @@ JAX_EXPORTERS = ("jax._src.export", "jax.experimental.jax2tf", "jax2onnx", "kera
 TRAINER = "keras.src.backend.tensorflow.trainer"
 TF_FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 ASKING = ("get_concrete_function", "_get_concrete_function_garbage_collected")
+PARALLEL_FOR = "tensorflow.python.ops.parallel_for"
+# The module and function that vectorise a graph, and the call that a user makes for it.
+VECTORISING = {
+    ("tensorflow.python.eager.backprop", "jacobian"): "`tape.jacobian`",
+    ("tensorflow.python.eager.backprop", "batch_jacobian"): "`tape.batch_jacobian`",
+    (f"{PARALLEL_FOR}.control_flow_ops", "vectorized_map"): "`tf.vectorized_map`",
+}
 
 _declared: contextvars.ContextVar[Target | None] = contextvars.ContextVar("declared", default=None)
 
@@ -161,6 +170,32 @@ def _on_torch(_: Iterable[Any], __: bool) -> Target:
 
     leaves = torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
     return Target(Place.ELSEWHERE if leaves else Place.HERE)
+
+
+def vectorised(x: Tensor) -> bool:
+    """Whether TensorFlow vectorises the graph that is traced, as `tape.jacobian` and `tf.vectorized_map` do.
+
+    TensorFlow fails at the gradient of a loop over lists inside such a graph, and only the stack shows the request.
+
+    Raises:
+        NotImplementedError: It does, and the number of steps of `x` (b, t, d) is not known.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    if tf.executing_eagerly():  # TensorFlow vectorises graphs only
+        return False
+    callers = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in _stack()]
+    if not any(module.startswith(PARALLEL_FOR) for module, _ in callers):
+        return False
+    if x.shape[1] is None:
+        request = next((VECTORISING[caller] for caller in callers if caller in VECTORISING), "a vectorised loop")
+        raise NotImplementedError(
+            f"{request} vectorises an LSTM whose number of steps is not known in the graph, and TensorFlow cannot: "
+            'make the number known, or build the layer with engine="reference"'
+        )
+    return True
 
 
 def _stack() -> Iterator[FrameType]:

@@ -8,8 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
-
+from zoo import devices
 from zoo.kernels.cuda import compiler, driver
 from zoo.kernels.cuda.driver import Launch
 from zoo.types import Gates
@@ -132,20 +131,10 @@ def kernel(variant: Variant, name: str, blocks: int) -> Launch:
     Raises:
         zoo.kernels.cuda.compiler.CompileError: The compiler is missing or refused the source.
     """
-    return Launch(_compiled(variant, _device()), name, blocks, variant.threads, variant.shared(name))
+    return Launch(_compiled(variant, devices.current_gpu()), name, blocks, variant.threads, variant.shared(name))
 
 
 @functools.cache
 def _compiled(variant: Variant, device: int) -> str:
-    return str(
-        compiler.compile_cached(source(), headers(), (*COMPILER_FLAGS, *variant.options()), driver.architecture(device))
-    )
-
-
-def _device() -> int:
-    """Number of the GPU that new tensors are on; on JAX all GPUs of a process are of one kind."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return int(torch.cuda.current_device())
-    return 0
+    options = (*COMPILER_FLAGS, *variant.options())
+    return str(compiler.compile_cached(source(), headers(), options, driver.architecture(device)))

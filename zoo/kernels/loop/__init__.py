@@ -6,9 +6,6 @@ the engine supports. The gradients of W, b and x are the backend's own, from tha
 
 import functools
 import random
-import sys
-from collections.abc import Iterator
-from types import FrameType
 
 import keras
 from keras import ops
@@ -19,15 +16,8 @@ from zoo.kernels.gradient import differentiable
 from zoo.kernels.loop.passes import Passes
 from zoo.kernels.loop.products import product
 from zoo.kernels.masking import masked_outputs, without_masked
+from zoo.kernels.target import vectorised
 from zoo.types import Tensor
-
-PARALLEL = "tensorflow.python.ops.parallel_for"
-# What people call, by the module and the function that do it.
-VECTORISING = {
-    ("tensorflow.python.eager.backprop", "jacobian"): "`tape.jacobian`",
-    ("tensorflow.python.eager.backprop", "batch_jacobian"): "`tape.batch_jacobian`",
-    (f"{PARALLEL}.control_flow_ops", "vectorized_map"): "`tf.vectorized_map`",
-}
 
 
 def refuses(spec: LayerSpec) -> str | None:
@@ -113,39 +103,6 @@ def _run(
     hidden = ops.swapaxes(hidden, 0, 1) if options.return_sequences else hidden
     mask = None if mask is None else ops.swapaxes(mask, 0, 1)
     return masked_outputs(hidden, mask, options.zero_output_for_mask), last, cell
-
-
-def vectorised(x: Tensor) -> bool:
-    """Whether TensorFlow traces a graph to vectorise it: `tf.GradientTape.jacobian`, `tf.vectorized_map`.
-
-    It fails at the gradients of a loop over lists that is made within. Nothing but who is calling tells.
-
-    Raises:
-        NotImplementedError: It does, and how many steps `x` (b, t, d) has is not known.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    if tf.executing_eagerly():  # TensorFlow vectorises graphs only
-        return False
-    names = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in _callers()]
-    if not any(module.startswith(PARALLEL) for module, _ in names):
-        return False
-    if x.shape[1] is None:
-        request = next((VECTORISING[pair] for pair in names if pair in VECTORISING), "a vectorised loop")
-        raise NotImplementedError(
-            f"{request} vectorises an LSTM whose number of steps is not known in the graph, and TensorFlow cannot: "
-            'make the number known, or build the layer with engine="reference"'
-        )
-    return True
-
-
-def _callers() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _time_major(tensor: Tensor, options: Options) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from zoo.activations import ACTIVATIONS, Activation
-from zoo.kernels import native
 from zoo.kernels.contract import Operands, Options, Outputs
 from zoo.kernels.loop import plain_lstm
+from zoo.kernels.native import bindings
 from zoo.types import Gates, Tensor
 
 # === Not in a SavedModel ===
@@ -59,7 +59,7 @@ def lstm(operands: Operands, options: Options) -> Outputs:
 
     rows = [_parameter(a, slope, units, dtype) for a, slope in zip(options.activations, operands.slopes, strict=True)]
     clip = None if options.cell_clip is None else tf.constant(options.cell_clip, tf.float64)
-    outputs, h, c, *_ = native.operations().zoo_lstm(
+    outputs, h, c, *_ = bindings.operations().zoo_lstm(
         x=operands.x,
         kernel=operands.kernel,
         recurrent_kernel=operands.recurrent_kernel,
@@ -70,9 +70,9 @@ def lstm(operands: Operands, options: Options) -> Outputs:
         dropout=given(operands.dropout),
         parameters=tf.stack(rows),
         cell_clip=given(clip, tf.float64),
-        activations=[native.codes()[a.name] for a in options.activations],
+        activations=[bindings.codes()[a.name] for a in options.activations],
         learned=sum(1 << gate for gate, slope in enumerate(operands.slopes) if slope is not None),
-        threads=native.threads(),
+        threads=bindings.threads(),
         go_backwards=options.go_backwards,
         return_sequences=options.return_sequences,
         zero_output_for_mask=options.zero_output_for_mask,
@@ -104,11 +104,11 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
     attributes = {name: op.get_attr(name) for name in _SHARED}
     forward = op.outputs
     if not op.get_attr("training"):
-        forward = native.operations().zoo_lstm(**inputs, **attributes, training=True)
+        forward = bindings.operations().zoo_lstm(**inputs, **attributes, training=True)
     outputs, _, _, gates, cells, hidden = forward
     outputs_serve = attributes["return_sequences"] and inputs["mask"].shape.rank == 1
     of_x = 0 not in (getattr(op, "skip_input_indices", None) or ())
-    d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = native.operations().zoo_lstm_grad(
+    d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = bindings.operations().zoo_lstm_grad(
         **inputs,
         gates=gates,
         cells=cells,
@@ -186,7 +186,7 @@ def _second_gradient(op: Any, d_gates: Tensor, *upstream: Tensor) -> list[Tensor
 
 def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
     """What ZooLstm was called with, from the inputs and attributes of ZooLstmGrad."""
-    names = {code: name for name, code in native.codes().items()}
+    names = {code: name for name, code in bindings.codes().items()}
     learned = op.get_attr("learned")
     rows = [
         row if learned >> gate & 1 else tf.stop_gradient(row)
