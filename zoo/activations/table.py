@@ -29,10 +29,10 @@ class Definition:
             `derivative(x, upstream)`, the vector-Jacobian product.
         formula: The function in plain text.
         bounds: `bounds(**parameters)`: infimum and supremum of the values.
-        monotonic: Never falls, at the default parameters.
         saturates: Where the slope tends to zero: "both", "left", "right" or "no" side (Gulcehre et al. 2016).
         zero_centred: Is 0 at 0 and takes values of both signs.
         source: Who published it.
+        monotonic: Never falls, at the default parameters.
         parameters: Names and defaults of the parameters, in order.
         learnable: The parameter that a layer learns, one value a unit.
         random: The keyword under which a layer passes what it draws once a sequence while training.
@@ -44,10 +44,10 @@ class Definition:
     derivative: Callable[..., Tensor]
     formula: str
     bounds: Callable[..., Bounds]
-    monotonic: bool
     saturates: str
     zero_centred: bool
     source: str
+    monotonic: bool = True
     parameters: Mapping[str, float] = field(default_factory=dict)
     learnable: str | None = None
     random: str | None = None
@@ -193,7 +193,6 @@ _ROWS = [
         derivative=ops.ones_like,
         formula="x",
         bounds=_fixed(-INF, INF),
-        monotonic=True,
         saturates="no",
         zero_centred=True,
         source="identity",
@@ -204,7 +203,6 @@ _ROWS = [
         derivative=_sigmoid_slope,
         formula="1 / (1 + exp(-x))",
         bounds=_fixed(0.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=False,
         source="Verhulst 1845",
@@ -215,7 +213,6 @@ _ROWS = [
         derivative=lambda x: _inside(x, -3.0, 3.0, 1 / 6),
         formula="clip(x / 6 + 1/2, 0, 1)",
         bounds=_fixed(0.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=False,
         source="Courbariaux et al. 2015; slope as in Keras 3",
@@ -226,7 +223,6 @@ _ROWS = [
         derivative=_tanh_slope,
         formula="tanh(x)",
         bounds=_fixed(-1.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=True,
         source="LeCun et al. 1998",
@@ -237,7 +233,6 @@ _ROWS = [
         derivative=lambda x: _inside(x, -1.0, 1.0, 1.0),
         formula="clip(x, -1, 1)",
         bounds=_fixed(-1.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=True,
         source="Collobert 2004",
@@ -248,7 +243,6 @@ _ROWS = [
         derivative=lambda x: 1 / ops.square(1 + ops.abs(x)),
         formula="x / (1 + |x|)",
         bounds=_fixed(-1.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=True,
         source="Bergstra et al. 2009",
@@ -259,7 +253,6 @@ _ROWS = [
         derivative=lambda x: _step(x, 0.0, 1.0),
         formula="max(x, 0)",
         bounds=_fixed(0.0, INF),
-        monotonic=True,
         saturates="left",
         zero_centred=False,
         source="Nair and Hinton 2010",
@@ -270,7 +263,6 @@ _ROWS = [
         derivative=lambda x: _inside(x, 0.0, 6.0, 1.0),
         formula="clip(x, 0, 6)",
         bounds=_fixed(0.0, 6.0),
-        monotonic=True,
         saturates="both",
         zero_centred=False,
         source="Krizhevsky 2010",
@@ -281,7 +273,6 @@ _ROWS = [
         derivative=lambda x, negative_slope: _step(x, negative_slope, 1.0),
         formula="x if x > 0 else negative_slope * x",
         bounds=lambda negative_slope: _leaky_bounds(negative_slope),
-        monotonic=True,
         saturates="no",
         zero_centred=True,
         source="Maas et al. 2013; default slope as in keras.activations",
@@ -293,7 +284,6 @@ _ROWS = [
         derivative=lambda x, slope: _step(x, slope, 1.0),
         formula="x if x > 0 else slope * x, slope learned",
         bounds=lambda slope: _leaky_bounds(slope),
-        monotonic=True,
         saturates="no",
         zero_centred=True,
         source="He et al. 2015, with its initial slope",
@@ -306,7 +296,6 @@ _ROWS = [
         derivative=_rrelu_slope,
         formula="x if x > 0 else a * x, a drawn from [lower, upper] in training, their mean after",
         bounds=lambda lower, upper: _leaky_bounds(lower),
-        monotonic=True,
         saturates="no",
         zero_centred=True,
         source="Xu et al. 2015",
@@ -319,7 +308,6 @@ _ROWS = [
         derivative=_elu_slope,
         formula="x if x > 0 else alpha * (exp(x) - 1)",
         bounds=lambda alpha: (-alpha, INF),
-        monotonic=True,
         saturates="left",
         zero_centred=True,
         source="Clevert et al. 2016",
@@ -331,7 +319,6 @@ _ROWS = [
         derivative=lambda x: SELU_SCALE * _elu_slope(x, SELU_ALPHA),
         formula="1.0507 * elu(x, 1.6733)",
         bounds=_fixed(-SELU_SCALE * SELU_ALPHA, INF),
-        monotonic=True,
         saturates="left",
         zero_centred=True,
         source="Klambauer et al. 2017",
@@ -342,7 +329,6 @@ _ROWS = [
         derivative=_celu_slope,
         formula="max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))",
         bounds=lambda alpha: (-alpha, INF),
-        monotonic=True,
         saturates="left",
         zero_centred=True,
         source="Barron 2017",
@@ -400,7 +386,6 @@ _ROWS = [
         derivative=ops.sigmoid,
         formula="log(1 + exp(x))",
         bounds=_fixed(0.0, INF),
-        monotonic=True,
         saturates="left",
         zero_centred=False,
         source="Dugas et al. 2001",
@@ -411,7 +396,6 @@ _ROWS = [
         derivative=lambda x: _step(x, 0.25, 1.0) * _tanh_slope(x),
         formula="tanh(x) if x > 0 else 0.25 * tanh(x)",
         bounds=_fixed(-0.25, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=True,
         source="Xu et al. 2016; in LSTMs, Eger et al. 2018",
@@ -422,7 +406,6 @@ _ROWS = [
         derivative=lambda x: 0.5 / ops.square(1 + ops.abs(x)),
         formula="0.5 * x / (1 + |x|) + 0.5",
         bounds=_fixed(0.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=False,
         source="Elliott 1993; in LSTMs, Farzad et al. 2019",
@@ -433,7 +416,6 @@ _ROWS = [
         derivative=_cloglogm_slope,
         formula="1 - 2 * exp(-0.7 * exp(x))",
         bounds=_fixed(-1.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=False,
         source="Gomes and Ludermir 2008; in LSTMs, Farzad et al. 2019",
@@ -444,7 +426,6 @@ _ROWS = [
         derivative=_softmax_vjp,
         formula="exp(x_k) / sum_j exp(x_j), over the units",
         bounds=_fixed(0.0, 1.0),
-        monotonic=True,
         saturates="both",
         zero_centred=False,
         source="Bridle 1990",

@@ -22,20 +22,20 @@ def masked_moments(x: Tensor, keep: Tensor, axis: int) -> list[Tensor]:
     >>> [float(moment[0]) for moment in masked_moments(x, keep, axis=0)]
     [2.0, 1.0]
     """
-    wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-    count = ops.maximum(ops.sum(ops.cast(keep, wide.dtype), axis=axis, keepdims=True), 1)
-    mean = ops.sum(ops.where(keep, wide, ops.zeros_like(wide)), axis=axis, keepdims=True) / count
-    centred = ops.where(keep, wide - mean, ops.zeros_like(wide))
+    x = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    count = ops.maximum(ops.sum(ops.cast(keep, x.dtype), axis=axis, keepdims=True), 1)
+    mean = ops.sum(ops.where(keep, x, ops.zeros_like(x)), axis=axis, keepdims=True) / count
+    centred = ops.where(keep, x - mean, ops.zeros_like(x))
     variance = ops.sum(centred * centred, axis=axis, keepdims=True) / count
     return [ops.squeeze(mean, axis), ops.squeeze(variance, axis)]
 
 
 class BatchNormCell(GatedCell):
-    """What `BatchNormLSTM` keeps its weights in; not for `keras.layers.RNN`, whose steps do not know their number.
+    """The cell of `BatchNormLSTM`; not for `keras.layers.RNN`, which does not tell a cell the number of its step.
 
     Weights: `kernel`, `recurrent_kernel`, `bias` as in `zoo.layers.LSTMCell`; `input_gamma`, `recurrent_gamma`
-    (4 * units), `cell_gamma`, `cell_beta` (units). Not trained: a moving mean and variance of each of the three,
-    (max_steps, width), and `steps_seen`, the steps that any batch has reached.
+    (4 * units), `cell_gamma`, `cell_beta` (units). Not trained: a moving mean and variance for each gamma,
+    (max_steps, width), and `steps_seen`, the largest number of steps in any batch.
 
     Example:
     >>> cell = BatchNormCell(4, max_steps=10, momentum=0.9, epsilon=1e-3, gamma_initializer="ones")
@@ -76,7 +76,7 @@ class BatchNormCell(GatedCell):
             self.gamma[name] = self.add_weight(shape=(width,), name=f"{name}_gamma", initializer=self.gamma_initializer)
         self.cell_beta = self.add_weight(shape=(self.units,), name="cell_beta", initializer="zeros")
         for name, width in self.widths.items():
-            # Read as they are: half precision would drop what a batch adds to an average.
+            # Without autocast: in half precision the contribution of a batch would round to nothing.
             options = {"shape": (self.max_steps, width), "trainable": False, "autocast": False}
             self.moving_mean[name] = self.add_weight(name=f"{name}_moving_mean", initializer="zeros", **options)
             self.moving_variance[name] = self.add_weight(name=f"{name}_moving_variance", initializer="ones", **options)
@@ -99,17 +99,17 @@ class BatchNormCell(GatedCell):
     # === Statistics ===
 
     def moving(self, name: str, step: Tensor) -> list[Tensor]:
-        """The moving mean and variance for a step or several, int32 of any shape: that shape and then (width,)."""
+        """The moving mean and variance at the given steps, int32 of any shape; each is (*shape, width)."""
         index = ops.minimum(step, ops.maximum(self.steps_seen, 1) - 1)
         return [ops.take(self.moving_mean[name], index, axis=0), ops.take(self.moving_variance[name], index, axis=0)]
 
     def no_moments(self) -> list[Tensor]:
-        """What stands for the moments of recurrence and cell state before the first step."""
+        """Zeros in place of the moments of the recurrence and the cell state before the first step."""
         kind = self.moving_mean["cell"].dtype
         return [ops.zeros((self.widths[name],), dtype=kind) for name in ("recurrent", "cell") for _ in range(2)]
 
     def move(self, moments: dict[str, Moments], keep: Tensor) -> None:
-        """Move the averages towards the moments (steps, width) of a batch, at the steps where `keep` has any row."""
+        """Move the averages towards the moments (steps, width) of a batch, at steps that are valid in any row."""
         reached = self._first(ops.any(keep, axis=1))
         for name, (mean, variance) in moments.items():
             for average, batch in ((self.moving_mean[name], mean), (self.moving_variance[name], variance)):
@@ -128,7 +128,7 @@ class BatchNormCell(GatedCell):
 
     def input_products(self, inputs: Tensor, training: bool) -> Tensor:
         """X @ W of every step, (steps, batch, channels) to (steps, batch, 4 * units), with the inputs' dropout."""
-        masks = self.drawn.inputs if training and self.drawn else None  # the layer has asked for the draws
+        masks = self.drawn.inputs if training and self.drawn else None  # Keras's RNN layer has made the draws
         return product(inputs, self.kernel, masks, times=_rows_times)
 
     def normalize_input(self, projected: Tensor, moments: Moments) -> Tensor:
@@ -152,11 +152,11 @@ class BatchNormCell(GatedCell):
         """One step.
 
         Args:
-            z_x: What `normalize_input` made of this step, (batch, 4 * units).
+            z_x: The result of `normalize_input` for this step, (batch, 4 * units).
             states: h and c, each (batch, units).
             keep: Bool (batch, 1); other rows keep their states.
             moments: Mean and variance of the recurrence, then of the cell state, (width,) or (batch, width); empty to
-                take them from the batch.
+                use those of the batch.
             functions: The five activations.
             training: Whether dropout acts.
 
@@ -175,12 +175,24 @@ class BatchNormCell(GatedCell):
         states = [ops.where(keep, new_hidden, hidden), ops.where(keep, new_cell, cell)]
         return states, [*of_recurrence, *of_cell]
 
+    def step_by_averages(
+        self,
+        projected: Tensor,
+        states: Any,
+        keep: Tensor,
+        number: Tensor,
+        functions: Gates[Any],
+        training: bool = False,
+    ) -> list[Tensor]:
+        """The new h and c by the moving averages, from x @ W and the number of each row's step, int32 (batch,)."""
+        z_x = self.normalize_input(projected, self.moving("input", number))
+        moments = [*self.moving("recurrent", number), *self.moving("cell", number)]
+        return self.step(z_x, states, keep, moments, functions, training)[0]
+
     def numbered_step(self, inputs: Tensor, states: Any, number: Tensor) -> list[Tensor]:
         """The new h and c of a step at inference, from inputs (batch, channels) and each row's step number (batch,)."""
-        z_x = self.normalize_input(ops.matmul(inputs, self.kernel), self.moving("input", number))
-        moments = [*self.moving("recurrent", number), *self.moving("cell", number)]
         keep = ops.ones((ops.shape(inputs)[0], 1), dtype="bool")
-        return self.step(z_x, states, keep, moments, self.functions())[0]
+        return self.step_by_averages(ops.matmul(inputs, self.kernel), states, keep, number, self.functions())
 
     def get_config(self) -> dict[str, Any]:
         return {

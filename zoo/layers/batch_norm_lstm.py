@@ -21,37 +21,35 @@ class BatchNormLSTM(CellLayer):
     """LSTM layer with batch normalisation of the input's part, the recurrence's part and the cell state.
 
         z = BN_t(x_t @ W; gamma_x) + BN_t(h @ U; gamma_h) + b
-        i, f, g, o = the four gates' activations of the blocks of z
+        i, f, g, o = the activations of the four blocks of z
         c = f * c + i * g
         h = o * hidden_activation(BN_t(c; gamma_c) + beta_c)
 
         BN_t(a; gamma) = gamma * (a - mean_t(a)) / sqrt(var_t(a) + epsilon)
 
-    In training mean_t and var_t are those of the batch at step t; at inference they are moving averages of step t's
-    own, for the first `max_steps` steps: later steps use the last ones, and so do steps that training never reached.
+    In training mean_t and var_t are those of the batch at step t. At inference they are moving averages, one for each
+    of the first `max_steps` steps; later steps, and steps that training never reached, use the last ones.
     Each moves once a batch: `moving = momentum * moving + (1 - momentum) * batch`, with the biased variance.
 
     t counts the valid steps of a row, so masks on the right, on the left and with holes give the same result; masked
-    steps enter no statistics. A frozen layer (`trainable = False`) uses its moving averages, as Keras's batch
-    normalisation does. `dropout` masks x where it meets W and `recurrent_dropout` h where it meets U, one mask for all
-    steps of a sequence; the statistics, and so the moving averages, are of what the masks leave.
+    steps do not enter the statistics. A frozen layer (`trainable = False`) uses its moving averages, as Keras's batch
+    normalisation does. With dropout, the statistics and so the moving averages are those of the masked values.
 
-    This is a layer and not a cell because no backend but TensorFlow could move averages inside Keras's loop, and a cell
-    does not know t; stack it as layers.
+    This is a layer and not a cell because only TensorFlow could move averages inside Keras's loop, and a cell does not
+    know t; stack it as layers.
 
     Args:
-        units: Positive int n.
+        units: Positive int, the width of `h` and `c`.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the three gates inherit. Default "sigmoid".
-        max_steps: Positive int, the steps that have statistics of their own: the length of the training sequences,
-            or where the statistics no longer change.
-        momentum: Number in [0, 1), of the moving averages. Lower it where training has few batches.
+        max_steps: Positive int, the number of steps with separate statistics: the length of the training sequences,
+            or the step from which the statistics no longer change.
+        momentum: Momentum of the moving averages, in [0, 1). Lower it where training has few batches.
         epsilon: Positive number, added to the variance.
-        gamma_initializer: Of the three gammas. Default the constant 0.1: at 1 the tanh saturates and gradients
-            vanish (section 4 of the paper).
-        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `dropout` and
-            `recurrent_dropout`, in [0, 1); `seed`; those of `keras.layers.RNN` except `unroll`.
+        gamma_initializer: Initializer for the three gammas. Default the constant 0.1: at 1 the tanh saturates and
+            gradients vanish (section 4 of the paper).
+        **kwargs: Arguments of `zoo.layers.LSTMCell` except `cell_clip` and `implementation`, and those of
+            `keras.layers.RNN` except `unroll`.
 
     Call arguments:
         sequences: (batch, steps, channels).
@@ -109,7 +107,7 @@ class BatchNormLSTM(CellLayer):
         super().__init__(cell, dtype=dtype, **of_layer)
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        """Replaces Keras's loop, which calls a cell that does not know the number of its step."""
+        """Run the steps in place of Keras's loop, whose cell does not know the number of its step."""
         if isinstance(mask, list | tuple):
             mask = mask[0]
         if mask is None:
@@ -125,7 +123,7 @@ class BatchNormLSTM(CellLayer):
         return last, outputs, states
 
     def _learn(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
-        """Outputs (batch, steps, units) and last states by the batch's statistics, which move the averages."""
+        """Outputs (batch, steps, units) and last states, normalised by the batch, which moves the averages."""
         cell, functions = self.cell, self.cell.functions(training)
         sequences, valid, count = valid_first(sequences, mask)
         keep = ops.swapaxes(valid, 0, 1)[:, :, None]
@@ -138,15 +136,15 @@ class BatchNormLSTM(CellLayer):
             carry = [*states, *moments]
             return carry, carry
 
-        # Keras's scan on TensorFlow takes outputs only of the carry's shape, so the moments ride in the carry, and
-        # one input only where the number of steps is not known, so the mask rides as one more column.
+        # On TensorFlow Keras's scan emits only outputs of the carry's shape, so the moments are in the carry. With an
+        # unknown number of steps it reads only one input, so the mask is one more column.
         last, every = ops.scan(step, [*initial, *cell.no_moments()], _with_column(z_x, keep))
         cell.move({"input": of_input, "recurrent": every[2:4], "cell": every[4:6]}, keep)
         outputs = restore(ops.swapaxes(every[0], 0, 1), count)
         return masked_outputs(outputs, mask, False, count), list(last[:2])
 
     def _apply(self, sequences: Tensor, mask: Tensor, initial: Any, training: bool) -> tuple[Tensor, list[Tensor]]:
-        """The same by the moving averages."""
+        """Outputs and last states, normalised by the moving averages."""
         none = ops.zeros((ops.shape(sequences)[0],), dtype="int32")
         outputs, states, _ = self.go_on(sequences, mask, initial, none, training)
         return outputs, states
@@ -154,17 +152,17 @@ class BatchNormLSTM(CellLayer):
     def go_on(
         self, sequences: Tensor, mask: Tensor, states: Any, steps: Tensor, training: bool = False
     ) -> tuple[Tensor, list[Tensor], Tensor]:
-        """By the moving averages, from where a sequence has come to; every row counts its own valid steps.
+        """Continue sequences, normalised by the moving averages; every row counts its valid steps.
 
         Args:
             sequences: (batch, steps, channels).
             mask: Bool (batch, steps).
             states: h and c, each (batch, units).
-            steps: Int32 (batch,), the valid steps of each row so far.
+            steps: Int32 (batch,), the number of valid steps of each row so far.
             training: Whether dropout acts.
 
         Returns:
-            Outputs (batch, steps, units), the last h and c, and the valid steps so far.
+            Outputs (batch, steps, units), the last h and c, and the number of valid steps so far.
         """
         cell, functions = self.cell, self.cell.functions(training)
         sequences = without_masked(sequences, mask)
@@ -173,11 +171,9 @@ class BatchNormLSTM(CellLayer):
 
         def step(carry: Any, x: Tensor) -> Any:
             *states, count = carry
-            z_x = cell.normalize_input(x[:, :-1], cell.moving("input", count))
-            moments = [*cell.moving("recurrent", count), *cell.moving("cell", count)]
-            keep_now = x[:, -1:] > 0
-            states, _ = cell.step(z_x, states, keep_now, moments, functions, training)
-            carry = [*states, count + ops.cast(keep_now[:, 0], "int32")]
+            valid = x[:, -1:] > 0
+            states = cell.step_by_averages(x[:, :-1], states, valid, count, functions, training)
+            carry = [*states, count + ops.cast(valid[:, 0], "int32")]
             return carry, carry
 
         last, (hidden, _, count) = ops.scan(step, [*states, steps], _with_column(projected, keep))

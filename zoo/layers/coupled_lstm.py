@@ -1,4 +1,4 @@
-"""The LSTM whose forget gate is what the input gate leaves."""
+"""The LSTM whose forget gate is one minus its input gate."""
 
 from typing import Any
 
@@ -19,17 +19,15 @@ class CoupledLSTMCell(GatedCell):
         c' = f * c + i * g
         h' = o * hidden_activation(c')
 
-    The weights `kernel` (channels, 3 * units), `recurrent_kernel` (units, 3 * units) and `bias` hold i, c, o. An
-    input gate that leaves [0, 1] makes f negative or greater than 1.
+    The weights `kernel` (channels, 3 * units), `recurrent_kernel` (units, 3 * units) and `bias` hold i, c, o. With an
+    input gate outside [0, 1], f is negative or greater than 1.
 
     Args:
-        units: Positive int n.
+        units: Positive int, the width of `h` and `c`.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the two gates inherit. Default "sigmoid".
-        **kwargs: `input_gate_activation`, `candidate_activation`, `output_gate_activation`, `hidden_activation`;
-            `kernel_`, `recurrent_` and `bias_` with `initializer`, `regularizer` or `constraint`; `use_bias`; `seed`;
-            those of a layer; `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h dropped where they meet
-            W and U, one mask for all steps of a sequence. `unit_forget_bias` has no effect: there is no such bias.
+        **kwargs: Arguments of `zoo.layers.LSTMCell` except `forget_gate_activation`, `cell_clip` and
+            `implementation`. `unit_forget_bias` has no effect: there is no such bias.
 
     Call arguments:
         inputs: (batch, channels).

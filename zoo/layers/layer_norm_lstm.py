@@ -15,17 +15,16 @@ from zoo.types import Tensor
 def layer_normalize(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """Shift and scale each row of `x` (batch, width) to mean 0 and variance 1, then apply `gain` and `bias` (width,).
 
-    At least float32 inside, because a half-precision sum of squares overflows; the result has the type of `x`.
+    Computed in float32 at least, because a half-precision sum of squares overflows; the result has the type of `x`.
 
     Example:
     >>> rows = ops.convert_to_tensor([[1.0, 3.0], [5.0, 5.0]])
     >>> ops.convert_to_numpy(layer_normalize(rows, ops.ones(2), ops.zeros(2), 1e-9)).round(3).tolist()
     [[-1.0, 1.0], [0.0, 0.0]]
     """
-    inner = keras.backend.result_type(x.dtype, "float32")
-    wide = ops.cast(x, inner)
-    width = x.shape[-1]
-    centred = wide - ops.sum(wide, axis=-1, keepdims=True) / width
+    inner, width = keras.backend.result_type(x.dtype, "float32"), x.shape[-1]
+    precise = ops.cast(x, inner)
+    centred = precise - ops.sum(precise, axis=-1, keepdims=True) / width
     variance = ops.sum(centred * centred, axis=-1, keepdims=True) / width
     normal = centred * ops.rsqrt(variance + epsilon)
     return ops.cast(normal * ops.cast(gain, inner) + ops.cast(bias, inner), x.dtype)
@@ -36,25 +35,22 @@ class LayerNormLSTMCell(GatedCell):
     """LSTM cell with layer normalisation of the input's part, the recurrence's part and the cell state.
 
         z = LN(x @ W; gain_x, bias_x) + LN(h @ U; gain_h, bias_h) + b        (all 4 * units together)
-        i, f, g, o = the four gates' activations of the blocks of z
+        i, f, g, o = the activations of the four blocks of z
         c' = f * c + i * g
         h' = o * hidden_activation(LN(c'; gain_c, bias_c))
 
         LN(a; gain, bias) = gain * (a - mean(a)) / sqrt(var(a) + epsilon) + bias, over the last axis
 
-    Beside `kernel`, `recurrent_kernel` and `bias` as in `zoo.layers.LSTMCell`: a gain and a bias for each LN, as
-    published, though three biases add up in z.
+    The weights are those of `zoo.layers.LSTMCell`, and a gain and a bias for each LN, as published, although three
+    biases add up in z.
 
     Args:
-        units: Positive int n.
+        units: Positive int, the width of `h` and `c`.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the three gates inherit. Default "sigmoid".
         epsilon: Positive number, added to the variance.
-        gain_initializer: Of the three gains. Default "ones".
-        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `seed`; those of a layer;
-            `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h dropped where they meet W and U,
-            one mask for all steps of a sequence.
+        gain_initializer: Initializer for the three gains. Default "ones".
+        **kwargs: Arguments of `zoo.layers.LSTMCell` except `cell_clip` and `implementation`.
 
     Call arguments:
         inputs: (batch, channels).

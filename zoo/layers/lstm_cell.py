@@ -1,4 +1,4 @@
-"""One step of an LSTM with an activation of its own for every gate."""
+"""One step of an LSTM with a separate activation for each gate."""
 
 import math
 import warnings
@@ -15,7 +15,7 @@ from zoo.types import Tensor
 
 
 def clip_or_none(name: str, value: Any) -> float | None:
-    """Check a bound of the cell state."""
+    """Check a bound for the cell state."""
     return None if value is None else checks.positive_number(name, value, "10, or None for no clipping")
 
 
@@ -41,11 +41,13 @@ class LSTMCell(GatedCell):
         recurrent_activation: What the three gates inherit. Default "sigmoid".
         cell_clip: Bound of the new cell state, a positive number, or `None` (the default) for none. The gradient
             is 0 where it cuts; a NaN stays a NaN.
-        implementation: 1 or 2, as Keras's: 1 gives each gate dropout masks of its own, and recurrent dropout sets it.
-        *args: The other arguments of `keras.layers.LSTMCell`, in its order, from `use_bias` to `seed`.
-        **kwargs: The same by name; those of a layer; `input_gate_activation`, `forget_gate_activation`,
-            `candidate_activation`, `output_gate_activation` and `hidden_activation`, each whatever
-            `zoo.activations.get` takes ("linear" for the identity), or `None` to inherit.
+        implementation: 1 or 2, as in Keras: 1 gives each gate its own dropout masks, and recurrent dropout sets it.
+        *args: The other arguments of `keras.layers.LSTMCell`, in its order, from `use_bias` to `seed`. `dropout` and
+            `recurrent_dropout`, in [0, 1), are the shares of x and of h dropped where they meet W and U, never of c,
+            with one mask for all steps of a sequence.
+        **kwargs: The same arguments by name; those of `keras.layers.Layer`; and `input_gate_activation`,
+            `forget_gate_activation`, `candidate_activation`, `output_gate_activation` and `hidden_activation`, each
+            anything that `zoo.activations.get` takes ("linear" for the identity), or `None` to inherit.
 
     Call arguments:
         inputs: (batch, channels).
@@ -74,7 +76,7 @@ class LSTMCell(GatedCell):
     """
 
     argument_checks: ClassVar[Checks] = {**GatedCell.argument_checks, "cell_clip": clip_or_none}
-    always_seeded = True  # as Keras's, so that files hold the same variables
+    always_seeded = True  # as Keras's cell, so that files hold the same variables
 
     def __init__(
         self,
@@ -101,18 +103,18 @@ class LSTMCell(GatedCell):
         recurrent_dropout = getattr(self, "recurrent_dropout", 0.0)
         if name == "implementation" and value != 1 and recurrent_dropout:
             raise ValueError(
-                f"implementation={value!r} has no recurrent dropout, and recurrent_dropout={recurrent_dropout} is "
-                "set; set that to 0 first."
+                f"implementation={value!r} has no recurrent dropout, and recurrent_dropout is {recurrent_dropout}; "
+                "set that to 0 first."
             )
         return super().checked(name, value)
 
     @property
     def dropout_mask_count(self) -> int:
-        """How many masks each kind of dropout has: with `implementation=1` every gate its own."""
+        """Number of masks for each kind of dropout: one for each gate with `implementation=1`, else one for all."""
         return len(self.kernel_gates) if self.implementation == 1 else 1
 
     def _bias_with_open_forget_gate(self, initializer: Any, shape: tuple[int], dtype: Any = None) -> Tensor:
-        # In pieces, as Keras asks for it: the same seed makes the same bias.
+        # In pieces, as Keras does it, so that the same seed makes the same bias.
         first, last = (initializer((gates * self.units,), dtype=dtype) for gates in (1, 2))
         return ops.concatenate([first, ops.ones((self.units,), dtype=dtype), last])
 
@@ -152,7 +154,7 @@ class LSTMCell(GatedCell):
 
 
 def without_dropout_of_one(config: dict[str, Any]) -> dict[str, Any]:
-    """A saved configuration with 0 for a dropout of 1, which Keras's cells take and which drops nothing.
+    """Replace a dropout of 1 in a saved configuration by 0: Keras's cells accept 1 and drop nothing.
 
     Example:
     >>> import pytest
@@ -160,11 +162,11 @@ def without_dropout_of_one(config: dict[str, Any]) -> dict[str, Any]:
     ...     without_dropout_of_one({"units": 4, "dropout": 1.0})
     {'units': 4, 'dropout': 0.0}
     """
-    wrong = [name for name in ("dropout", "recurrent_dropout") if config.get(name) == 1]
-    for name in wrong:
+    ineffective = [name for name in ("dropout", "recurrent_dropout") if config.get(name) == 1]
+    for name in ineffective:
         warnings.warn(
             f"the saved {name}={config[name]} dropped nothing, as in Keras's LSTM; it is loaded as {name}=0.0.",
             UserWarning,
             stacklevel=3,
         )
-    return {**config, **dict.fromkeys(wrong, 0.0)}
+    return {**config, **dict.fromkeys(ineffective, 0.0)}

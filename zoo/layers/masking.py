@@ -1,4 +1,8 @@
-"""Lengths to masks, and the two operations on padded sequences that the models share."""
+"""Masks from lengths, and operations on padded sequences.
+
+No output has a mask. To Keras a layer with a `compute_mask` of its own supports masking, so a mask that an input
+carries is dropped, and the argument counts.
+"""
 
 from typing import Any
 
@@ -28,10 +32,6 @@ class SequenceMask(keras.layers.Layer):
     [[True, False, False], [True, True, True]]
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True  # a mask that Keras attached on the way is superseded by the one given
-
     def call(self, features: Tensor, lengths: Tensor) -> Tensor:
         steps = ops.arange(ops.shape(features)[1], dtype="int32")
         return ops.expand_dims(steps, 0) < ops.expand_dims(ops.cast(lengths, "int32"), 1)
@@ -59,10 +59,6 @@ class ZeroPadding(keras.layers.Layer):
     >>> ZeroPadding()(np.ones((1, 2, 1), "float32"), np.array([[True, False]])).numpy().ravel().tolist()
     [1.0, 0.0]
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True  # a mask that Keras attached on the way is superseded by the one given
 
     def call(self, features: Tensor, mask: Tensor) -> Tensor:
         # where, not a product: NaN or infinity in the padding must not reach the result.
@@ -101,7 +97,6 @@ class FixedLength(keras.layers.Layer):
 
     def __init__(self, steps: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.steps = positive_integer("steps", steps)
 
     def call(self, features: Tensor) -> Tensor:
@@ -135,10 +130,6 @@ class LastStep(keras.layers.Layer):
     >>> LastStep()(np.array([[[1.0], [2.0]], [[3.0], [4.0]]], "float32"), np.array([1, 2])).numpy().ravel().tolist()
     [1.0, 4.0]
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True  # a mask that Keras attached on the way is superseded by the one given
 
     def call(self, features: Tensor, lengths: Tensor) -> Tensor:
         # A length outside the array is the caller's mistake, but must not read outside it either.

@@ -23,14 +23,12 @@ class PeepholeLSTMCell(GatedCell):
     Beside `kernel`, `recurrent_kernel` and `bias` as in `zoo.layers.LSTMCell`: `peephole` (3 * units), p_i, p_f, p_o.
 
     Args:
-        units: Positive int n.
+        units: Positive int, the width of `h` and `c`.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the three gates inherit. Default "sigmoid".
-        peephole_initializer: Of the peepholes. Default "random_uniform", within 0.05 of 0.
-        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `seed`; those of a layer;
-            `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h (not of c) dropped where they meet W and
-            U, one mask for all steps of a sequence.
+        peephole_initializer: Initializer for the peepholes. Default "random_uniform", within 0.05 of 0.
+        **kwargs: Arguments of `zoo.layers.LSTMCell` except `cell_clip` and `implementation`. Dropout does not act on
+            what the peepholes read.
 
     Call arguments:
         inputs: (batch, channels).

@@ -28,15 +28,12 @@ class ProjectionLSTMCell(GatedCell):
     projection, which feeds only the output.
 
     Args:
-        units: Positive int n, the width of `c`.
-        projection: Positive int p, the width of `r`, which is also the output.
+        units: Positive int, the width of `c`.
+        projection: Positive int, the width of `r`, which is also the output.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the three gates inherit. Default "sigmoid".
-        projection_initializer: Of P. Default "glorot_uniform".
-        **kwargs: The five activations, `input_gate_activation` and so on; `kernel_`, `recurrent_` and `bias_` with
-            `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`; `seed`; those of a layer;
-            `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of r dropped where they meet W and U,
-            one mask for all steps of a sequence.
+        projection_initializer: Initializer for P. Default "glorot_uniform".
+        **kwargs: Arguments of `zoo.layers.LSTMCell` except `cell_clip` and `implementation`.
 
     Call arguments:
         inputs: (batch, channels).
@@ -87,9 +84,8 @@ class ProjectionLSTMCell(GatedCell):
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
         z = tuple(self.preactivations(inputs, states[0], training).values())
-        wide, cell = lstm_step(z, states[1], self.functions(training))
-        projected = ops.matmul(wide, self.projection_kernel)
-        return [projected, cell]
+        hidden, cell = lstm_step(z, states[1], self.functions(training))
+        return [ops.matmul(hidden, self.projection_kernel), cell]
 
     def get_config(self) -> dict[str, Any]:
         initializer = keras.initializers.serialize(self.projection_initializer)

@@ -1,4 +1,4 @@
-"""The eight LSTMs of "A Search Space Odyssey", each one change away from the LSTM with peepholes."""
+"""The eight LSTMs of "A Search Space Odyssey", each of which changes the LSTM with peepholes in one way."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from zoo.layers.peephole_lstm import PeepholeLSTMCell
 from zoo.suggest import unknown
 from zoo.types import Gates, Tensor
 
-# Which gate a variant has no weights for, and which activation it replaces by the identity.
+# The gate for which a variant has no weights, and the activation that it replaces by the identity.
 _REMOVED_GATE = {"NIG": "input_gate", "NFG": "forget_gate", "NOG": "output_gate", "CIFG": "forget_gate"}
 _REMOVED_ACTIVATION = {"NIAF": "candidate", "NOAF": "hidden"}
 
@@ -28,7 +28,7 @@ VARIANTS = {
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class VariantLSTMCell(PeepholeLSTMCell):
-    """LSTM cell with peepholes and one change, as Greff et al. compared them.
+    """LSTM cell with peepholes and one change, as compared by Greff et al.
 
         i = input_gate_activation(x @ W_i + h @ U_i + p_i * c + b_i)
         f = forget_gate_activation(x @ W_f + h @ U_f + p_f * c + b_f)
@@ -37,7 +37,8 @@ class VariantLSTMCell(PeepholeLSTMCell):
         o = output_gate_activation(x @ W_o + h @ U_o + p_o * c' + b_o)
         h' = o * hidden_activation(c')
 
-    The base is `zoo.layers.PeepholeLSTMCell`; what a variant changes, and the weights that go (n units, m channels):
+    The base is `zoo.layers.PeepholeLSTMCell`. The change of each variant, and the weights that it removes (n units, m
+    channels):
 
         NIG   i = 1                     the input gate's column blocks, bias and peephole: n (m + n + 2)
         NFG   f = 1                     the forget gate's: n (m + n + 2)
@@ -46,21 +47,18 @@ class VariantLSTMCell(PeepholeLSTMCell):
         NIAF  g = x @ W_c + h @ U_c + b_c      none
         NOAF  h' = o * c'               none
         NP    p_i = p_f = p_o = 0       the peepholes: 3 n
-        FGR   each gate also receives [i, f, o] @ R of the step before: 9 n^2 more
+        FGR   each gate also receives [i, f, o] @ R of the step before: 9 n^2 added
 
-    `kernel`, `recurrent_kernel` and `bias` hold the blocks that are left in the order i, f, c, o; `peephole` those of
-    the gates that are left; `gate_recurrent_kernel` R (3 * units, 3 * units) has rows and columns i, f, o.
+    `kernel`, `recurrent_kernel` and `bias` hold the remaining blocks in the order i, f, c, o; `peephole` those of the
+    remaining gates; `gate_recurrent_kernel` R (3 * units, 3 * units) has rows and columns i, f, o.
 
     Args:
         variant: A key of `VARIANTS`.
-        units: Positive int n.
+        units: Positive int n, the width of `h` and `c`.
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the gates inherit. Default "sigmoid".
-        peephole_initializer: Of the peepholes. Default "random_uniform", within 0.05 of 0.
-        **kwargs: The activations that the variant has, `input_gate_activation` and so on; `kernel_`, `recurrent_`
-            (R too) and `bias_` with `initializer`, `regularizer` or `constraint`; `use_bias`; `unit_forget_bias`;
-            `seed`; those of a layer; `dropout` and `recurrent_dropout`, in [0, 1): shares of x and of h dropped where
-            they meet W and U (not of c, nor of what meets R), one mask for all steps of a sequence.
+        **kwargs: Arguments of `zoo.layers.PeepholeLSTMCell` except the activations that the variant lacks. R has the
+            initializer, regularizer and constraint of U, and no dropout.
 
     Call arguments:
         inputs: (batch, channels).
