@@ -364,7 +364,7 @@ def test_a_saved_model_loads_where_there_is_no_gpu(monkeypatch, tmp_path):
         answer = ops.convert_to_numpy(model(arrays()[0]))
         model.save(tmp_path / "model.keras")
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    with pytest.warns(UserWarning, match="it needs a GPU.*Going on with engine='auto'"):
+    with pytest.warns(UserWarning, match="it needs a GPU.*Falling back to engine='auto'"):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(ops.convert_to_numpy(loaded(arrays()[0])), answer, atol=1e-6)
 

@@ -123,7 +123,7 @@ def test_what_a_row_says_keeps_it_from_running(with_dummy, monkeypatch, fields, 
     assert LSTM(2).resolved_engine != "dummy"
     with pytest.raises(kernels.EngineUnavailable, match=f"engine='dummy' cannot run this layer here: {reason}"):
         LSTM(2, engine="dummy")
-    with pytest.warns(UserWarning, match="Going on with engine='auto'"):
+    with pytest.warns(UserWarning, match="Falling back to engine='auto'"):
         LSTM.from_config({**LSTM(2).get_config(), "engine": "dummy"})
 
 

@@ -239,7 +239,7 @@ def test_auto_takes_it_and_says_so(caplog):
     with caplog.at_level(logging.INFO, logger="zoo"):
         layer(np.zeros((1, 2, 3), "float32"))
         layer(np.zeros((1, 2, 3), "float32"))
-    assert [record.message for record in caplog.records] == ["mine: engine native (asked for: auto)"]
+    assert [record.message for record in caplog.records] == ["mine: engine native (requested: auto)"]
 
 
 @pytest.mark.parametrize("activation", ["softmax", "rrelu", keras.layers.LeakyReLU(0.1)])
@@ -259,7 +259,7 @@ def test_without_the_library_auto_goes_on_and_native_says_why(monkeypatch, tmp_p
         with pytest.raises(ValueError, match="no C\\+\\+ compiler was found"):
             LSTM(4, engine="native")
         config = {**LSTM(4).get_config(), "engine": "native"}
-        with pytest.warns(UserWarning, match="Going on with engine='auto'"):
+        with pytest.warns(UserWarning, match="Falling back to engine='auto'"):
             assert LSTM.from_config(config).engine == "auto"
     finally:
         native.not_built.cache_clear()

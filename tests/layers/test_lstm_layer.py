@@ -196,7 +196,7 @@ def test_the_engine_is_logged_once_and_kept(caplog):
     with caplog.at_level(logging.INFO, "zoo.layers.lstm"):
         layer(X)
         layer(X)
-    assert [record.message for record in caplog.records] == ["mine: engine reference (asked for: reference)"]
+    assert [record.message for record in caplog.records] == ["mine: engine reference (requested: reference)"]
     assert keras.layers.Bidirectional(layer).forward_layer.engine == "reference"
     assert LSTM.from_config(layer.get_config()).engine == "reference"
 

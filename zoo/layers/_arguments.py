@@ -1,4 +1,4 @@
-"""Arguments of a layer or cell as attributes: each acts when it is set again, or says why it cannot."""
+"""Arguments of a layer or cell as attributes, which take effect when they are set again, or are refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -14,19 +14,19 @@ _KINDS = {
     "regularizer": keras.regularizers,
     "constraint": keras.constraints,
 }
-# For the name of an option of the weights, such as "kernel_initializer", the module of Keras that reads and writes it.
+# The options of the weights, such as "kernel_initializer", with the module of Keras that reads and writes each.
 WEIGHT_OPTIONS = {f"{part}_{kind}": _KINDS[kind] for kind in _KINDS for part in ("kernel", "recurrent", "bias")}
 
-# What the weights are made from. The state of a seed is made with them.
+# The arguments that the weights depend on. A seed has a state, which is a weight too.
 OF_WEIGHTS = frozenset({"units", "use_bias", "unit_forget_bias", "seed", *WEIGHT_OPTIONS})
 
 
 class CheckedArguments:
-    """Mixin of a Keras layer that checks an argument whenever it is set, in the constructor and later.
+    """Mixin for a Keras layer that checks an argument whenever it is set, in the constructor and later.
 
     Attributes:
-        argument_checks: For the name of an argument, a function from this name and a value to what is stored.
-        fixed: Names that can be set once, because the weights are made from them.
+        argument_checks: For each argument, a function from its name and a value to the value that is stored.
+        fixed: Arguments that can be set only once, because the weights depend on them.
 
     Example:
     >>> from zoo.layers import PeepholeLSTMCell
@@ -49,7 +49,7 @@ class CheckedArguments:
         super().__setattr__(name, self.checked(name, value))
 
     def checked(self, name: str, value: Any) -> Any:
-        """What is stored when `value` is set as the attribute `name`.
+        """The value to store when `value` is set as the attribute `name`.
 
         Raises:
             ValueError: The value is not valid.
@@ -57,7 +57,7 @@ class CheckedArguments:
         return self.argument_checks[name](name, value) if name in self.argument_checks else value
 
     def _trackable_children(self, save_type: str = "checkpoint", **others: Any) -> Any:
-        """What TensorFlow, which alone asks, writes into a checkpoint or a SavedModel."""
+        """The parts of the layer in TensorFlow's checkpoints and SavedModels; only TensorFlow calls this."""
         if save_type == "savedmodel":
             save_one_variable_each()
         return super()._trackable_children(save_type, **others)  # type: ignore[misc]

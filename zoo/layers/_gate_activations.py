@@ -1,4 +1,4 @@
-"""What every cell does with the activations of its gates: which each gate has, what they learn, draw and save."""
+"""The activations of a cell's gates: which each gate has, and what they learn, draw and save."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,17 +14,17 @@ from zoo.layers.activation_layers import RReLU
 from zoo.types import Gates, Tensor
 
 GATES = Gates._fields  # input_gate, forget_gate, candidate, output_gate, hidden
-KERNEL_GATES = GATES[:4]  # those that an LSTM has columns for, in Keras's order i, f, c, o
+KERNEL_GATES = GATES[:4]  # the gates with columns in the kernels, in Keras's order i, f, c, o
 INHERITED = {gate: "activation" if gate in ("candidate", "hidden") else "recurrent_activation" for gate in GATES}
 _IDENTITY = activations.bind("linear")
 ARGUMENTS = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in GATES))
 
 
 class GateActivations(CheckedArguments):
-    """Mixin of a cell whose gates have activations, each an attribute that acts when it is set.
+    """Mixin for a cell whose activations are attributes, which take effect when they are set.
 
-    `activation` and `recurrent_activation` are what gates inherit whose own attribute, such as
-    `input_gate_activation`, is `None`. `gate_activations` is what each gate has, by name.
+    A gate whose attribute, such as `input_gate_activation`, is `None` inherits `activation` or `recurrent_activation`.
+    `gate_activations` maps each gate of the cell to its activation.
 
     Example:
     >>> from zoo.layers import CoupledLSTMCell
@@ -44,16 +44,16 @@ class GateActivations(CheckedArguments):
     recurrent_kernel: Any
     bias: Any
 
-    # What else the diagnostics ask of a cell.
-    kernel_gates: tuple[str, ...] = KERNEL_GATES  # those with columns in the kernels, in their order
-    parts: tuple[str, ...] = (*KERNEL_GATES, "cell_state", "hidden_state")  # in the order in which a step computes them
-    normalizes_recurrence = False  # whether something bounds what the gates receive from the hidden state
+    # The description of a cell for the diagnostics.
+    kernel_gates: tuple[str, ...] = KERNEL_GATES  # the gates with columns in the kernels, in their order
+    parts: tuple[str, ...] = (*KERNEL_GATES, "cell_state", "hidden_state")  # in the order of computation
+    normalizes_recurrence = False  # whether the recurrent part of z is normalised
     takes_cell_clip = False
     counts_steps = False  # whether a step depends on its number: see `BatchNormCell.numbered_step`
     projection_kernel: Any = None  # (units, width of the hidden state), where that is a projection
 
     def columns_of(self, weight: Any) -> tuple[str, ...]:
-        """The parts that a weight feeds first, whose columns stand side by side in its last axis.
+        """The parts that a weight feeds directly, in the order of the blocks of its last axis.
 
         Example:
         >>> from zoo.layers import LSTMCell
@@ -71,12 +71,12 @@ class GateActivations(CheckedArguments):
         """Whether a weight has a row for each step of a sequence."""
         return False
 
-    def set_activations(self, activation: Any, recurrent_activation: Any, given: Mapping[str, Any]) -> None:
-        """Set all of them in the constructor; `given` has the argument of each gate by the gate's name."""
+    def set_activations(self, activation: Any, recurrent_activation: Any, by_gate: Mapping[str, Any]) -> None:
+        """Set all activations, in the constructor; `by_gate` maps each gate to its argument."""
         self.activation, self.recurrent_activation = activation, recurrent_activation
-        for gate, chosen in given.items():
-            if gate in self.gates or chosen is not None:
-                setattr(self, f"{gate}_activation", chosen)
+        for gate, argument in by_gate.items():
+            if gate in self.gates or argument is not None:
+                setattr(self, f"{gate}_activation", argument)
 
     def checked(self, name: str, value: Any) -> Any:
         if name not in ARGUMENTS:
@@ -100,36 +100,35 @@ class GateActivations(CheckedArguments):
 
     def _refuse_other_weights(self, name: str, chosen: Any) -> None:
         before = self.gate_activations
-        for gate, after in self._of_gates({name: chosen}).items():
+        for gate, after in self._resolved({name: chosen}).items():
             if after != before[gate] and (_has_weights(after) or _has_weights(before[gate])):
                 raise ValueError(
                     f"{self._label} was built with {activations.serialize(before[gate])!r} as the activation of its "
-                    f"{gate}, and {name}={activations.serialize(chosen)!r} would change what it learns; make another "
-                    f"cell with this activation and give it the weights that both have."
+                    f"{gate}, and {name}={activations.serialize(chosen)!r} would change its weights; make another "
+                    f"cell with this activation and copy the weights that both have."
                 )
 
     @property
     def gate_activations(self) -> Mapping[str, Any]:
-        """The activation of each gate that the cell has, as `zoo.activations.get` gives it; few have all five."""
-        return MappingProxyType(self._of_gates({}))
+        """The activation of each gate of the cell, as returned by `zoo.activations.get`."""
+        return MappingProxyType(self._resolved({}))
 
-    def _of_gates(self, instead: Mapping[str, Any]) -> dict[str, Any]:
-        def found(argument: str) -> Any:
-            return instead[argument] if argument in instead else self.__dict__.get(argument)
-
-        chosen_by_gate = {gate: found(f"{gate}_activation") for gate in self.gates}
-        return {gate: found(INHERITED[gate]) if chosen is None else chosen for gate, chosen in chosen_by_gate.items()}
+    def _resolved(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The activation of each gate, if the arguments in `changes` were set."""
+        arguments = {name: changes.get(name, self.__dict__.get(name)) for name in ARGUMENTS}
+        by_gate = {gate: arguments[f"{gate}_activation"] for gate in self.gates}
+        return {gate: arguments[INHERITED[gate]] if one is None else one for gate, one in by_gate.items()}
 
     def activation_config(self) -> dict[str, Any]:
-        """What the configuration says of the activations: names, which people read and edit."""
+        """The activations in the configuration: names where there are some, which people can read and edit."""
         names = ("activation", "recurrent_activation", *(f"{gate}_activation" for gate in self.gates))
-        chosen = {name: getattr(self, name) for name in names}
-        return {name: None if value is None else activations.serialize(value) for name, value in chosen.items()}
+        by_name = {name: getattr(self, name) for name in names}
+        return {name: None if value is None else activations.serialize(value) for name, value in by_name.items()}
 
-    # === What they learn and draw ===
+    # === Weights and draws ===
 
     def build_activations(self) -> None:
-        """Make what the activations learn: for each gate a layer of its own, or slopes (units,)."""
+        """Make the weights of the activations: for each gate a separate layer, or slopes (units,)."""
         for gate, activation in self.gate_activations.items():
             if isinstance(activation, LayerActivation):
                 layer = activation.make(name_prefix=f"{gate}_")
@@ -147,8 +146,8 @@ class GateActivations(CheckedArguments):
 
         A gate that this cell lacks has the identity.
         """
-        chosen = self.gate_activations
-        return Gates(*(self._as_function(gate, chosen.get(gate, _IDENTITY)) for gate in GATES))
+        by_gate = self.gate_activations
+        return Gates(*(self._as_function(gate, by_gate.get(gate, _IDENTITY)) for gate in GATES))
 
     def _as_function(self, gate: str, activation: Any) -> Any:
         if not isinstance(activation, LayerActivation):
@@ -157,12 +156,12 @@ class GateActivations(CheckedArguments):
         return lambda z: ops.cast(layer(z), z.dtype)  # the layer may have been made under another precision
 
     def random_gates(self) -> list[str]:
-        """The gates whose activation draws its slope."""
-        chosen = self.gate_activations.items()
-        return [gate for gate, a in chosen if isinstance(a, Activation) and a.definition.random]
+        """The gates whose activation has a random slope."""
+        by_gate = self.gate_activations.items()
+        return [gate for gate, a in by_gate if isinstance(a, Activation) and a.definition.random]
 
     def draw_slopes(self, step_input: Tensor) -> dict[str, Tensor]:
-        """A slope for each row of `step_input` (batch, channels) and each unit, for every gate that draws."""
+        """Draw random slopes (batch, units) by gate; `step_input` is (batch, channels)."""
         slopes = {}
         for gate in self.random_gates():
             limits, shape = dict(self.gate_activations[gate].parameters), (ops.shape(step_input)[0], self.units)
@@ -179,6 +178,6 @@ def _has_weights(activation: Any) -> bool:
 
 
 def _refuse_random(layer: keras.layers.Layer) -> None:
-    if isinstance(layer, RReLU):  # inside the loop over time it would draw a slope for every step
+    if isinstance(layer, RReLU):  # inside the loop over time it would draw new slopes at every step
         name = f"rrelu({layer.lower}, {layer.upper})"
         raise ValueError(f"an RReLU layer cannot be the activation of a gate; write the name {name!r} instead.")

@@ -1,4 +1,4 @@
-"""The base of every cell of the LSTM family: weights in blocks of columns, activations, dropout and their draws."""
+"""The base of every cell of the LSTM family: weights in blocks of columns, activations, dropout and random draws."""
 
 import functools
 import math
@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# Not public, but the only way in: Keras's RNN layer asks exactly the cells of this class for what they draw before its
-# loop. Inside the loop JAX could not advance a seed, and an exported graph would write a variable at every step.
+# Not public, but without an alternative: only from cells of this class does Keras's RNN layer request the dropout masks
+# before its loop. Inside the loop JAX could not advance a seed, and an exported graph would write a variable each step.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from zoo.activations import Activation
@@ -34,9 +34,9 @@ _LARGEST["bfloat16"] = float.fromhex("0x1.fep127")
 
 
 class InTraining(keras.layers.Layer):
-    """Tells whether the call that is under way trains.
+    """Returns whether the current call is one in training.
 
-    Keras hands `training` down to every layer inside a call; a hook that is not given it can ask this one.
+    Keras passes `training` on to every layer inside a call, so a hook without that argument can call this layer.
 
     Example:
     >>> InTraining()(), InTraining()(training=True)
@@ -53,23 +53,23 @@ def _in_training() -> InTraining:
 
 
 class SequenceDraws(DropoutRNNCell):
-    """Mixin of a cell that draws once a sequence: `drawn` holds what `draw` made, and is `None` at inference.
+    """Mixin for a cell that draws random numbers once a sequence: `drawn` has them, and is `None` at inference.
 
-    Call `start_draws` before the cell is built if it draws.
+    A cell that draws has to call `start_draws` before it is built.
     """
 
     seed_generator: Any = None
     drawn: Any = None
 
     def start_draws(self, seed: int | None) -> None:
-        """Make the seed of this cell; without this call nothing is ever drawn."""
+        """Make the seed of this cell; without it nothing is ever drawn."""
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def draw(self, step_input: Tensor) -> Any:
-        """What one batch of sequences needs, from the input (batch, channels) of its first step."""
+        """Draw for one batch of sequences, given the input (batch, channels) of its first step."""
         raise NotImplementedError
 
-    # Keras's RNN layer calls these around its loop, at inference too, and does not look at what they return.
+    # Keras's RNN layer calls these around its loop, at inference too, and ignores their results.
 
     def get_dropout_mask(self, step_input: Tensor) -> None:
         if self.seed_generator is not None and self.drawn is None and _in_training()():
@@ -84,7 +84,7 @@ class SequenceDraws(DropoutRNNCell):
 
 
 class Draws(NamedTuple):
-    """What one batch of sequences drew: slopes by gate, and dropout masks, one or one a block, `None` for none."""
+    """The draws for a batch of sequences: slopes by gate; dropout masks, one or one for each block, or `None`."""
 
     slopes: dict[str, Tensor]
     inputs: list[Tensor] | None
@@ -95,11 +95,11 @@ class Draws(NamedTuple):
 
 
 def finite(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The inputs of a step with 0 for what is not finite, and what brings it back into the results.
+    """Replace values that are not finite by 0, and return what puts them back into the results.
 
-    Keras's RNN layer hands every step to its cell, also those that a mask hides, and drops what comes out of them. A
-    gradient of 0 times a NaN would still be a NaN, in the weights of the whole batch. So a cell computes with the
-    finite inputs and adds the second tensor to what it gives, which is 0 in every finite row, and so is its gradient.
+    Keras's RNN layer also calls its cell on steps that a mask hides, and drops the results. A gradient of 0 times a NaN
+    would still be a NaN, in the weights of the whole batch. So a cell computes with the finite inputs and adds the
+    second tensor to its results. In a finite row that tensor is 0, and so is its gradient.
 
     Args:
         inputs: (batch, channels).
@@ -113,14 +113,14 @@ def finite(inputs: Tensor) -> tuple[Tensor, Tensor]:
     ([[1.0, 0.0], [2.0, 3.0]], [nan, 0.0])
     """
     inputs = ops.convert_to_tensor(inputs)
-    # A comparison: `isfinite` has no counterpart in every format of an exported model.
+    # A comparison, because not every format of an exported model has `isfinite`.
     largest = _LARGEST.get(keras.backend.standardize_dtype(inputs.dtype), math.inf)
     clean = ops.where(ops.abs(inputs) <= largest, inputs, ops.zeros_like(inputs))
     return clean, ops.sum(inputs - clean, axis=-1, keepdims=True)
 
 
 def product(x: Tensor, kernel: Tensor, masks: list[Tensor] | None, times: Any = ops.matmul) -> Tensor:
-    """`times(x, kernel)`; one mask is of `x`, and of several each is for a block of the columns.
+    """Compute `times(x, kernel)`, with `x` times its mask; several masks are for one block of the columns each.
 
     Example:
     >>> x, kernel = ops.ones((1, 1)), ops.ones((1, 4))
@@ -145,23 +145,23 @@ _rate = functools.partial(share, meaning="the share of units dropped")
 class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
     """Base of a cell: block weights, the activations of `gates`, dropout, and their configuration.
 
-    A class says in `gates` which activations it has and in `kernel_gates` which columns, and computes its step in
-    `advance`. The arguments of every such cell are those of `keras.layers.LSTMCell`, in its order:
+    A subclass lists its activations in `gates` and its columns in `kernel_gates`, and computes a step in `advance`. Its
+    arguments are those of `keras.layers.LSTMCell`, in the same order:
 
     Args:
         units: Positive int, the width n of the cell state.
         activation: What `candidate_activation` and `hidden_activation` inherit.
         recurrent_activation: What the gates inherit.
-        use_bias: Have the vector `bias`; `False` leaves out b.
-        kernel_initializer: Initial values of W; so for the other initializers, regularizers and constraints.
-        unit_forget_bias: Start the forget gate's bias at 1, whatever `bias_initializer` says of it.
+        use_bias: Whether to add the vector `bias`.
+        kernel_initializer: Initializer for W. The other initializers, regularizers and constraints are alike.
+        unit_forget_bias: Whether the forget gate's bias starts at 1, whatever the `bias_initializer`.
         dropout: Number in [0, 1), the share of the inputs x dropped in training, before they meet `kernel`.
         recurrent_dropout: Number in [0, 1), the share of the hidden state dropped in training where it meets
-            `recurrent_kernel`, and nowhere else: neither what leaves the cell nor the cell state is masked. As in
-            `keras.layers.LSTMCell` one mask holds for all steps of a sequence, what is kept is divided by the share
-            kept, and with a `recurrent_dropout` each gate has masks of its own, of x too.
-        seed: Seed of dropout and of the random slopes ("rrelu"), which are drawn once a sequence in training.
-        **kwargs: `input_gate_activation`, ..., `hidden_activation` as far as the cell has them; those of a layer.
+            `recurrent_kernel`; neither the output nor the cell state is masked. As in `keras.layers.LSTMCell`, one mask
+            holds for all steps of a sequence, the values kept are divided by the share kept, and with a
+            `recurrent_dropout` each gate has its own masks, for x too.
+        seed: Seed for dropout and the random slopes ("rrelu"), which are drawn once a sequence in training.
+        **kwargs: `input_gate_activation` and so on, for the gates of the cell; those of `keras.layers.Layer`.
 
     Raises:
         ValueError: An argument is not valid or is for a gate that the cell does not have.
@@ -175,8 +175,8 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         **{name: _reader(module) for name, module in WEIGHT_OPTIONS.items()},
     }
     fixed = OF_WEIGHTS
-    always_seeded = False  # a seed, which is a variable in saved files, even where nothing is drawn
-    sees_padding = True  # a layer that hides from its cell the steps that its mask hides says False
+    always_seeded = False  # whether there is a seed, a variable in saved files, even if nothing is drawn
+    sees_padding = True  # set to False by a layer that clears masked steps itself
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        chosen = {gate: kwargs.pop(f"{gate}_activation", None) for gate in GATES}
+        by_gate = {gate: kwargs.pop(f"{gate}_activation", None) for gate in GATES}
         super().__init__(**kwargs)
         self.units, self.seed = units, seed
         self.use_bias, self.unit_forget_bias = bool(use_bias), bool(unit_forget_bias)
@@ -213,14 +213,13 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         self._refuse_chrono_bias()
         if self.always_seeded:
             self.start_draws(seed)
-        self.set_activations(activation, recurrent_activation, chosen)
+        self.set_activations(activation, recurrent_activation, by_gate)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in ("dropout", "recurrent_dropout") or name in ARGUMENTS:
-            if self.drawn is not None:  # a cell called outside a layer keeps its draws, and these are of another rate
-                self.drawn = None
+            self.drawn = None  # a cell called outside a layer keeps its draws, which were made for the old value
             draws = self.random_gates() if name in ARGUMENTS else value
             if draws and self.seed_generator is None:
                 self.start_draws(self.seed)
@@ -231,22 +230,22 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
             random = name in ARGUMENTS and isinstance(checked, Activation) and checked.definition.random
             if random or (name in ("dropout", "recurrent_dropout") and checked):
                 raise ValueError(
-                    f"{self.name} was built without anything that it draws in training, so it has no seed, and "
-                    f"received {name}={value!r}; pass that when you make the cell, or set it before the cell is built."
+                    f"{self.name} was built without random draws, so it has no seed, and received {name}={value!r}; "
+                    "pass that when you make the cell, or set it before the cell is built."
                 )
         return checked
 
     @property
     def dropout_mask_count(self) -> int:
-        """How many masks each kind of dropout has: with a `recurrent_dropout` every block its own."""
+        """Number of masks for each kind of dropout: one for each block with a `recurrent_dropout`, else one for all."""
         return len(self.kernel_gates) if self.recurrent_dropout else 1
 
     def _refuse_chrono_bias(self) -> None:
         initializer = self.bias_initializer
         if isinstance(initializer, ChronoBias) and self.kernel_gates != KERNEL_GATES:
             raise ValueError(
-                f"`bias_initializer=ChronoBias(...)` fills the biases of {', '.join(KERNEL_GATES)}, and {self.name} "
-                f"has only {', '.join(self.kernel_gates)}; choose another initializer or a cell that has all four."
+                f"`bias_initializer=ChronoBias(...)` fills the biases of {', '.join(KERNEL_GATES)}, but {self.name} "
+                f"has only {', '.join(self.kernel_gates)}; choose another initializer or a cell with all four gates."
             )
         refuse_overwritten(initializer, self.unit_forget_bias)
 
@@ -285,7 +284,7 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
         return states[0], states
 
     def advance(self, inputs: Tensor, states: Any, training: bool) -> list[Tensor]:
-        """The new states, of which the first is the output, from finite inputs (batch, channels) and the old states."""
+        """The new states, the output first, from finite inputs (batch, channels) and the old states."""
         raise NotImplementedError
 
     def preactivations(self, inputs: Tensor, hidden: Tensor, training: bool) -> dict[str, Tensor]:
@@ -296,7 +295,7 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
     def input_product(self, inputs: Tensor, training: bool) -> Tensor:
         """X @ W, of inputs (batch, channels) with their dropout."""
         if training:
-            self.get_dropout_mask(inputs)  # a cell called outside a layer still needs its draws
+            self.get_dropout_mask(inputs)  # in case the cell is called outside a layer
         return product(inputs, self.kernel, self.drawn.inputs if training and self.drawn else None)
 
     def recurrent_product(self, hidden: Tensor, training: bool) -> Tensor:
@@ -325,7 +324,7 @@ class GatedCell(GateActivations, SequenceDraws, keras.layers.Layer):
     def draw(self, step_input: Tensor) -> Draws:
         x = ops.cast(step_input, self.compute_dtype)
         slopes, inputs, hidden = self.draw_slopes(x), None, None
-        # Keras's own masks, in its order: the same seed drops the same.
+        # Keras's masks in Keras's order, so that the same seed drops the same units.
         if self.dropout:
             inputs = self._create_dropout_mask(x, self.dropout)
         if self.recurrent_dropout:

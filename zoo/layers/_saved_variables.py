@@ -1,9 +1,9 @@
-"""Variables of Keras in files of `tf.saved_model.save`, as every runtime reads them.
+"""Makes `tf.saved_model.save` write Keras's variables so that every runtime can read them.
 
-Keras makes two variables of each one when a model is handed to TensorFlow's saver: functions read the first, and the
-saved numbers go into the second (keras-team/keras #20095). TensorFlow in Python happens to read such a file right, but
-TensorFlow Serving finds no variable, and TFLite computes with memory that nobody wrote, without a word. `model.export`
-and `zoo.export` hand over TensorFlow's own variables and are not concerned.
+When a model is given to TensorFlow's saver, Keras turns each variable into two: functions read the first, and the saved
+values go into the second (keras-team/keras #20095). TensorFlow in Python happens to load such a file correctly, but
+TensorFlow Serving finds no variable, and TFLite silently computes with uninitialised memory. `model.export` and
+`zoo.export` save TensorFlow's own variables and are not affected.
 """
 
 import functools
@@ -14,9 +14,9 @@ import keras
 
 @functools.cache
 def save_one_variable_each() -> None:
-    """Let every variable of Keras be one variable of a SavedModel, those of other layers of the model included.
+    """Save every Keras variable as one variable of a SavedModel, those of other layers included.
 
-    Called when TensorFlow asks a layer of ours what it consists of, before any variable is written.
+    Called when TensorFlow lists the parts of a layer of ours, before it writes any variable.
     """
 
     def export_to_graph(variable: Any, object_map: Any, tensor_map: Any, options: Any, **others: Any) -> Any:

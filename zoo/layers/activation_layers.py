@@ -1,7 +1,7 @@
-"""Activations as layers, where Keras has none or one whose slope goes without saying. Any rank, any precision.
+"""Activation layers that Keras lacks, or has with a default slope. They take any rank and precision.
 
-In a gate of `zoo.layers.LSTM` write the name instead ("leaky_relu(0.1)", "rrelu(0.1, 0.3)"): there a draw must hold
-for the whole sequence, and a learned slope must be one for each gate.
+For a gate of `zoo.layers.LSTM` write the name instead ("leaky_relu(0.1)", "rrelu(0.1, 0.3)"): there a draw holds for
+the whole sequence, and each gate has learned slopes of its own.
 """
 
 import numbers
@@ -16,7 +16,7 @@ from zoo.types import Tensor
 
 
 class _Elementwise(keras.layers.Layer):
-    """A layer whose output has the shape of its input and which lets a mask through."""
+    """Base of layers whose output has the shape and the mask of their input."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -30,8 +30,8 @@ class _Elementwise(keras.layers.Layer):
 class LeakyReLU(_Elementwise):
     """x where x > 0, else negative_slope * x.
 
-    Keras's layer defaults to a slope of 0.3, `keras.activations.leaky_relu` to 0.2, the paper used 0.01 and others:
-    here it is always written.
+    Keras's layer has a default slope of 0.3, `keras.activations.leaky_relu` one of 0.2, and the paper used 0.01 and
+    others; here it must be given.
 
     Args:
         negative_slope: Slope of the negative part, any finite number; negative ones make it non-monotonic.
@@ -64,10 +64,10 @@ class PReLU(_Elementwise):
     """x where x > 0, else slope * x, where the slope is learned.
 
     Args:
-        initial_slope: Where every slope starts; He et al. took 0.25.
-        shared_axes: Which positions share a slope: "channel" (the default; one slope for each entry of the last
-            axis, shared by every step), "shared" (one slope in all), or, as in Keras, a list of axes from 1 on whose
-            entries share (`[1]` for one slope a channel of a sequence, `[]` for one slope a position).
+        initial_slope: Initial value of every slope; 0.25 in the paper.
+        shared_axes: The positions that share a slope: "channel" (the default; one slope for each entry of the last
+            axis, shared by all steps), "shared" (one slope in all), or, as in Keras, a list of axes from 1 on whose
+            entries share a slope (`[1]` for one slope for each channel of a sequence, `[]` for one for each position).
 
     Raises:
         ValueError: An argument is not valid, or an axis that is not shared has no fixed length.
@@ -101,7 +101,7 @@ class PReLU(_Elementwise):
         shape = self._slope_shape(input_shape)
         if None in shape:
             raise ValueError(
-                f"{self.name}: an axis without a fixed length cannot have slopes of its own: received the shape "
+                f"{self.name}: an axis without a fixed length cannot have separate slopes: received the shape "
                 f"{tuple(input_shape)} and shared_axes={self.shared_axes!r}; share that axis."
             )
         initializer = keras.initializers.Constant(self.initial_slope)
@@ -131,13 +131,13 @@ class PReLU(_Elementwise):
 class RReLU(_Elementwise):
     """x where x > 0, else slope * x, the slope drawn anew in training for every sample and channel.
 
-    A draw holds for all steps of a sample, (batch, 1, ..., channels), as that of "rrelu" in `zoo.layers.LSTM`; the
-    paper draws for every entry. At inference the slope is the middle of the interval.
+    A draw holds for all steps of a sample, (batch, 1, ..., channels), as for "rrelu" in `zoo.layers.LSTM`; the paper
+    draws for every entry. At inference the slope is the middle of the interval.
 
     Args:
-        lower: Least slope.
-        upper: Greatest slope, not below `lower`.
-        seed: Of the draws.
+        lower: Smallest slope.
+        upper: Largest slope, not below `lower`.
+        seed: Seed for the random slopes.
 
     Call arguments:
         inputs: (batch, ..., channels).
@@ -175,7 +175,7 @@ class RReLU(_Elementwise):
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class ThresholdedReLU(_Elementwise):
-    """x where x > theta, else 0: a jump of theta at the threshold, and no gradient with respect to it.
+    """x where x > theta, else 0: a jump of theta at the threshold, without a gradient for theta.
 
     Args:
         theta: The threshold, not negative.
@@ -198,7 +198,7 @@ class ThresholdedReLU(_Elementwise):
             raise ValueError(f"`theta` must not be negative, received {theta!r}.")
 
     def call(self, inputs: Tensor) -> Tensor:
-        # Compared the other way round, so that a NaN comes out as a NaN.
+        # Not `inputs > theta`: a NaN must come out as a NaN.
         return ops.where(inputs <= self.theta, ops.zeros_like(inputs), inputs)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The LSTM layer: a drop-in for `keras.layers.LSTM` with an activation of its own for every gate."""
+"""The LSTM layer: a drop-in for `keras.layers.LSTM` with a separate activation for each gate."""
 
 import logging
 import warnings
@@ -21,7 +21,7 @@ from zoo.types import Gates, Tensor
 
 logger = logging.getLogger(__name__)
 
-MANY_STEPS = 100  # with more than these the layer warns about an unbounded candidate
+MANY_STEPS = 100  # above this number of steps the layer warns about an unbounded candidate
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
@@ -45,25 +45,25 @@ class LSTM(CellLayer):
         activation: What `candidate_activation` and `hidden_activation` inherit. Default "tanh".
         recurrent_activation: What the three gates inherit. Default "sigmoid".
         input_gate_activation: Activation of i: a name ("relu", "leaky_relu(0.33)"), a function, a Keras layer, or
-            `None` to inherit. The identity is "linear". So for the next four.
+            `None` to inherit. The identity is "linear". The next four arguments are alike.
         forget_gate_activation: Activation of f.
         candidate_activation: Activation of g.
         output_gate_activation: Activation of o.
         hidden_activation: Activation applied to `c` before the output gate scales it.
-        cell_clip: Bound of `c`, a positive number, or `None` (the default) for none. The gradient is 0 where it cuts.
-        engine: Which code runs the recurrence: a name in `zoo.kernels.ENGINES`, which is obeyed or refused, or
+        cell_clip: Bound for `c`, a positive number, or `None` (the default) for none. The gradient is 0 where it cuts.
+        engine: The code that runs the recurrence: a name in `zoo.kernels.ENGINES`, which is obeyed or refused, or
             "auto". `resolved_engine` says which one runs.
-        use_cudnn: As Keras's. `True` says engine="cudnn" in another way, and is refused when the layer is called where
-            that cannot run; with `False` "auto" takes another engine.
+        use_cudnn: As in Keras. `True` means engine="cudnn", and raises an error when the layer is called where cuDNN
+            cannot run; with `False` "auto" chooses another engine.
         **kwargs: Every other argument of `keras.layers.LSTM`, with its default: `use_bias`, initializers,
             regularizers, constraints, `unit_forget_bias`, `dropout`, `recurrent_dropout`, `seed`,
             `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, ...
 
     Call arguments:
         sequences: (batch, steps, channels).
-        initial_state: `[h, c]`, each (batch, units), or (1, units) for every row the same; zeros by default.
-        mask: Bool (batch, steps); where it is false the states carry over from the step before, and what the sequences
-            hold there, even NaN, changes nothing, gradients included.
+        initial_state: `[h, c]`, each (batch, units), or (1, units) for every row; zeros by default.
+        mask: Bool (batch, steps). Where it is false the states stay as they are, and the values of the sequences, even
+            NaN, affect neither results nor gradients.
         training: Bool; dropout and random slopes act only in training.
 
     Returns:
@@ -76,8 +76,9 @@ class LSTM(CellLayer):
         AttributeError: An argument that the weights are made from, such as `units`, is set again.
 
     Warns:
-        UserWarning: Once a layer, when the sequences are known to have more than 100 steps, `candidate_activation` is
-            an unbounded function of the table and there is no `cell_clip`: `c` is then a sum without a bound.
+        UserWarning: Once for each layer, when the sequences are known to have more than 100 steps,
+            `candidate_activation` is an unbounded function of the table and there is no `cell_clip`: `c` is then an
+            unbounded sum.
 
     Example:
     >>> import numpy as np
@@ -134,10 +135,12 @@ class LSTM(CellLayer):
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
-        of_cell = {name: value for name, value in locals().items() if isinstance(getattr(LSTM, name, None), OfCell)}
+        cell_arguments = {
+            name: value for name, value in locals().items() if isinstance(getattr(LSTM, name, None), OfCell)
+        }
         kernels.requested(engine, use_cudnn)
         cell = LSTMCell(
-            **of_cell,
+            **cell_arguments,
             dtype=kwargs.get("dtype"),
             trainable=kwargs.get("trainable", True),
             implementation=kwargs.pop("implementation", 2),
@@ -156,17 +159,17 @@ class LSTM(CellLayer):
         cell.sees_padding = False
         self.use_cudnn = use_cudnn
         self.engine = engine
-        if use_cudnn is not True:  # a named engine is obeyed or refused here; cuDNN by Keras's argument at the call
+        if use_cudnn is not True:  # a named engine is checked here, and `use_cudnn` at the call, as in Keras
             kernels.resolve(engine, self._layer_spec)
         self._logged_engine: str | None = None
         self._warned = False
 
     @property
     def resolved_engine(self) -> str:
-        """The engine that runs, whatever `engine` asked for.
+        """The name of the engine that runs the layer in this process.
 
-        A graph that leaves the process has stock operations in its place, and one for XLA the reference where the
-        engine is not for XLA; `zoo.kernels.target` says how either is recognised.
+        A graph that leaves the process has stock operations instead. A graph for XLA has the reference where XLA cannot
+        compile the engine. See `zoo.kernels.target`.
         """
         return kernels.resolve(self._requested_engine, self._layer_spec)
 
@@ -187,8 +190,8 @@ class LSTM(CellLayer):
 
     @property
     def supports_jit(self) -> bool:
-        """Whether XLA can compile it, which depends on the engine."""
-        requested = self._requested_engine  # a name is asked before it is known whether it can run
+        """Whether XLA can compile the layer, which depends on the engine."""
+        requested = self._requested_engine  # not resolved where it is a name, which may be refused
         engine = kernels.ENGINES[self.resolved_engine if requested == "auto" else requested]
         return self._supports_jit and engine.for_xla
 
@@ -203,7 +206,7 @@ class LSTM(CellLayer):
     def _warn_of_growth(self, steps: int | None) -> None:
         candidate = self.gate_activations["candidate"]
         unbounded = isinstance(candidate, Activation) and not candidate.bounded
-        # JAX has symbols for open sizes, which cannot be compared with a number.
+        # For an unknown size JAX has a symbol, which cannot be compared with a number.
         few = not isinstance(steps, int) or steps <= MANY_STEPS
         if self._warned or not unbounded or self.cell_clip is not None or few:
             return
@@ -225,8 +228,8 @@ class LSTM(CellLayer):
         mask = None if mask is None else ops.cast(mask, "bool")
         requested = self._requested_engine
         traced_for = target.of_trace((sequences, *initial_state), training)
-        # Keras's unrolled loop puts the zeros of `zero_output_for_mask` where the mask has them before it is reversed.
-        # "auto" gives what Keras gives; a named engine gives what is meant.
+        # Keras's unrolled loop forgets to reverse the mask before it applies `zero_output_for_mask`. "auto" gives
+        # Keras's result; a named engine gives the intended one.
         quirk = self.unroll and self.go_backwards and self.zero_output_for_mask and mask is not None
         if quirk and requested == "auto":
             name = kernels.REFERENCE
@@ -234,12 +237,12 @@ class LSTM(CellLayer):
             name = kernels.resolve_in(traced_for, requested, self._layer_spec, training)
         if name != self._logged_engine:
             self._logged_engine = name
-            logger.info("%s: engine %s (asked for: %s)", self.name, name, requested)
+            logger.info("%s: engine %s (requested: %s)", self.name, name, requested)
         engine = kernels.ENGINES[name]
         if engine.run is not None:
             return self._engine_loop(engine, sequences, initial_state, mask, training, traced_for.compiled)
-        # torch's exporters unroll whatever they trace, and of Keras's open loop over reversed steps the ONNX exporter
-        # makes a file that no runtime loads. Keras's unrolled loop fails where reversed steps are masked as well.
+        # torch's exporters unroll every loop, and the ONNX exporter turns Keras's loop over reversed steps into a file
+        # that no runtime loads. Keras's unrolled loop fails on reversed steps with a mask.
         exported = keras.backend.backend() == "torch" and traced_for.place is Place.ELSEWHERE
         unroll = self.unroll or (exported and not (self.go_backwards and mask is not None))
         with replaced(self, "unroll", unroll):
@@ -254,7 +257,7 @@ class LSTM(CellLayer):
             return None if tensor is None else ops.cast(tensor, dtype)
 
         sequences, dropout, (h, c) = cast(sequences), None, map(cast, initial_state)
-        if self.stateful:  # torch writes the last states in place over these, which the backward pass still needs
+        if self.stateful:  # torch overwrites these in place by the last states, and the backward pass needs them
             h, c = ops.copy(h), ops.copy(c)
         drawn = cell.drawn if training else None
         if drawn and cell.implementation == 1:
@@ -298,6 +301,6 @@ class LSTM(CellLayer):
         try:
             return cls(**config)
         except kernels.EngineUnavailable as refused:
-            # A model must load where the engine it was trained with is not to be had.
-            warnings.warn(f"{refused}. Going on with engine='auto'.", UserWarning, stacklevel=2)
+            # A model must load where the engine with which it was trained is not available.
+            warnings.warn(f"{refused}. Falling back to engine='auto'.", UserWarning, stacklevel=2)
             return cls(**{**config, "engine": "auto"})

@@ -17,10 +17,10 @@ from zoo.types import Tensor
 class SequenceMask(keras.layers.Layer):
     """The mask of right-padded sequences, from their lengths.
 
-    `keras.layers.Masking` guesses padding from the values and so drops real steps that are all zero; lengths do not.
+    `keras.layers.Masking` guesses padding from the values and so drops real steps that are all zero.
 
     Call arguments:
-        features: (batch, steps, channels); only the number of steps is used.
+        features: (batch, steps, channels), used only for the number of steps.
         lengths: Int (batch,).
 
     Returns:
@@ -45,7 +45,7 @@ class SequenceMask(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class ZeroPadding(keras.layers.Layer):
-    """Set padded steps to zero, so that a convolution sees what it would see past the end of a shorter array.
+    """Set padded steps to zero, as a convolution sees them past the end of a shorter array.
 
     Call arguments:
         features: (batch, steps, channels).

@@ -1,4 +1,4 @@
-"""Zoneout: states that at random keep their value for a step."""
+"""Zoneout: states that randomly keep their value for a step."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _DIGIT = 256  # the largest count that bfloat16 holds without a gap
 
 
 class FixedSeed(keras.random.SeedGenerator):
-    """A seed for one draw of `keras.random` that is a tensor and owns no variable.
+    """A seed for one draw of `keras.random`, given by a tensor and without a variable.
 
     Args:
         value: Two integers, of the backend's seed type.
@@ -41,26 +41,25 @@ class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
         training:   s' = where(m, s, s_new),  m ~ Bernoulli(z), drawn anew for every unit, row and step
         inference:  s' = z * s + (1 - z) * s_new
 
-    for the first state (h, z = `zoneout_h`) and the second (c, z = `zoneout_c`), where s_new is what the cell made of
-    s; further states are the cell's. The output is the first state. In an LSTM h_new comes from c_new before it is
-    zoned out, as published.
+    for the first state (h, z = `zoneout_h`) and the second (c, z = `zoneout_c`), where s_new is the cell's new state;
+    further states stay as the cell computes them. The output is the first state. In an LSTM h_new comes from c_new
+    before it is zoned out, as published.
 
-    The random numbers are a function of a seed, drawn once a sequence before the loop, and of the number of the step,
-    which rides along as one more state (batch, 2): its low and its high digit in base 256, since in half precision a
-    single number would stop counting at 256. Masks repeat after 65536 steps. A layer with `return_state` returns it
-    last, and `initial_state` must have it.
+    The random numbers depend on a seed, which is drawn once a sequence before the loop, and on the number of the step,
+    which is an additional state (batch, 2): its low and high digits in base 256, since in half precision a single
+    number would stop counting at 256. Masks repeat after 65536 steps. A layer with `return_state` returns this state
+    last, and `initial_state` must include it.
 
     Args:
-        cell: A cell whose first state is its output: any of Keras's or of this package, not a stack of them (wrap
-            each).
+        cell: A cell whose first state is its output: any cell of Keras or of this package. Of a stack, wrap each cell.
         zoneout_h: Number in [0, 1], the probability that a unit of the first state keeps its value.
-        zoneout_c: The same for the second state; 0 for a cell that has none.
-        seed: Int, or `None` for one drawn from Python's `random`.
-        **kwargs: Those of a layer.
+        zoneout_c: The same for the second state; 0 for a cell without one.
+        seed: Int, or `None` for a seed drawn from Python's `random`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: (batch, channels).
-        states: Those of the cell, then the step counter.
+        states: The states of the cell, then the step counter.
         training: Bool.
 
     Returns:
@@ -102,14 +101,14 @@ class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
         rate = share(name, value, "the probability to keep a state", whole=True)
         if name == "zoneout_c" and rate and len(self.zoned_sizes) < 2:
             raise ValueError(
-                f"`zoneout_c` acts on the second state, and {type(self.cell).__name__} has one state; received "
-                f"zoneout_c={value!r}, use zoneout_h."
+                f"`zoneout_c` acts on the second state, but {type(self.cell).__name__} has one state; received "
+                f"zoneout_c={value!r}: use zoneout_h."
             )
         return rate
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The probability of each state that can be zoned out."""
+        """The probability for each state that can be zoned out."""
         return (self.zoneout_h, self.zoneout_c)[: len(self.zoned_sizes)]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -133,7 +132,7 @@ class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
     def draw(self, step_input: Tensor) -> Tensor:
         return keras.random.randint((), 0, 2**31 - 1, dtype="int32", seed=self.seed_generator)
 
-    # The RNN layer knows only this cell, so what the wrapped one draws once a sequence is asked for here.
+    # The RNN layer calls only this cell, which has to pass the calls on to the wrapped one.
 
     def get_dropout_mask(self, step_input: Tensor) -> None:
         super().get_dropout_mask(step_input)
@@ -154,10 +153,10 @@ class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
             self.cell.reset_recurrent_dropout_mask()
 
     def _keep(self, counter: Tensor) -> list[Tensor]:
-        """Which units keep their state this step, one bool (batch, size) for each zoned state."""
-        drawn = self.draw(counter) if self.drawn is None else self.drawn  # a cell called outside a layer
+        """Whether each unit keeps its value in this step: a bool (batch, size) for each state that can be zoned out."""
+        drawn = self.draw(counter) if self.drawn is None else self.drawn  # in case the cell is called outside a layer
         low, high = ops.split(ops.cast(counter, "int32"), 2, axis=-1)
-        # A masked row does not count on; the sum over the rows grows in every step in which any row moves.
+        # The counter of a masked row stands still, but the sum over rows grows whenever any row is valid.
         step = ops.sum(low + _DIGIT * high)
         kind = keras.backend.standardize_dtype(self.seed_generator.state.dtype)
         seed = FixedSeed(ops.cast(ops.stack([drawn, step]), kind))
@@ -215,7 +214,7 @@ def _state_sizes(cell: Any) -> list[int]:
 
 
 def _next(counter: Tensor) -> Tensor:
-    """One more, in two digits."""
+    """Add 1 to a counter of two digits."""
     low, high = ops.split(counter, 2, axis=-1)
     low = low + 1
     full = low >= _DIGIT
