@@ -1,8 +1,8 @@
 """A Keras model zoo for sequences.
 
 `zoo.layers` has the layers, `zoo.activations` the table of activations, `zoo.models` the models, `zoo.presets` trained
-ones, `zoo.export` the way to a SavedModel. Importing this package imports nothing heavy: each part is imported by its
-own name, or, as `zoo.load_preset`, when it is asked for.
+models, and `zoo.export` exports SavedModels. Importing this package imports nothing heavy: import each part by its
+name; `zoo.load_preset` is imported at its first use.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
-"""The checks of arguments: each takes a name and a value, and gives the value as Python's own type or an error.
+"""Checks of arguments: each takes a name and a value, and returns the value as a Python type or raises an error.
 
-NumPy's numbers are numbers here, and `True` is not.
+NumPy's numbers are accepted as numbers, and `True` is not.
 """
 
 import math
@@ -12,7 +12,7 @@ def positive_integer(name: str, value: Any) -> int:
     """Check that `value` is a positive integer.
 
     Raises:
-        ValueError: It is not; the message names the argument and what was received.
+        ValueError: It is not; the message has the argument and the received value.
 
     Example:
     >>> positive_integer("units", 2.5)
@@ -28,7 +28,7 @@ def finite_number(name: str, value: Any) -> float:
     """Check that `value` is a finite number.
 
     Raises:
-        ValueError: It is not; the message names the argument and what was received.
+        ValueError: It is not; the message has the argument and the received value.
 
     Example:
     >>> finite_number("negative_slope", 1)
@@ -43,7 +43,7 @@ def positive_number(name: str, value: Any, example: str = "1e-5") -> float:
     """Check that `value` is a positive finite number.
 
     Raises:
-        ValueError: It is not; the message names the argument, what was received and an `example` of a good value.
+        ValueError: It is not; the message has the argument, the received value and an `example` of a valid one.
 
     Example:
     >>> import numpy as np
@@ -59,16 +59,16 @@ def positive_number(name: str, value: Any, example: str = "1e-5") -> float:
 
 
 def share(name: str, value: Any, meaning: str, whole: bool = False) -> float:
-    """Check that `value` is a number in [0, 1), or in [0, 1] where the `whole` is allowed.
+    """Check that `value` is a number in [0, 1), or in [0, 1] with `whole`.
 
     Args:
         name: Name of the argument.
-        value: What was received.
-        meaning: What the argument is, for the message: "the share of units dropped".
+        value: The received value.
+        meaning: The meaning of the argument, for the message: "the share of units dropped".
         whole: Whether 1 is allowed.
 
     Raises:
-        ValueError: It is not; the message names the argument, what it means and what was received.
+        ValueError: It is not; the message has the argument, its meaning and the received value.
 
     Example:
     >>> share("dropout", 1, "the share of units dropped")
@@ -81,7 +81,7 @@ def share(name: str, value: Any, meaning: str, whole: bool = False) -> float:
 
 
 def python_number(value: Any) -> int | float:
-    """A finite number as Python's own, whole where it was of a type for whole numbers.
+    """Convert a finite number to Python's `int` or `float`, depending on its type.
 
     Example:
     >>> import numpy as np
@@ -92,7 +92,7 @@ def python_number(value: Any) -> int | float:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether `value` is a finite real number, of Python's or NumPy's.
+    """Whether `value` is a finite real number of Python or NumPy.
 
     Example:
     >>> [is_finite_number(value) for value in (1, 0.5, True, "1", float("nan"), None)]

@@ -1,4 +1,4 @@
-"""The devices that the Keras backend sees: what they are, which of them is computed on, what keeps a GPU away."""
+"""The devices of the Keras backend: their properties, the one that computes, and why there is no GPU."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-# CUDA's compute capability from which on a GPU has tensor cores for the type.
+# The first compute capability of CUDA with tensor cores for the type.
 _UNITS = {"float16": (7, 0), "bfloat16": (8, 0)}
 
 _INSTALL = {
@@ -23,9 +23,9 @@ class Device:
     """One device.
 
     Attributes:
-        name: Such as "cpu:0" or "gpu:1".
-        kind: What its maker calls it; "" where the backend does not say.
-        memory: Bytes that the backend may use of a GPU, or `None` where it does not say.
+        name: Name such as "cpu:0" or "gpu:1".
+        kind: The maker's name for it; "" if the backend does not tell.
+        memory: Bytes of a GPU that the backend may use, or `None` if it does not tell.
         capability: CUDA's compute capability, such as "9.0", or `None`.
 
     Example:
@@ -40,7 +40,7 @@ class Device:
 
     @property
     def fast(self) -> tuple[str, ...]:
-        """The 16-bit types that it has units for. Every device computes in both; without units nothing is gained."""
+        """The 16-bit types in which it is faster; every device can compute in both."""
         if self.capability is None:
             return ()
         major, _, minor = self.capability.partition(".")
@@ -48,12 +48,12 @@ class Device:
 
 
 def gpus() -> list[Device]:
-    """The GPUs that the backend sees, in its own order; those that `train.device` has left out too."""
+    """The GPUs that the backend sees, in its order, including those that `train.device` leaves out."""
     return {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]()
 
 
 def has_gpu() -> bool:
-    """Whether the Keras backend has a GPU to compute on."""
+    """Whether the Keras backend computes on a GPU by default."""
     backend = keras.backend.backend()
     if backend == "torch":
         return str(keras.src.backend.torch.core.get_device()).startswith("cuda")
@@ -80,7 +80,7 @@ def current_gpu() -> int:
 
 
 def computing() -> str:
-    """The device that is computed on where nobody says otherwise, such as "cpu:0" or "gpu:1".
+    """The device that computes by default, such as "cpu:0" or "gpu:1".
 
     Example:
     >>> computing().partition(":")[0] in ("cpu", "gpu", "mps", "tpu")
@@ -97,7 +97,7 @@ def computing() -> str:
 
 
 def missing() -> str | None:
-    """Why the backend sees no GPU and how to get one, in a sentence; `None` where it sees one."""
+    """The reason why the backend sees no GPU and the remedy, in a sentence; `None` if it sees one."""
     if gpus():
         return None
     backend = keras.backend.backend()
@@ -112,12 +112,12 @@ def missing() -> str | None:
 def _tensorflow() -> list[Device]:
     import tensorflow as tf
 
-    found = []
+    devices = []
     for number, gpu in enumerate(tf.config.list_physical_devices("GPU")):
-        about = tf.config.experimental.get_device_details(gpu)
-        capability = ".".join(map(str, about.get("compute_capability", ()))) or None
-        found.append(Device(f"gpu:{number}", about.get("device_name", ""), None, capability))
-    return found
+        details = tf.config.experimental.get_device_details(gpu)
+        capability = ".".join(map(str, details.get("compute_capability", ()))) or None
+        devices.append(Device(f"gpu:{number}", details.get("device_name", ""), None, capability))
+    return devices
 
 
 def _jax() -> list[Device]:
@@ -125,28 +125,29 @@ def _jax() -> list[Device]:
 
     try:
         devices = jax.local_devices(backend="gpu")
-    except RuntimeError:  # how JAX says that there are none
+    except RuntimeError:  # there are none
         return []
-    found = []
+    gpus = []
     for device in devices:
         memory = (device.memory_stats() or {}).get("bytes_limit")
         capability = getattr(device, "compute_capability", None)
-        found.append(Device(f"gpu:{device.id}", device.device_kind, memory, capability and str(capability)))
-    return found
+        gpus.append(Device(f"gpu:{device.id}", device.device_kind, memory, capability and str(capability)))
+    return gpus
 
 
 def _torch() -> list[Device]:
     import torch
 
-    found = []
+    devices = []
     for number in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(number)
-        found.append(Device(f"gpu:{number}", about.name, about.total_memory, f"{about.major}.{about.minor}"))
-    return found
+        details = torch.cuda.get_device_properties(number)
+        capability = f"{details.major}.{details.minor}"
+        devices.append(Device(f"gpu:{number}", details.name, details.total_memory, capability))
+    return devices
 
 
 def _physical(name: str) -> str:
-    """TensorFlow numbers anew the GPUs that it was let see."""
+    """The physical name of a device: TensorFlow numbers only the GPUs that are visible to it."""
     import tensorflow as tf
 
     kind, _, number = name.partition(":")

@@ -1,4 +1,4 @@
-"""Initializers that give recurrent layers a long memory: through the bias, or through the identity."""
+"""Initializers that give recurrent layers a long memory, by the bias or by the identity."""
 
 import random
 from typing import Any

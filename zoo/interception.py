@@ -1,4 +1,4 @@
-"""The layers of a model that compute something, by readable names, and a way to watch or replace their calls."""
+"""Lists the layers of a model by readable names, and watches or replaces their calls."""
 
 import contextlib
 import functools
@@ -10,9 +10,7 @@ import keras
 
 
 def leaf_layers(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
-    """The layers inside `model` that hold no other layers that this module looks into, by path.
-
-    It looks into models and into `Bidirectional`; any other layer is one piece.
+    """The innermost layers of `model` by path, where only models and `Bidirectional` are taken apart.
 
     Example:
     >>> from zoo.layers import LSTM
@@ -44,22 +42,21 @@ def require_built(model: keras.layers.Layer) -> None:
     """Raise `ValueError` where `model` has no weights yet."""
     if not model.built:
         raise ValueError(
-            f"{model.name} is not built, so it has no weights to look at; expected a built layer or model: "
+            f"{model.name} is not built, so it has no weights to examine; expected a built layer or model: "
             "call it once on a batch, or give its input shape to build()"
         )
 
 
 def tensors(inputs: Any) -> Any:
-    """The same structure with tensors for arrays."""
+    """Convert every array in a structure to a tensor."""
     return keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
 
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Within the block, `owner.name` is `value`, past Keras, which would track what is assigned to a layer.
+    """Within the block, set `owner.name` to `value`, bypassing Keras, which would track the value.
 
-    An attribute of the instance stands before the method of its class, and taking it away again leaves the layer as
-    it was.
+    An attribute of the instance hides the method of its class, and removing it restores the layer.
     """
     attributes, absent = vars(owner), object()
     before = attributes.get(name, absent)
@@ -79,9 +76,9 @@ def intercepted(
     replacement: Callable[[keras.layers.Layer, Any, dict[str, Any]], Any],
     method: str = "call",
 ) -> Iterator[None]:
-    """Within the block, `layer.method(...)` is `replacement(layer, original_method, arguments)`.
+    """Within the block, replace `layer.method(...)` by `replacement(layer, original_method, arguments)`.
 
-    Keras has no hook for what a layer inside a model receives.
+    Keras has no hook for the arguments of a layer inside a model.
     """
     with contextlib.ExitStack() as stack:
         for layer in layers:

@@ -6,21 +6,22 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.checks import share
 from zoo.types import Tensor
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class StandardizedMeanSquaredError(keras.losses.Loss):
-    """The mean squared error, with each output measured in its own standard deviations.
+    """The mean squared error, with each output in units of its standard deviation.
 
         mean((y - prediction)^2 / variance)
 
-    A model that guesses the mean has a loss of 1.
+    A model that always predicts the mean has a loss of 1.
 
     Args:
         variance: Variance of each output over the training targets, `[outputs]`, all positive.
         name: Name of the loss.
-        **kwargs: As for `keras.losses.Loss`.
+        **kwargs: Arguments of `keras.losses.Loss`.
 
     Raises:
         ValueError: A variance is not positive.
@@ -48,16 +49,16 @@ class StandardizedMeanSquaredError(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """The cross-entropy, in nats, of logits with labels of which a share is spread over all classes.
+    """The cross-entropy, in nats, of logits and labels, with a share of each label spread over all classes.
 
         (1 - smoothing) * -log p[label] + smoothing * mean over classes of -log p,   p = softmax(logits)
 
-    It is `keras.losses.CategoricalCrossentropy(label_smoothing=...)` for labels that are numbers.
+    It is `keras.losses.CategoricalCrossentropy(label_smoothing=...)` for integer labels.
 
     Args:
         smoothing: Share of each label that is spread over all classes, at least 0 and less than 1.
         name: Name of the loss.
-        **kwargs: As for `keras.losses.Loss`.
+        **kwargs: Arguments of `keras.losses.Loss`.
 
     Call arguments:
         y_true: Class of each sequence or step, (...).
@@ -78,9 +79,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def __init__(self, smoothing: float, name: str = "smoothed_crossentropy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"`smoothing` must be at least 0 and less than 1, received {smoothing!r}")
-        self.smoothing = float(smoothing)
+        self.smoothing = share("smoothing", smoothing, "the share of each label that is spread over all classes")
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         y_pred = ops.convert_to_tensor(y_pred)

@@ -1,4 +1,4 @@
-"""Import Keras without the lines that TensorFlow's C++ parts write to standard error."""
+"""Imports Keras without the lines that TensorFlow's C++ parts write to standard error."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Read when the backend first sees a GPU: take of its memory what is needed, as it is needed. Without these TensorFlow
-# takes all of it and JAX three quarters, and no second process gets any.
+# Read when the backend first sees a GPU: allocate its memory as it is needed. By default TensorFlow takes all of it and
+# JAX three quarters, which leaves none for a second process.
 _MEMORY = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
@@ -19,10 +19,10 @@ class BackendMissing(ImportError):
 
 @contextmanager
 def hold_back_stderr() -> Iterator[None]:
-    """Hold back whatever is written to standard error, by any language, and show it only if the block fails.
+    """Hold back standard error, also of C++ code, and show it only if the block fails.
 
-    TensorFlow writes half a dozen lines when it is imported and first sees the devices, before it reads the
-    variables that set its log level. They tell a user of the command line nothing.
+    When TensorFlow is imported and first lists the devices, it writes half a dozen lines before it reads the variables
+    for its log level. They are of no use to a user of the command line.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -41,7 +41,7 @@ def hold_back_stderr() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and let it find its devices, in silence; for commands that need no Keras.
+    """Import TensorFlow and let it find its devices, silently; for commands that do not need Keras.
 
     Raises:
         ModuleNotFoundError: TensorFlow is not installed.
@@ -53,13 +53,13 @@ def import_tensorflow() -> None:
 
 
 def import_keras(find_devices: bool = True) -> None:
-    """Import Keras and its backend, and let the backend find its devices, in silence.
+    """Import Keras and its backend, and let the backend find its devices, silently.
 
-    GPUs are told to give memory as it is needed, unless the environment says otherwise.
+    GPU memory is allocated as needed, unless the environment says otherwise.
 
     Args:
-        find_devices: False where devices or the number of threads are to be chosen yet: when TensorFlow has found its
-            devices, neither can be changed any more.
+        find_devices: Whether to find the devices. After that TensorFlow's devices and number of threads cannot be
+            changed.
 
     Raises:
         BackendMissing: The backend that Keras is to use is not installed.
@@ -73,8 +73,8 @@ def import_keras(find_devices: bool = True) -> None:
             if error.name not in ("tensorflow", "jax", "torch"):
                 raise
             raise BackendMissing(
-                f"Keras is to use {error.name}, which is not installed: install it, or set KERAS_BACKEND to one of "
-                "tensorflow, jax and torch that is"
+                f"Keras is configured to use {error.name}, which is not installed: install it, or set KERAS_BACKEND to "
+                "an installed one of tensorflow, jax and torch"
             ) from error
         if find_devices and keras.backend.backend() != "torch":  # Keras does not ask torch for its devices
             keras.distribution.list_devices()

@@ -1,4 +1,4 @@
-"""Learning rates that change from step to step."""
+"""Schedules for the learning rate."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from keras import ops
 
 from zoo.types import Tensor
 
-# The share of the learning rate that is left after the share `done` of the fall, with `final` left at its end.
+# The share of the peak after the share `done` of the fall, which ends at the share `final`.
 SHAPES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "constant": lambda done, final: ops.ones_like(done),
     "cosine": lambda done, final: final + (1 - final) * (1 + ops.cos(math.pi * done)) / 2,
@@ -20,7 +20,7 @@ SHAPES: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 class WarmUpThenFall(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises in a line for some steps, then falls to a share of its peak.
+    """A learning rate that rises linearly for some steps, then falls to a share of its peak.
 
         step < warmup_steps:  peak * (step + 1) / warmup_steps
         later:                peak * shape(done),  done = (step - warmup_steps) / (steps - warmup_steps), at most 1
@@ -32,10 +32,10 @@ class WarmUpThenFall(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: The largest learning rate.
-        steps: Training steps until the end of the fall; after that the rate stays the same.
+        steps: Training steps until the end of the fall; after that the rate is constant.
         shape: "cosine", "linear", "exponential" or "constant".
-        warmup_steps: Steps of the rise, 0 for none, less than `steps`.
-        final_share: Share of the peak left at the end, at least 0 and less than 1; more than 0 for "exponential".
+        warmup_steps: Number of steps of the rise, less than `steps`; 0 for none.
+        final_share: Share of the peak at the end, at least 0 and less than 1; more than 0 for "exponential".
 
     Raises:
         ValueError: The shape is unknown, or a number is outside its range.

@@ -1,6 +1,7 @@
-"""What the models take, read from the text of their files.
+"""The arguments of the models, read from the text of their files.
 
-Importing the models imports Keras and its backend, seconds for a command that only lists names or refuses a key.
+Importing the models imports Keras and its backend, which takes seconds, too long for a command that only lists names or
+rejects a key.
 """
 
 import ast
@@ -21,8 +22,8 @@ class Argument:
     """A keyword argument of a builder.
 
     Attributes:
-        annotation: Its type, such as `int` or `str | None`.
-        default: Its value where none is given.
+        annotation: Type, such as `int` or `str | None`.
+        default: Default value.
     """
 
     annotation: Any
@@ -34,8 +35,8 @@ class Builder:
     """A model's builder.
 
     Attributes:
-        summary: The first line of its docstring.
-        arguments: Its keyword arguments by name, in their order.
+        summary: First line of the docstring.
+        arguments: Keyword arguments by name, in order.
     """
 
     summary: str
@@ -44,7 +45,7 @@ class Builder:
 
 @cache
 def builders() -> Mapping[str, Builder]:
-    """Every builder of `zoo.models.MODELS`, by its name there and in that order.
+    """Every builder in `zoo.models.MODELS`, by name and in the same order.
 
     Example:
     >>> builders()["lstm"].arguments["units"]
@@ -76,17 +77,17 @@ def _is_table(target: ast.expr) -> bool:
 
 def _builder(module: str, function: str) -> Builder:
     tree = ast.parse((_MODELS / f"{module.rpartition('.')[2]}.py").read_text())
-    found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
-    summary = inspect.cleandoc(ast.get_docstring(found) or "").partition("\n")[0]
+    builder = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    summary = inspect.cleandoc(ast.get_docstring(builder) or "").partition("\n")[0]
     arguments = {
         argument.arg: Argument(_type(argument.annotation), ast.literal_eval(default))  # type: ignore[arg-type]
-        for argument, default in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True)
+        for argument, default in zip(builder.args.kwonlyargs, builder.args.kw_defaults, strict=True)
     }
     return Builder(summary, MappingProxyType(arguments))
 
 
 def _type(annotation: ast.expr | None) -> Any:
-    """The type that is written there: a builtin one, or several with `|` between them."""
+    """The type in an annotation: a builtin one, or several joined by `|`."""
     match annotation:
         case ast.Name(id=name) if name in _TYPES:
             return _TYPES[name]

@@ -1,17 +1,17 @@
-"""The sentence that answers a name nobody knows."""
+"""The error message for an unknown name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def unknown(kind: str, name: object, choices: Iterable[str], likely: Iterable[str] = ()) -> str:
-    """Say that `name` is no `kind`, and which valid names are nearest.
+    """Say that `name` is not a `kind`, and suggest the nearest valid names.
 
     Args:
-        kind: What was asked for, in the singular: "dataset", "activation".
-        name: What was received.
-        choices: Every valid name.
-        likely: Names that are offered instead of those that are spelt alike, where the caller knows better.
+        kind: The kind of thing, in the singular: "dataset", "activation".
+        name: The received name.
+        choices: All valid names.
+        likely: Names to suggest instead of those with similar spelling.
 
     Returns:
         One sentence for an error message.

@@ -1,4 +1,4 @@
-"""How wide what is printed may be."""
+"""The width of printed tables."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def width() -> int | None:
-    """The columns of the terminal, or what `COLUMNS` says; `None` in a pipe or file, where a row is to stay a line.
+    """The columns of the terminal, or the value of `COLUMNS`; `None` in a pipe or file, where a row stays one line.
 
     Example:
     >>> import os
@@ -25,7 +25,7 @@ def width() -> int | None:
 
 
 def natural_width(table: "Table") -> int:
-    """The columns that a table takes where nothing in it is wrapped."""
+    """The columns of a table without wrapped lines."""
     from rich.console import Console
     from rich.measure import Measurement
 
@@ -34,7 +34,7 @@ def natural_width(table: "Table") -> int:
 
 
 def show(table: "Table") -> None:
-    """Print a table on standard output, as wide as it may be."""
+    """Print a table on standard output, in the width of the terminal."""
     from rich.console import Console
 
     Console(width=width() or natural_width(table)).print(table)

@@ -237,7 +237,7 @@ def test_layers_inside_bidirectional_are_named_and_others_are_listed():
     assert [layer.layer.split("/")[0] for layer in report.layers] == ["both", "both"]
     assert [layer.backwards for layer in report.layers] == [False, True]
     assert len(report.skipped) == 1
-    assert "not looked into: gru" in str(report)
+    assert "not examined: gru" in str(report)
 
 
 def test_mixed_precision_is_measured_as_it_runs():

@@ -156,7 +156,7 @@ class NoConfig(keras.layers.Layer):
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (SingleInside(2), "notices a change of 1e-4 in input but none of 1e-11|cannot run in float64"),
+        (SingleInside(2), "changes with a step of 1e-4 in input but not of 1e-11|cannot run in float64"),
         (SingleOutside(), "keeps an output of float32"),
         (NoConfig(2), "cannot run in float64"),
     ],

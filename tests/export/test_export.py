@@ -168,11 +168,11 @@ def test_a_bad_row_spoils_no_other_and_padding_does_not_matter(of_numbers):
 
 def test_wrong_shapes_fail_the_request(exported):
     ask = signature(exported["lstm"].result.path, "serving_padded")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="one value a row"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one value for each row"):
         ask(features=features(), lengths=LENGTHS[:1])
     with pytest.raises(tf.errors.InvalidArgumentError, match="at least one time step"):
         ask(features=features()[:, :0], lengths=LENGTHS)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="one value a row"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one value for each row"):
         signature(exported["lstm"].result.path, "stream_step")(
             features=features(), lstm_1_hidden=np.zeros((1, 5), "f4"), lstm_1_cell=np.zeros((1, 5), "f4")
         )

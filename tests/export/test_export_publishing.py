@@ -264,7 +264,7 @@ def test_signatures_that_differ_from_each_other_are_not_published(tmp_path, monk
         ({"classes": ["a", "b"]}, "4 outputs"),
         ({"classes": ["a", "b", "c", "c"]}, "4 outputs"),
         ({"kind": "clustering"}, "'clustering'"),
-        ({"kind": "labelling", "classes": list("abcd")}, "a labelling is answered in the shape"),
+        ({"kind": "labelling", "classes": list("abcd")}, "the answers to a labelling have the shape"),
         ({"kind": "regression", "outputs": ["x"]}, "4 outputs"),
     ],
 )

@@ -131,7 +131,7 @@ REFUSED = {
     "'fixed_length' (FixedLength) has a fixed number of steps": lambda: build("lstm_fcn", TASK, steps=20, filters=4),
     "'both' (Concatenate) works along axis 1": lambda: of_layers(
         lambda x, i: keras.layers.Concatenate(axis=1, name="both")([x, x]), lstm()),
-    "'scale' (Multiply) combines every step with something made of the whole sequence": lambda: of_layers(
+    "'scale' (Multiply) combines single steps with a result of the whole sequence": lambda: of_layers(
         lambda x, i: keras.layers.Multiply(name="scale")(
             [x, keras.layers.GlobalAveragePooling1D(keepdims=True)(x)]), lstm()),
     "'rows' (Reshape) mixes steps": lambda: of_layers(keras.layers.Reshape((-1, 1), name="rows"), lstm()),

@@ -102,7 +102,7 @@ def test_a_head_that_does_not_say_what_it_gives_is_refused(tmp_path):
 
 def test_a_softmax_over_another_axis_is_refused(tmp_path):
     head = [keras.layers.Dense(3), keras.layers.Softmax(axis=1)]
-    with pytest.raises(ExportError, match="give the softmax the last axis"):
+    with pytest.raises(ExportError, match="apply the softmax to the last axis"):
         export(own_model(head, each_step=True), {"kind": "labelling", "classes": ["a", "b", "c"]}, tmp_path / "m")
 
 

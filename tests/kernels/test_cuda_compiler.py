@@ -83,7 +83,7 @@ def test_a_damaged_file_is_made_again(damage):
 def test_a_folder_that_cannot_be_written_is_said_once(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZOO_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.warns(RuntimeWarning, match="name a folder that can be written in ZOO_CACHE_DIR"):
+    with pytest.warns(RuntimeWarning, match="set ZOO_CACHE_DIR to a folder that can be written"):
         path = cache.cached("of this", ".bin", lambda: b"made")
     assert path.read_bytes()[:4] == b"made"
     assert cache.cached("of this", ".bin", lambda: pytest.fail("it was there")) == path

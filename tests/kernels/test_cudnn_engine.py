@@ -346,9 +346,9 @@ def test_use_cudnn_means_the_engine(faked):
     assert layer.resolved_engine == "cudnn"
     assert layer.supports_jit == (BACKEND != "tensorflow")
     assert LSTM(2, use_cudnn=False).resolved_engine != "cudnn"
-    with pytest.raises(ValueError, match="engine='cudnn' cannot run this layer here: use_cudnn=False"):
+    with pytest.raises(ValueError, match="engine='cudnn' cannot run this layer here: it has use_cudnn=False"):
         LSTM(2, use_cudnn=False, engine="cudnn")
-    with pytest.raises(ValueError, match="use_cudnn=True asks for engine='cudnn', and engine='reference'"):
+    with pytest.raises(ValueError, match="use_cudnn=True means engine='cudnn', received engine='reference'"):
         LSTM(2, use_cudnn=True, engine="reference")
 
 

@@ -90,7 +90,10 @@ def test_flat_is_everything_and_comes_back():
         (["train.label_smoothing=1"], "less than 1"),
         (["train.label_smoothing=0.1", "dataset.name=adding_problem"], "a regression has none: .*received 0.1"),
         (["train.threads=0"], "'train.threads': input should be greater than or equal to 1"),
-        (["model.cell=projection", "model.identity_recurrent=1"], "not made of squares.*received identity_recurrent=1"),
+        (
+            ["model.cell=projection", "model.identity_recurrent=1"],
+            "without square blocks.*received identity_recurrent=1",
+        ),
         (["seed=-1"], "greater than or equal to 0"),
         (["model=3"], "is a section: write model.name="),
         (["seed.x=3", "seed"], "write key=value"),

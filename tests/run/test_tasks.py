@@ -91,7 +91,7 @@ def test_every_kind_is_trained_and_scored_as_keras_scores_it(kind, name):
     "name", ["fcn", "cnn_lstm", "lstm_fcn", "conv_lstm", "deep_conv_lstm", "cnn_lstm_parallel", "mlstm_fcn"]
 )
 def test_models_of_one_answer_refuse_a_label_a_step_and_take_the_rest(name):
-    with pytest.raises(ValueError, match=r"one answer a sequence.*choose lstm, gru, irnn or tcn"):
+    with pytest.raises(ValueError, match=r"one answer for a sequence.*choose lstm, gru, irnn or tcn"):
         build(name, SequenceTask(channels=3, classes=2, kind="labelling"))
     task = SequenceTask(channels=1, vocabulary=9, embedding=5, kind="forecasting", outputs=2, horizon=3)
     model = build(name, task)
@@ -100,7 +100,7 @@ def test_models_of_one_answer_refuse_a_label_a_step_and_take_the_rest(name):
 
 
 def test_a_language_model_does_not_read_backwards():
-    with pytest.raises(ValueError, match="see the token that it is to predict"):
+    with pytest.raises(ValueError, match="see the token to predict"):
         build("lstm", SequenceTask(channels=1, vocabulary=9, kind="language_model"), bidirectional=True)
 
 

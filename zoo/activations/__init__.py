@@ -1,7 +1,7 @@
-"""The named activations: one table that layers, kernels, docs and the command line read.
+"""The named activations: one table for layers, kernels, docs and the command line.
 
-An entry says what a function is (`Definition`); `get` binds it to parameters (`Activation`), which is what layers
-hold, call and save. Two activations are the same when name and parameters are equal, however they were given.
+A row describes a function (`Definition`); `get` binds it to parameters (`Activation`), for layers to call and save. Two
+activations are equal if their names and parameters are, however they were written.
 
 >>> get("leaky_relu(0.33)") == get("leaky_relu(negative_slope=0.33)")
 True
@@ -29,14 +29,14 @@ from zoo.types import Tensor
 
 
 def _shortest(value: float) -> str:
-    # repr is exact but writes 1.0 where a person writes 1.
+    # repr is exact but writes 1.0 for 1.
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 @keras.saving.register_keras_serializable("sequence_zoo")
 @dataclass(frozen=True)
 class Activation:
-    """A row of the table with its parameters: what layers hold, call and save.
+    """A row of the table with parameters, which layers call and save.
 
     Args:
         name: A name in `ACTIVATIONS`.
@@ -55,32 +55,32 @@ class Activation:
     name: str
     parameters: tuple[tuple[str, float], ...] = ()
 
-    def __call__(self, x: Tensor, **given: Tensor) -> Tensor:
-        """Apply the function to `x`, of any shape; `given` stands in for parameters that a layer learns or draws."""
-        return self.definition.function(x, **self._arguments(given))
+    def __call__(self, x: Tensor, **tensors: Tensor) -> Tensor:
+        """Apply the function to `x`, of any shape, with `tensors` for parameters that a layer learns or draws."""
+        return self.definition.function(x, **self._arguments(tensors))
 
-    def derivative(self, x: Tensor, **given: Tensor) -> Tensor:
-        """The derivative at `x`, same shape. Raises `TypeError` where the function is not elementwise: see `vjp`."""
+    def derivative(self, x: Tensor, **tensors: Tensor) -> Tensor:
+        """The derivative at `x`, of the same shape. `TypeError` if the function is not elementwise: see `vjp`."""
         if not self.definition.elementwise:
             raise TypeError(
                 f"{self.name} is not elementwise: it has a Jacobian, not a derivative; use vjp(x, upstream)"
             )
-        return self.definition.derivative(x, **self._arguments(given))
+        return self.definition.derivative(x, **self._arguments(tensors))
 
-    def vjp(self, x: Tensor, upstream: Tensor, **given: Tensor) -> Tensor:
-        """The gradient with respect to `x`, given the gradient `upstream` with respect to the output."""
+    def vjp(self, x: Tensor, upstream: Tensor, **tensors: Tensor) -> Tensor:
+        """The gradient with respect to `x`, from the gradient `upstream` with respect to the output."""
         if self.definition.elementwise:
-            return upstream * self.derivative(x, **given)
+            return upstream * self.derivative(x, **tensors)
         return self.definition.derivative(x, upstream)
 
-    def _arguments(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _arguments(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         learnable = self.definition.learnable
-        if learnable and learnable not in given:
+        if learnable and learnable not in tensors:
             raise TypeError(
-                f"{self.name} learns its {learnable}, so a layer must own it: use it in zoo.layers.LSTM, "
-                f"or pass {learnable}=..., or use leaky_relu(...) for a fixed slope"
+                f"{self.name} learns its {learnable}, which has to be the weight of a layer: use it in "
+                f"zoo.layers.LSTM, or pass {learnable}=..., or use leaky_relu(...) for a fixed slope"
             )
-        return {**dict(self.parameters), **given}
+        return {**dict(self.parameters), **tensors}
 
     @property
     def definition(self) -> Definition:
@@ -98,11 +98,11 @@ class Activation:
 
     @property
     def bounded(self) -> bool:
-        """Both bounds are finite."""
+        """Whether both bounds are finite."""
         return math.isfinite(self.lower) and math.isfinite(self.upper)
 
     @property
-    def __name__(self) -> str:  # Keras names the activation of a layer in summaries by this
+    def __name__(self) -> str:  # Keras's name for the activation in summaries of a layer
         return str(self)
 
     def __str__(self) -> str:
@@ -122,12 +122,12 @@ class Activation:
 @keras.saving.register_keras_serializable("sequence_zoo")
 @dataclass(frozen=True)
 class LayerActivation:
-    """An activation that was given as a Keras layer, such as `keras.layers.PReLU()`.
+    """An activation by a Keras layer, such as `keras.layers.PReLU()`.
 
-    Every gate that uses it gets a layer of its own, so that learned slopes are not shared.
+    Every gate gets a separate layer, so that learned slopes are not shared.
 
     Args:
-        template: The layer's class and configuration as JSON; never its weights.
+        template: The layer's class and configuration as JSON, without weights.
 
     Example:
     >>> get(keras.layers.LeakyReLU(0.1)).make().negative_slope
@@ -141,9 +141,9 @@ class LayerActivation:
         return cls(json.dumps(keras.saving.serialize_keras_object(layer), sort_keys=True))
 
     def make(self, name_prefix: str = "") -> keras.layers.Layer:
-        """Make a new, unbuilt layer, named as the one that was given, after `name_prefix`."""
+        """Make a new, unbuilt layer, with the original's name after `name_prefix`."""
         saved = json.loads(self.template)
-        if name_prefix and "name" in saved["config"]:  # several gates of a cell may have this layer
+        if name_prefix and "name" in saved["config"]:  # the layers of several gates need different names
             saved["config"]["name"] = f"{name_prefix}{saved['config']['name']}"
         return keras.saving.deserialize_keras_object(saved)
 
@@ -156,7 +156,7 @@ class LayerActivation:
 
 
 def bind(name: str, *values: float, **named: float) -> Activation:
-    """Make the activation `name` with parameters; those left out take the table's defaults.
+    """Make the activation `name`, with the table's defaults for parameters that are left out.
 
     Raises:
         ValueError: `name` or a parameter is not in the table, or a parameter is not a finite number.
@@ -169,26 +169,26 @@ def bind(name: str, *values: float, **named: float) -> Activation:
     if definition is None:
         raise ValueError(unknown("activation", name, [*ACTIVATIONS, *ALIASES]))
     names = list(definition.parameters)
-    wanted = f"{name}({', '.join(f'{key}={value:g}' for key, value in definition.parameters.items())})"
+    expected = f"{name}({', '.join(f'{key}={value:g}' for key, value in definition.parameters.items())})"
     if (
         len(values) > len(names)
         or any(key not in names for key in named)
         or any(key in named for key in names[: len(values)])
     ):
-        raise ValueError(f"activation {name!r} received {values} {named}; expected {wanted}")
-    given = {**definition.parameters, **dict(zip(names, values, strict=False)), **named}
-    for key, value in given.items():
+        raise ValueError(f"activation {name!r} received {values} {named}; expected {expected}")
+    bound = {**definition.parameters, **dict(zip(names, values, strict=False)), **named}
+    for key, value in bound.items():
         if not is_finite_number(value):
             raise ValueError(
-                f"activation {name!r}: {key} must be a finite number, received {value!r}; expected {wanted}"
+                f"activation {name!r}: {key} must be a finite number, received {value!r}; expected {expected}"
             )
-    if "alpha" in given and given["alpha"] <= 0:
-        raise ValueError(f"activation {name!r}: alpha must be positive, received {given['alpha']!r}")
-    if name == "rrelu" and not given["lower"] <= given["upper"]:
+    if "alpha" in bound and bound["alpha"] <= 0:
+        raise ValueError(f"activation {name!r}: alpha must be positive, received {bound['alpha']!r}")
+    if name == "rrelu" and not bound["lower"] <= bound["upper"]:
         raise ValueError(
-            f"activation 'rrelu': lower must not exceed upper, received {given['lower']!r} and {given['upper']!r}"
+            f"activation 'rrelu': lower must not exceed upper, received {bound['lower']!r} and {bound['upper']!r}"
         )
-    return Activation(definition.name, tuple((key, float(value)) for key, value in given.items()))
+    return Activation(definition.name, tuple((key, float(value)) for key, value in bound.items()))
 
 
 def _parse(text: str) -> Activation:
@@ -204,7 +204,7 @@ def _parse(text: str) -> Activation:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords)):
         raise wrong
     if node.func.id not in ACTIVATIONS and node.func.id not in ALIASES:
-        return bind(node.func.id)  # which says what names there are
+        return bind(node.func.id)  # raises the error with the valid names
     try:
         values = [ast.literal_eval(argument) for argument in node.args]
         named = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
@@ -219,13 +219,13 @@ def _by_name(text: str) -> Any:
         try:
             return keras.activations.get(text)  # a name that only Keras has, such as "exponential"
         except ValueError:
-            pass  # Keras would not say which names are near
+            pass  # the error of `_parse` suggests near names
     return _parse(text)
 
 
 @functools.cache
 def _keras_functions() -> dict[Any, str]:
-    """Keras's own function for each row that has one, so that `keras.activations.relu` means "relu"."""
+    """The row of each function of Keras, so that `keras.activations.relu` means "relu"."""
     modules = {keras.activations: ACTIVATIONS, ops: set(ACTIVATIONS) - {"gelu"}}  # `ops.gelu` is the approximate one
     return {getattr(m, name): name for m, names in modules.items() for name in names if hasattr(m, name)}
 
@@ -235,14 +235,14 @@ def get(identifier: Any) -> Any:
 
     Args:
         identifier: `None` (Keras's spelling of "linear"), a name of the table ("relu"), one with parameters
-            ("leaky_relu(0.33)"), an `Activation`, a function of `keras.activations` or a registered function of
-            your own, a Keras layer (`keras.layers.LeakyReLU(0.1)`), or what `serialize` returned.
+            ("leaky_relu(0.33)"), an `Activation`, a function of `keras.activations`, a registered function of your own,
+            a Keras layer (`keras.layers.LeakyReLU(0.1)`), or a result of `serialize`.
 
     Returns:
-        An `Activation` where the table has it; a `LayerActivation` for a layer; else the callable itself.
+        An `Activation` if it is in the table; a `LayerActivation` for a layer; else the callable itself.
 
     Raises:
-        ValueError: Nothing is known by that name, or the function could not be saved (a lambda, a `partial`).
+        ValueError: The name is unknown, or the function could not be saved (a lambda, a `partial`).
 
     Example:
     >>> get("swish") == get(keras.activations.silu)
@@ -274,7 +274,7 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(activation: Any) -> Any:
-    """What a layer's configuration stores for `activation`; `get` turns it back.
+    """Convert `activation` for a layer's configuration; `get` is the inverse.
 
     Example:
     >>> serialize(get("leaky_relu(0.33)"))

@@ -20,23 +20,23 @@ class Definition:
     """One row of the table.
 
     Attributes:
-        name: The name that users write.
+        name: Name for users.
         function: `function(x, **parameters)`, elementwise unless `elementwise` is false.
-        derivative: `derivative(x, **parameters)`, of an elementwise function. At a kink it takes the slope on one
-            side. The gradient of `function` takes the same there, but for hard_tanh on TensorFlow and JAX and selu on
-            TensorFlow, which take the other side's. Where a framework's own operation has a third value or disagrees
-            with the rest (leaky_relu on JAX, celu on TensorFlow), `function` does without it. For another function:
+        derivative: `derivative(x, **parameters)`, for an elementwise function. At a kink it is the slope on one side.
+            The gradient of `function` is the same there, except for hard_tanh on TensorFlow and JAX and selu on
+            TensorFlow, where it is that of the other side. An operation of a framework that has a third value or
+            differs from the others (leaky_relu on JAX, celu on TensorFlow) is not used. For other functions:
             `derivative(x, upstream)`, the vector-Jacobian product.
         formula: The function in plain text.
         bounds: `bounds(**parameters)`: infimum and supremum of the values.
-        saturates: Where the slope tends to zero: "both", "left", "right" or "no" side (Gulcehre et al. 2016).
-        zero_centred: Is 0 at 0 and takes values of both signs.
-        source: Who published it.
-        monotonic: Never falls, at the default parameters.
+        saturates: The sides on which the slope tends to zero: "both", "left", "right" or "no" (Gulcehre et al. 2016).
+        zero_centred: Whether it is 0 at 0 and has values of both signs.
+        source: Publication.
+        monotonic: Whether it never falls, at the default parameters.
         parameters: Names and defaults of the parameters, in order.
-        learnable: The parameter that a layer learns, one value a unit.
-        random: The keyword under which a layer passes what it draws once a sequence while training.
-        elementwise: Each output depends on one input only.
+        learnable: The parameter that a layer learns, one value for each unit.
+        random: The keyword for the value that a layer draws once a sequence in training.
+        elementwise: Whether each output depends on only one input.
     """
 
     name: str
@@ -75,8 +75,8 @@ def _leaky(x: Tensor, slope: Tensor) -> Tensor:
 
 
 def _leaky_of_fixed_slope(x: Tensor, negative_slope: Any) -> Tensor:
-    # The framework's own operation is the fastest and keeps the least (benchmarks/leaky_relu.py). Not so JAX's, which
-    # is no faster than `where` and has slope 1 at 0, where the others and `derivative` have `negative_slope`.
+    # A framework's own operation is the fastest and keeps the least memory (benchmarks/leaky_relu.py), except JAX's,
+    # which is not faster than `where` and has slope 1 at 0, where the others and `derivative` have `negative_slope`.
     if keras.backend.backend() == "jax" or not isinstance(negative_slope, int | float):
         return _leaky(x, negative_slope)
     return ops.leaky_relu(x, negative_slope)
@@ -134,17 +134,17 @@ def _tanh_slope(x: Tensor) -> Tensor:
 def _elu(x: Tensor, alpha: Any) -> Tensor:
     if isinstance(alpha, int | float):
         return keras.activations.elu(x, alpha=alpha)
-    negative = ops.where(x > 0, ops.zeros_like(x), x)  # Keras compares alpha with 1, which a tensor cannot answer
+    negative = ops.where(x > 0, ops.zeros_like(x), x)  # not by Keras, which compares alpha with 1
     return ops.where(x > 0, x, alpha * ops.expm1(negative))
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:
-    # torch has no second derivative of its own operation.
+    # torch's own operation has no second derivative.
     return ops.relu6(x + 3) / 6 if keras.backend.backend() == "torch" else keras.activations.hard_sigmoid(x)
 
 
 def _softsign(x: Tensor) -> Tensor:
-    # TensorFlow has no second derivative of its own operation.
+    # TensorFlow's own operation has no second derivative.
     return x / (1 + ops.abs(x)) if keras.backend.backend() == "tensorflow" else keras.activations.softsign(x)
 
 
@@ -153,7 +153,7 @@ def _elu_slope(x: Tensor, alpha: float) -> Tensor:
 
 
 def _celu(x: Tensor, alpha: float) -> Tensor:
-    # Keras's on TensorFlow adds two terms that each have slope 1 at 0, so that its gradient there is 2.
+    # Not Keras's: on TensorFlow it adds two terms that each have slope 1 at 0, so that its gradient there is 2.
     negative = ops.where(x > 0, ops.zeros_like(x), x)
     return ops.where(x > 0, x, alpha * ops.expm1(negative / alpha))
 
@@ -167,7 +167,7 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 
 def _cloglogm(x: Tensor) -> Tensor:
-    # exp(x) overflows past 88 in float32; the value there has long been exactly 1.
+    # exp(x) overflows above 88 in float32, where the value is exactly 1.
     return 1 - 2 * ops.exp(-0.7 * ops.exp(ops.minimum(x, 20.0)))
 
 

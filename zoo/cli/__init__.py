@@ -1,7 +1,7 @@
-"""The `zoo` command: the one door to the verbs of zoo, training and serving.
+"""The `zoo` command, with the verbs of zoo, training and serving.
 
-Verbs are loaded by name when they are called, so that `zoo --help` stays instant and `zoo serve` never imports what
-only training needs.
+Verbs are imported by name when they are called, so that `zoo --help` is fast and `zoo serve` never imports what only
+training needs.
 """
 
 import gc
@@ -11,18 +11,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-# TensorFlow's C++ parts log to standard error beside the exception that Python raises; the exception is enough.
+# TensorFlow's C++ parts also log errors that Python raises as exceptions; the exception is enough.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import click
 
 from zoo import __version__
 
-# New objects after which Python looks for cycles, 700 by default. Imports make millions of objects and hardly a cycle;
-# looking for them took a tenth of the CPU time in which `zoo train` gets ready.
+# Number of new objects after which Python searches for cycles, 700 by default. Imports make millions of objects and
+# hardly a cycle, and the searches took a tenth of the CPU time of the start of `zoo train`.
 _COLLECT_AFTER = 150_000
 
-# verb -> where its command is, and its line in `zoo --help`
+# The command of each verb, and its line in `zoo --help`.
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("training.cli.train:train", "Train one model and record the run in MLflow."),
     "study": ("training.cli.study:study", "Run conditions x datasets x seeds, and report on them."),
@@ -47,7 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 
 class Verbs(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(VERBS)
@@ -76,11 +76,10 @@ def zoo() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit; an error is one message, its code says whose fault it was."""
+    """Run the command line and exit; an error is one message and an exit code."""
     gc.set_threshold(_COLLECT_AFTER)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    sys.exit(_run([argument for argument in given if argument != "--debug"], debug))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run([word for word in words if word != "--debug"], debug="--debug" in words))
 
 
 def _run(arguments: list[str], debug: bool) -> int:
@@ -93,7 +92,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         click.echo("interrupted", err=True)
         return 1
     except BrokenPipeError:
-        # Whoever read our output has left, as `head` does. Python would complain again when it flushes at exit.
+        # The reader of our output has closed it, as `head` does. Without this Python would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

@@ -14,7 +14,7 @@ from zoo.quiet import BackendMissing, import_keras
 if TYPE_CHECKING:
     from zoo.devices import Device
 
-# package -> what it is for, and the extra that brings it (None: required)
+# The purpose of each package, and the extra that installs it (None: required).
 PACKAGES: dict[str, tuple[str, str | None]] = {
     "keras": ("layers and models", None),
     "tensorflow": ("training, export, serving", None),
@@ -22,16 +22,16 @@ PACKAGES: dict[str, tuple[str, str | None]] = {
     "mlflow": ("tracking", None),
     "jax": ("Keras on JAX", "jax"),
     "torch": ("Keras on torch", "torch"),
-    "nvidia-cuda-nvrtc": ("engine cuda; torch and JAX for GPUs bring it too", "cuda"),
+    "nvidia-cuda-nvrtc": ("engine cuda; also comes with torch and JAX for GPUs", "cuda"),
     "grpcio": ("gRPC in serving", "serve"),
     "tensorflow-serving-api": ("gRPC in serving, requests in exports", "serve"),
     "pydub": ("datasets of audio, such as spoken_digit", "audio"),
 }
 
-# What training on JAX and torch can do without, and what is then left to another machine.
+# Packages that training on JAX and torch does not need, and what another machine does instead.
 _ELSEWHERE = {
     "tensorflow": "runs are exported and served where it is installed",
-    "tensorflow-datasets": "datasets are prepared where it is installed, and brought here by zoo datasets carry",
+    "tensorflow-datasets": "datasets are prepared where it is installed, and copied here by zoo datasets carry",
     "mlflow": "runs are recorded in mlruns/runs, and delivered to MLflow where it is installed",
 }
 
@@ -53,7 +53,7 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Everything that the report says, as plain values.
+    """The content of the report as plain values.
 
     Example:
     >>> report = examine()
@@ -85,7 +85,7 @@ def examine() -> dict[str, Any]:
 
 
 def _backend() -> str | None:
-    """The backend that Keras is to use, or `None` where it or Keras is not installed."""
+    """The configured backend of Keras, or `None` if it or Keras is not installed."""
     try:
         import_keras(find_devices=False)
     except (BackendMissing, ModuleNotFoundError):
@@ -138,7 +138,7 @@ def _print(report: dict[str, Any]) -> None:
     for package, entry in report["packages"].items():
         if not entry["version"]:
             extra = f"'sequence-zoo[{entry['extra']}]'" if entry["extra"] else "sequence-zoo"
-            # In a line of its own: a command that is cut in two cannot be copied.
+            # On a separate line, because a wrapped command cannot be copied.
             console.print(escape(f"{package} is missing: pip install {extra}"), soft_wrap=True, highlight=False)
     for package, instead in report["elsewhere"].items():
         console.print(f"without {package}: {instead}")

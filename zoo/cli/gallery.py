@@ -1,6 +1,6 @@
-"""The activations drawn, and written up: `python -m zoo.cli.gallery` writes docs/activations.md from the table.
+"""The pictures and the page of the activations: `python -m zoo.cli.gallery` writes docs/activations.md from the table.
 
-The claims on the page are answered by doctests in `CLAIMS`, so that what it shows is what runs.
+The answers to the claims on the page are doctests in `CLAIMS`, which a test runs.
 """
 
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from zoo.activations import ACTIVATIONS, Activation, bind
 
 PAGE = Path("docs/activations.md")
-PICTURE = Path("pictures/activations.png")  # seen from the page
+PICTURE = Path("pictures/activations.png")  # relative to the page
 
 INTRODUCTION = f"""# Activations
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def page() -> str:
-    """docs/activations.md, whole."""
+    """The text of docs/activations.md."""
     columns = ["name", "formula", "range", "monotonic", "zero-centred", "saturates", "gate", "candidate", "output",
                "dense"]  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
@@ -75,7 +75,7 @@ def _bound(value: float) -> str:
 
 
 def _uses(activation: Activation) -> list[str]:
-    """What the range means in a gate, a candidate, an output and a dense layer."""
+    """The meaning of the range in a gate, a candidate, an output and a dense layer."""
     lower, upper, row = activation.lower, activation.upper, activation.definition
     if not row.elementwise:
         return ["shares that sum to 1 over the units", "as the gate", "as the gate", "classes at the end"]
@@ -99,24 +99,24 @@ def _uses(activation: Activation) -> list[str]:
 def curves(activation: Activation, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The function and its derivative at the numbers `x`.
 
-    Of softmax, which has no derivative but a Jacobian: the share of one logit x beside two that stay 0, and the
-    Jacobian's entry for it on the diagonal.
+    For softmax, which has a Jacobian instead: the share of one logit x beside two logits of 0, and the diagonal entry
+    of the Jacobian.
 
     Example:
-    >>> [round(float(found[0]), 3) for found in curves(bind("softmax"), np.zeros(1))]
+    >>> [round(float(values[0]), 3) for values in curves(bind("softmax"), np.zeros(1))]
     [0.333, 0.222]
     """
     from keras import ops
 
     if activation.definition.elementwise:
         tensor, learnable = ops.convert_to_tensor(x.astype("float32")), activation.definition.learnable
-        given = {learnable: dict(activation.parameters)[learnable]} if learnable else {}
-        found = activation(tensor, **given), activation.derivative(tensor, **given)
+        slope = {learnable: dict(activation.parameters)[learnable]} if learnable else {}
+        results = activation(tensor, **slope), activation.derivative(tensor, **slope)
     else:
         logits = ops.convert_to_tensor(np.stack([x, 0 * x, 0 * x], axis=-1).astype("float32"))
         first = ops.convert_to_tensor(np.tile(np.eye(1, 3, dtype="float32"), (len(x), 1)))
-        found = activation(logits)[:, 0], activation.vjp(logits, first)[:, 0]
-    return ops.convert_to_numpy(found[0]), ops.convert_to_numpy(found[1])
+        results = activation(logits)[:, 0], activation.vjp(logits, first)[:, 0]
+    return ops.convert_to_numpy(results[0]), ops.convert_to_numpy(results[1])
 
 
 def plot(path: Path) -> None:
@@ -142,7 +142,7 @@ def plot(path: Path) -> None:
         panel.set_axis_off()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # What was drawn, so that a picture which the table has outgrown can be told.
+    # The names in the picture, so that a test finds an outdated picture.
     figure.savefig(path, dpi=110, metadata={"Description": ", ".join(ACTIVATIONS)})
 
 

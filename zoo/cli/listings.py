@@ -1,4 +1,4 @@
-"""The verbs that list what the zoo has: `models` and `activations`."""
+"""The verbs `models` and `activations`, which list the content of the zoo."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def _properties(activation: Any) -> dict[str, Any]:
     return {
         "parameters": dict(activation.parameters),
         "formula": definition.formula,
-        # JSON has no infinity: null means that there is no bound
+        # JSON has no infinity, so null means that there is no bound.
         "lower": activation.lower if math.isfinite(activation.lower) else None,
         "upper": activation.upper if math.isfinite(activation.upper) else None,
         "bounded": activation.bounded,

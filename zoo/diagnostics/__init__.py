@@ -1,7 +1,7 @@
 """Why a recurrent model learns or dies: reports on gradients, gates, cell states and the first NaN.
 
-Every function takes a model and a batch, changes nothing, logs nothing, and returns a report that prints and that
-holds `.advice` where there is something to advise.
+Every function takes a model and a batch, changes nothing, logs nothing, and returns a report that can be printed and
+that has `.advice` if there is a problem.
 """
 
 from zoo.diagnostics.double_precision import DoublePrecisionRefused as DoublePrecisionRefused

@@ -1,4 +1,4 @@
-"""Finds the cells inside recurrent layers, and watches what a step of them computes."""
+"""Finds the cells inside recurrent layers, and watches the computations of their steps."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from zoo.types import Gates, Tensor
 
 Note = Callable[[str, Tensor], None]
 
-# What runs a cell step by step exactly as Keras's own loop does; a loop of another class is not known.
+# The loops that run a cell step by step exactly as Keras's own loop does.
 _LOOPS = (
     keras.layers.RNN.inner_loop,
     keras.layers.LSTM.inner_loop,
@@ -34,7 +34,7 @@ class Cell:
         name: Path of the layer, and with several cells in it the name of this one: "rnn/lstm_cell_1".
         layer: The layer.
         outer: The cell that a step calls.
-        core: The cell that has the gates: `outer`, or what zoneout wraps.
+        core: The cell with the gates: `outer`, or the cell inside zoneout.
         stacked: Whether the layer has a stack of cells.
     """
 
@@ -46,24 +46,24 @@ class Cell:
 
     @property
     def known(self) -> bool:
-        """Whether its output is its first state, a matrix (batch, units), whatever else it computes."""
+        """Whether its output is known to be its first state, a matrix (batch, units)."""
         return isinstance(self.core, (*_KERAS_CELLS, GateActivations))
 
     @property
     def gated(self) -> bool:
         """Whether its gates can be watched: an LSTM of the zoo or of Keras."""
-        if isinstance(self.core, keras.layers.LSTMCell) and not isinstance(self.core, GateActivations):
-            return type(self.core).call is keras.layers.LSTMCell.call  # the order of its activations is known
+        if isinstance(self.core, keras.layers.LSTMCell):
+            return type(self.core).call is keras.layers.LSTMCell.call  # another step may use the activations otherwise
         return isinstance(self.core, GateActivations)
 
     @property
     def described(self) -> Any:
-        """The description of a gated cell's gates: a cell of the zoo itself, or an adapter for one of Keras."""
+        """The description of a gated cell: a cell of the zoo itself, or an adapter for one of Keras."""
         return self.core if isinstance(self.core, GateActivations) else _KerasLSTM(self.core)
 
     @property
     def counted(self) -> bool:
-        """Whether a step depends on its number, which has to be handed to it."""
+        """Whether a step depends on its number, and needs it as an argument."""
         return isinstance(self.outer, GateActivations) and self.outer.counts_steps
 
     @property
@@ -74,7 +74,7 @@ class Cell:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Its parts in the order in which a step computes them: what is not finite first is the cause of the others."""
+        """Its parts in the order of computation, so that the first one that is not finite causes the others."""
         return tuple(self.described.parts) if self.gated else ("hidden_state",)
 
     @property
@@ -88,11 +88,11 @@ class Cell:
 
 
 class _KerasLSTM(GateActivations):
-    """Describes Keras's own LSTM cell as the cells of the zoo describe themselves."""
+    """Describes Keras's LSTM cell like a cell of the zoo."""
 
     def __init__(self, cell: Any) -> None:
         self.kernel, self.recurrent_kernel, self.bias = cell.kernel, cell.recurrent_kernel, cell.bias
-        gates, others = _in_table(cell.recurrent_activation), _in_table(cell.activation)
+        gates, others = _normalized(cell.recurrent_activation), _normalized(cell.activation)
         self._by_gate = dict(zip(GATES, (gates, gates, others, gates, others), strict=True))
 
     @property
@@ -100,15 +100,15 @@ class _KerasLSTM(GateActivations):
         return self._by_gate
 
 
-def _in_table(activation: Any) -> Any:
+def _normalized(activation: Any) -> Any:
     try:
         return activations.get(activation)
-    except ValueError:  # Keras takes any function
+    except ValueError:  # Keras accepts any function
         return activation
 
 
 def cells_of(layer: keras.layers.Layer, name: str) -> tuple[Cell, ...]:
-    """The cells of a recurrent layer in the order of a step; none where it is not one that can be watched.
+    """The cells of a recurrent layer in the order of a step; none if the layer cannot be watched.
 
     Example:
     >>> from zoo.layers import LSTMCell
@@ -132,7 +132,7 @@ def _core(cell: Any) -> Any:
 
 
 def gate_of_weight(cell: Cell, weight: Any, column: int) -> tuple[str, int]:
-    """The part that a column of a weight of a gated cell feeds first, and its unit there.
+    """The part that a column of a gated cell's weight feeds directly, and the unit there.
 
     Example:
     >>> layer = LSTM(5)
@@ -149,10 +149,10 @@ def gate_of_weight(cell: Cell, weight: Any, column: int) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def noting(cell: Cell, note: Note) -> Iterator[None]:
-    """Within the block a step of a gated cell hands `note(part, tensor)` what its gates compute.
+    """Within the block a step of a gated cell calls `note(part, tensor)` with the values of its gates.
 
-    The parts are the gates by name, and "candidate_input" and "hidden_input", what those two activations receive.
-    Every cell of the zoo asks its `functions()` for its activations, so no equation is repeated here.
+    The parts are the gates by name, and "candidate_input" and "hidden_input", the arguments of those two activations.
+    Every cell of the zoo gets its activations from its `functions()`, so no equation is repeated here.
     """
     core = cell.core
     if cell.described is core:
@@ -177,7 +177,7 @@ def _watched_functions(original: Any, note: Note) -> Callable[..., Any]:
 
 
 def _in_turn(gates: tuple[str, ...], core: Any, note: Note) -> Callable[[Tensor], Tensor]:
-    """One function of Keras's cell that serves several gates, in the order of its step."""
+    """A function of Keras's cell for several gates, which its step computes in this order."""
     original = core.activation if "candidate" in gates else core.recurrent_activation
     turn = iter(gates)
     return lambda z: _watched(next(turn), original, note)(z)

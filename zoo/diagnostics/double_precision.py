@@ -13,7 +13,7 @@ HALF_AND_SINGLE = ("float16", "bfloat16", "float32")
 
 
 class DoublePrecisionRefused(ValueError):
-    """A layer cannot be copied to float64; the message says why."""
+    """A layer cannot be copied to float64; the message gives the reason."""
 
     exit_code = 2
 
@@ -22,8 +22,8 @@ def in_double(layer: keras.layers.Layer, inputs: Any, call_arguments: Mapping[st
     """Copy `layer` with its weights to float64 and try it on `inputs`, which are float64 already.
 
     Raises:
-        DoublePrecisionRefused: The layer cannot be made from its configuration, fails in float64, or keeps a
-            lower precision all the same.
+        DoublePrecisionRefused: The layer cannot be made from its configuration, fails in float64, or keeps a lower
+            precision.
         NotImplementedError: JAX runs without 64-bit numbers.
     """
     require_built(layer)
@@ -36,17 +36,17 @@ def in_double(layer: keras.layers.Layer, inputs: Any, call_arguments: Mapping[st
         copy = type(layer).from_config(_rewritten(layer.get_config()))
         output = copy(tensors(inputs), **call_arguments)
         copy.set_weights([np.asarray(weight, "float64") for weight in layer.get_weights()])
-    except Exception as error:  # whatever a layer raises, it is the reason that the reader needs
+    except Exception as error:  # a layer may raise anything
         raise DoublePrecisionRefused(
             f"{type(layer).__name__} {layer.name!r} cannot run in float64: {type(error).__name__}: {error}. Expected a "
-            "layer that get_config() describes completely and that follows its dtype; check its parts one by one"
+            "layer whose get_config() is complete and that follows its dtype; check its parts one by one"
         ) from error
     _require_double(layer, copy, output)
     return copy
 
 
 def _rewritten(config: Any) -> Any:
-    """`config` with "float64" for every dtype or policy of lower precision, at any depth."""
+    """Replace every dtype or policy of lower precision in `config` by "float64", at any depth."""
     if isinstance(config, dict):
         return {
             key: "float64" if key == "dtype" and _is_lower(value) else _rewritten(value)

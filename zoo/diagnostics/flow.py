@@ -15,8 +15,7 @@ from zoo.diagnostics.loop import Trace, WideLoop
 from zoo.diagnostics.recording import Call, Recording, record, to_numpy, unknown_cells
 from zoo.diagnostics.running import pays, stateless
 from zoo.interception import intercepted, tensors
-
-Tensor = Any
+from zoo.types import Tensor
 
 VANISHING, EXPLODING = 1e-4, 1e4  # ratio between the two ends of a sequence
 
@@ -34,13 +33,13 @@ class GradientFlow:
 
     Attributes:
         layers: Paths of the recurrent layers in the order of their calls; of each cell where a layer has several.
-        norms: (layers, steps): root mean square over the rows in which the step is valid of the norm over units; NaN
+        norms: (layers, steps): the norm over units, as root mean square over the rows in which the step is valid; NaN
             where every row is masked and past the end of a shorter layer. A step is a position in the sequence.
-        ratios: For each layer the norm at the first valid step read over that at the last, median over rows.
+        ratios: For each layer, the norm at the first valid step read divided by that at the last, median over rows.
         verdicts: For each layer "healthy", "vanishing" (ratio below 1e-4), "exploding" (above 1e4), "no gradient"
             (zero everywhere) or "not finite".
         loss: The loss on the batch.
-        skipped: Recurrent layers and cells of a kind that is not known.
+        skipped: Recurrent layers and cells of an unknown kind.
     """
 
     layers: tuple[str, ...]
@@ -65,14 +64,14 @@ class GradientFlow:
             known = norms[~np.isnan(norms)]
             spread = f"{known.min():.2e} .. {known.max():.2e}" if known.size else "none"
             rows.append(f"{layer:<32} {verdict:<12} first/last {ratio:.2e}  |dL/dh| {spread}")
-        rows += [f"not looked into: {', '.join(self.skipped)}"] if self.skipped else []
+        rows += [f"not examined: {', '.join(self.skipped)}"] if self.skipped else []
         return "\n".join([*rows, *self.advice])
 
 
 def gradient_flow(model: keras.Model, inputs: Any, targets: Any, loss: Any) -> GradientFlow:
     """Measure dL/dh at every step of every recurrent layer on a probe batch; on TensorFlow, JAX and torch.
 
-    A zero is added to every hidden state, after zoneout where there is some; the gradient with respect to that zero is
+    A zero is added to every hidden state, after zoneout if there is any; the gradient with respect to that zero is
     dL/dh. (Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks".)
 
     Args:
@@ -131,10 +130,10 @@ class FlowMeter:
         zeros = [
             ops.zeros((*call.traces[0].valid.shape, _width(call)), call.layer.compute_dtype) for call in self._calls
         ]
-        value, found = self._run(zeros, self._batch, self._targets)
+        value, gradients = self._run(zeros, self._batch, self._targets)
         traces: list[Trace] = []
         by_cell: list[NDArray[Any]] = []
-        for call, gradient in zip(self._calls, found, strict=True):
+        for call, gradient in zip(self._calls, gradients, strict=True):
             ends = np.cumsum([trace.cell.width for trace in call.traces])[:-1]
             traces += call.traces
             by_cell += np.split(to_numpy(gradient), ends, axis=-1)
@@ -161,11 +160,11 @@ def _width(call: Call) -> int:
 
 
 def _report(
-    traces: Sequence[Trace], found: Sequence[NDArray[Any]], loss: float, skipped: tuple[str, ...]
+    traces: Sequence[Trace], gradients: Sequence[NDArray[Any]], loss: float, skipped: tuple[str, ...]
 ) -> GradientFlow:
-    norms = np.full((len(traces), max(gradient.shape[1] for gradient in found)), np.nan)
+    norms = np.full((len(traces), max(gradient.shape[1] for gradient in gradients)), np.nan)
     ratios, verdicts = [], []
-    for index, (trace, gradient) in enumerate(zip(traces, found, strict=True)):
+    for index, (trace, gradient) in enumerate(zip(traces, gradients, strict=True)):
         sizes = np.linalg.norm(gradient.astype("float64"), axis=-1)
         valid, rows = trace.valid, trace.valid.sum(axis=0)
         total = np.where(valid, sizes**2, 0.0).sum(axis=0)

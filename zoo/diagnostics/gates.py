@@ -1,4 +1,4 @@
-"""What the gates of an LSTM do on a batch: saturation, dead units, growth of the cell state."""
+"""The behaviour of an LSTM's gates on a batch: saturation, dead units, growth of the cell state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from zoo.diagnostics.loop import Trace
 from zoo.diagnostics.recording import Recording, record, to_numpy, unknown_cells
 from zoo.layers._gate_activations import KERNEL_GATES
 
-CLOSED, OPEN = 0.05, 0.95  # a sigmoid there has less than a fifth of its largest slope
-MOSTLY = 0.9  # share of a saturated gate from which it is worth a sentence
-ASLEEP = 1e-3  # slope through which no gradient worth the name passes
+CLOSED, OPEN = 0.05, 0.95  # beyond these a sigmoid has less than a fifth of its largest slope
+MOSTLY = 0.9  # share of saturated values above which a gate is reported
+ASLEEP = 1e-3  # slope below which practically no gradient passes
 LARGE = 100.0  # a cell state that a bounded LSTM reaches only by counting for a hundred steps
 ADVICE = {
     True: "lower its cell_clip",
     False: "bound it with cell_clip, or with the activation relu6",
     None: "bound its activations (relu6, hard_tanh), or use zoo.layers.LSTM, which has cell_clip",
 }
-GROWTH = 1.02  # factor a step: 7 times in 100 steps, 19 times in 150
+GROWTH = 1.02  # a factor for each step: 7 times in 100 steps, 19 times in 150
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class GateStatistics:
 
 @dataclass(frozen=True)
 class LayerGates:
-    """The report of one LSTM layer, or of one LSTM cell in a stack of cells.
+    """The report on one LSTM layer, or on one LSTM cell in a stack of cells.
 
     Attributes:
-        layer: Path of the layer inside the model, and of the cell where the layer has several.
-        gates: One entry for each gate that the cell computes, in Keras's order i, f, c, o.
-        dead_candidate: Units whose candidate never lets a gradient through on this batch.
-        dead_hidden: Units whose cell state never passes the hidden activation.
+        layer: Path of the layer inside the model, and of the cell if the layer has several.
+        gates: One entry for each gate of the cell, in Keras's order i, f, c, o.
+        dead_candidate: Units whose candidate passes no gradient at any step of this batch.
+        dead_hidden: Units whose hidden activation passes no gradient at any step of this batch.
         units: Width of the layer.
         cell_maximum: Largest |c| at each position of the sequence, (steps,); NaN where every row is masked.
-        growth: Factor by which that maximum grows a step over the second half of the steps, in reading order.
+        growth: Factor by which that maximum grows at each step in the second half of the steps, in reading order.
         cell_non_finite: Share of cell states that are NaN or infinite.
         backwards: Whether the layer reads from the last position to the first.
-        clipped: Whether the cell has a `cell_clip` set; `None` where it takes none.
+        clipped: Whether `cell_clip` is set; `None` for a cell without that argument.
     """
 
     layer: str
@@ -78,7 +78,7 @@ class LayerGates:
 
     @property
     def cell_peak(self) -> tuple[float, int]:
-        """Largest |c| and its position; infinity where the state overflowed, at the first position read so."""
+        """Largest |c| and its position; if the state overflowed, infinity and the first such position read."""
         order = range(len(self.cell_maximum))
         for position in reversed(order) if self.backwards else order:
             if np.isinf(self.cell_maximum[position]):
@@ -90,7 +90,7 @@ class LayerGates:
 
     @property
     def findings(self) -> dict[str, str]:
-        """For each thing that is wrong, by what it is about, one sentence with its numbers."""
+        """A sentence with numbers for each problem, by its subject."""
         about = {"cell state": self._about_cell()}
         about |= {gate.gate: self._about_gate(gate) for gate in self.gates}
         about |= {f"dead {what}": self._about_dead(what, dead) for what, dead in self._dead_units.items()}
@@ -107,7 +107,7 @@ class LayerGates:
 
     def _about_cell(self) -> str | None:
         peak, position = self.cell_peak
-        # Linear growth is counting, which an LSTM may do; only growth by a factor runs away.
+        # Linear growth is counting, which is normal for an LSTM; only exponential growth runs away.
         if peak <= LARGE or (self.growth < GROWTH and peak < LARGE**2):
             return None
         advice = ADVICE[self.clipped]
@@ -160,7 +160,7 @@ class GateReport:
 
     Attributes:
         layers: One entry a cell and call.
-        skipped: Recurrent layers and cells without the gates of an LSTM, or of a kind that is not known.
+        skipped: Recurrent layers and cells without the gates of an LSTM, or of an unknown kind.
     """
 
     layers: tuple[LayerGates, ...]
@@ -172,7 +172,7 @@ class GateReport:
         return tuple(sentence for layer in self.layers for sentence in layer.advice)
 
     def __str__(self) -> str:
-        skipped = [f"not looked into: {', '.join(self.skipped)}"] if self.skipped else []
+        skipped = [f"not examined: {', '.join(self.skipped)}"] if self.skipped else []
         return "\n".join([*map(str, self.layers), *skipped])
 
 
@@ -198,7 +198,7 @@ def gate_report(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[
 
 
 def gates_of(recording: Recording) -> GateReport:
-    """The report of a pass that was already recorded."""
+    """The report on a pass that was recorded already."""
     gated = [trace for trace in recording.traces if trace.cell.gated]
     return GateReport(tuple(_layer_gates(trace) for trace in gated), unknown_cells(recording, gated=True))
 
@@ -206,7 +206,7 @@ def gates_of(recording: Recording) -> GateReport:
 def _layer_gates(trace: Trace) -> LayerGates:
     core = trace.cell.core
     states = trace.parts["cell_state"].astype("float64")
-    # The largest |c| of each step: infinity counts as the largest, NaN as missing unless nothing else is there.
+    # The largest |c| of each step: infinity counts as the largest, and NaN as missing.
     sizes = np.where(trace.valid[..., None] & ~np.isnan(states), np.abs(states), -1.0).max(axis=(0, 2))
     maximum = np.where(sizes < 0, np.nan, sizes)
     valid_states = states[trace.valid]
@@ -244,7 +244,7 @@ def _dead(trace: Trace, gate: str) -> tuple[int, ...]:
     """Units whose activation is asleep on its left side at every valid step."""
     activation = trace.cell.activation(gate)
     if not isinstance(activation, Activation) or not activation.definition.elementwise:
-        return ()  # nothing is known about where its slope is zero
+        return ()  # it is not known where its slope is zero
     sleeps = activation.definition.saturates == "left" or activation.lower == 0
     if not sleeps or activation.definition.learnable or not trace.valid.any():
         return ()
@@ -255,7 +255,7 @@ def _dead(trace: Trace, gate: str) -> tuple[int, ...]:
 
 
 def _growth(maxima: NDArray[np.float64]) -> float:
-    """The factor a step of a line fitted to the logarithm of the second half of what is finite and positive."""
+    """The growth factor of each step, by a line fitted to the logarithm of the second half of the finite maxima."""
     places = np.flatnonzero(np.isfinite(maxima) & (maxima > 0))
     places = places[len(places) // 2 :]
     if len(places) < 3:

@@ -22,17 +22,17 @@ THRESHOLD = 1e-5
 
 @dataclass(frozen=True)
 class WeightVerdict:
-    """How the gradient of one weight or input compares.
+    """The comparison for one weight or input.
 
     Attributes:
         name: Path of the weight, or "input" with the name of the input.
-        outcome: "pass", "fail", or "kinks only" where no sampled entry could be judged.
+        outcome: "pass", "fail", or "kinks only" if no sampled entry could be judged.
         error: Largest relative error among the entries judged.
-        index: Where it is.
+        index: Index of that entry.
         analytic: The framework's gradient there.
         numeric: The central difference there.
-        checked: How many entries were sampled.
-        kinks: How many of them sit on a kink (as of ReLU at 0), where no gradient is right or wrong.
+        checked: Number of sampled entries.
+        kinks: Number of these at a kink (such as ReLU at 0), where no gradient is right or wrong.
     """
 
     name: str
@@ -45,7 +45,7 @@ class WeightVerdict:
     kinks: int
 
     def __str__(self) -> str:
-        kinks = f", {self.kinks} on a kink" if self.kinks else ""
+        kinks = f", {self.kinks} at a kink" if self.kinks else ""
         worst = f"worst {self.error:.1e} at {list(self.index)}: {self.analytic:.6g} against {self.numeric:.6g}"
         detail = worst if self.index else "nothing judged"
         return f"{self.outcome:<10} {self.name:<40} {detail} ({self.checked} entries{kinks})"
@@ -65,7 +65,7 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        """No weight failed."""
+        """Whether no weight and no input failed."""
         return all(verdict.outcome != "fail" for verdict in self.verdicts)
 
     @property
@@ -94,21 +94,21 @@ def gradient_check(
 ) -> GradientCheck:
     """Compare the gradient of any Keras layer or model with central differences, in float64 on a copy.
 
-    The function that is differentiated is a sum of all outputs with fixed random weights. The relative error is |a - n|
-    over the larger of both, or over at least a thousandth of the weight's typical gradient, so that entries near zero
-    are held to the scale of their neighbours. Where the difference quotient does not settle as the step shrinks, the
-    entry sits on a kink; it is counted, not judged.
+    The differentiated function is a sum of all outputs with fixed random weights. The relative error is |a - n| divided
+    by the larger of both, or by at least a thousandth of the weight's typical gradient, so that entries near zero are
+    measured on the scale of their neighbours. If the difference quotient does not converge as the step shrinks, the
+    entry is at a kink; it is counted, not judged.
 
     Args:
         layer: A built layer or model; it is not changed. Dropout is off, as at inference.
-        inputs: A batch as the layer takes it; small is enough, each entry costs two passes.
+        inputs: A batch in the form that the layer takes; a small one is enough, as each entry costs two passes.
         call_arguments: Further arguments of the call, such as `{"mask": mask}`.
-        samples: Entries of each weight and input that are checked, the one with the largest gradient among them.
+        samples: Number of entries to check of each weight and input, including the one with the largest gradient.
         threshold: Largest relative error that passes.
         seed: Seed for the choice of entries and for the weights of the sum.
 
     Raises:
-        DoublePrecisionRefused: The layer cannot run in float64; the message says why.
+        DoublePrecisionRefused: The layer cannot run in float64; the message gives the reason.
         NotImplementedError: Keras's backend has no gradients, or JAX runs without 64-bit numbers.
         ValueError: `samples` or `threshold` is not positive, or the layer is not built.
 
@@ -126,11 +126,11 @@ def gradient_check(
     rng = np.random.default_rng(seed)
     arguments = {name: ops.convert_to_tensor(value) for name, value in (call_arguments or {}).items()}
     problem = _problem(layer, keras.tree.map_structure(_double, inputs), arguments, rng)
-    found = gradients(problem.scalar, problem.values)
+    pairs = zip(problem.names, gradients(problem.scalar, problem.values), strict=True)
     return GradientCheck(
         tuple(
             _judge(problem, name, place, gradient, samples, threshold, rng)
-            for place, (name, gradient) in enumerate(zip(problem.names, found, strict=True))
+            for place, (name, gradient) in enumerate(pairs)
         ),
         threshold,
     )
@@ -138,7 +138,7 @@ def gradient_check(
 
 @dataclass(frozen=True)
 class _Problem:
-    """A scalar function of weights and inputs, and where it is looked at."""
+    """A scalar function of weights and inputs, and the values at which it is differentiated."""
 
     layer: Any
     inputs: Any
@@ -149,8 +149,8 @@ class _Problem:
 
     def scalar(self, values: Sequence[Any]) -> Any:
         variables = self.layer.trainable_variables
-        given = iter(values[len(variables) :])
-        inputs = keras.tree.map_structure(lambda leaf: next(given) if _is_float(leaf) else leaf, self.inputs)
+        floats = iter(values[len(variables) :])
+        inputs = keras.tree.map_structure(lambda leaf: next(floats) if _is_float(leaf) else leaf, self.inputs)
         with keras.StatelessScope(state_mapping=list(zip(variables, values[: len(variables)], strict=True))):
             outputs = self.layer(tensors(inputs), **self.arguments)
         pairs = zip(self.mixture, keras.tree.flatten(outputs), strict=True)
@@ -163,11 +163,11 @@ class _Problem:
 
     @functools.cached_property
     def middle(self) -> float:
-        """The scalar with nothing changed."""
+        """The scalar at the unchanged values."""
         return self.at(0, self.values[0])
 
     def two_sided(self, place: int, index: tuple[int, ...], step: float) -> tuple[float, float]:
-        """The central difference at one entry, and how far apart its two halves are."""
+        """The central difference at one entry, and the distance between its two one-sided differences."""
         change = np.zeros_like(self.values[place])
         change[index] = step
         after, before = (self.at(place, self.values[place] + sign * change) for sign in (1, -1))
@@ -187,7 +187,7 @@ def _problem(layer: Any, inputs: Any, arguments: dict[str, Any], rng: np.random.
     copy = in_double(layer, inputs, arguments)
     outputs = keras.tree.flatten(copy(tensors(inputs), **arguments))
     mixture = [ops.convert_to_tensor(rng.normal(size=tuple(output.shape))) for output in outputs]
-    # The original's names: Keras numbers those of a copy anew.
+    # The names in the original, because Keras numbers those in a copy anew.
     originals = zip(layer.trainable_variables, copy.trainable_variables, strict=True)
     named = [(original.path, to_numpy(variable)) for original, variable in originals]
     named += [
@@ -205,14 +205,15 @@ def _problem(layer: Any, inputs: Any, arguments: dict[str, Any], rng: np.random.
 
 
 def _refuse_rounding(problem: _Problem, layer: Any, place: int, name: str) -> None:
-    """Refuse a layer that computes in float32 inside: it notices a change of 1e-4, but none of 1e-11."""
+    """Refuse a layer that computes in float32 inside: its result changes with a step of 1e-4, but not of 1e-11."""
     value = problem.values[place]
     scale = np.maximum(np.abs(value), 1.0)
     large, small = (abs(problem.at(place, value + change * scale) - problem.middle) for change in (1e-4, 1e-11))
     if small == 0 and large > 1e-6 * abs(problem.middle):
         raise DoublePrecisionRefused(
-            f"{type(layer).__name__} {layer.name!r} notices a change of 1e-4 in {name} but none of 1e-11, so it rounds "
-            "to a lower precision inside; expected float64 throughout: cast to self.compute_dtype in its call"
+            f"the result of {type(layer).__name__} {layer.name!r} changes with a step of 1e-4 in {name} but not of "
+            "1e-11, so it rounds to a lower precision inside; expected float64 throughout: cast to self.compute_dtype "
+            "in its call"
         )
 
 
@@ -227,7 +228,7 @@ def _judge(
 ) -> WeightVerdict:
     largest = int(np.abs(gradient).argmax())
     others = [entry for entry in rng.permutation(gradient.size).tolist() if entry != largest]
-    # Below what rounding does to a difference quotient, or a thousandth of the neighbours, nothing can be told.
+    # Errors below the rounding of a difference quotient, or a thousandth of the neighbours' size, say nothing.
     rounding = 64 * float(np.finfo("float64").eps) * max(abs(problem.middle), 1.0) / STEP
     floor = max(1e-3 * float(np.sqrt(np.mean(gradient**2))), rounding / threshold)
     worst: tuple[float, tuple[int, ...], float, float] = (-1.0, (), float("nan"), float("nan"))
@@ -238,7 +239,7 @@ def _judge(
         numeric, kink = _difference(problem, place, index, analytic, threshold, floor)
         kinks += kink
         error = _error(analytic, numeric, floor)
-        if not kink and not error <= worst[0]:  # written so that NaN counts as the worst
+        if not kink and not error <= worst[0]:  # not `error > worst[0]`: NaN has to count as the worst
             worst = (error, index, analytic, numeric)
     outcome = "kinks only" if kinks == len(places) else "pass" if worst[0] <= threshold else "fail"
     return WeightVerdict(name, outcome, *worst, checked=len(places), kinks=kinks)
@@ -251,7 +252,7 @@ def _error(analytic: float, numeric: float, floor: float) -> float:
 def _difference(
     problem: _Problem, place: int, index: tuple[int, ...], analytic: float, threshold: float, floor: float
 ) -> tuple[float, bool]:
-    """The central difference, and whether the entry sits on a kink."""
+    """The central difference, and whether the entry is at a kink."""
     step = STEP * max(1.0, abs(float(problem.values[place][index])))
     numeric, jump = problem.two_sided(place, index, step)
     if _error(analytic, numeric, floor) <= threshold:
@@ -259,6 +260,6 @@ def _difference(
     finer, finer_jump = problem.two_sided(place, index, step / FINER)
     if _error(analytic, finer, floor) <= threshold:
         return finer, True  # the larger step crossed a kink
-    # The two sides of a smooth function approach each other with the step; on a kink they stay apart. The gap must
-    # also matter beside the disagreement: rounding keeps the sides of a linear function apart as well, a little.
+    # The one-sided differences of a smooth function converge as the step shrinks; at a kink they stay apart. The gap
+    # must also be large beside the disagreement, because rounding keeps those of a linear function slightly apart.
     return finer, bool(finer_jump > 0.5 * jump and finer_jump > 0.01 * abs(analytic - finer))

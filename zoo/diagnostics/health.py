@@ -1,4 +1,4 @@
-"""A callback that examines a model while it trains and ends with findings."""
+"""A callback that examines a model while it trains and collects findings."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -15,8 +15,8 @@ from zoo.diagnostics.non_finite import NonFinite, non_finite_of
 from zoo.diagnostics.recording import Recorder, Recording
 from zoo.interception import leaf_layers
 
-SHARE, FREE = 0.03, 1.0  # what looking may cost: a share of the training time, or seconds if that is more
-# Seconds a recurrent layer that a first look and a first gradient flow, which compile, are expected to cost.
+SHARE, FREE = 0.03, 1.0  # budget of all looks: a share of the training time, or seconds if that is more
+# Expected seconds for each recurrent layer of the first look and the first gradient flow, which compile.
 FIRST_LOOK, FIRST_FLOW = (0.5, 1.5) if keras.backend.backend() == "jax" else (0.25, 0.75)
 
 
@@ -29,7 +29,7 @@ class Checkup:
         batch: Batches seen before it in the whole training.
         gates: The report on the gates on the probe.
         non_finite: The first value on the probe that is not finite, or `None`.
-        flow: The gradient flow, where the callback was given targets and everything is finite.
+        flow: The gradient flow, if the callback has targets and everything is finite; else `None`.
     """
 
     epoch: int
@@ -41,12 +41,12 @@ class Checkup:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem, as it was last seen.
+    """The last observation of a problem.
 
     Attributes:
-        epoch: Epochs finished before that.
-        batch: Batches seen before that in the whole training.
-        subject: The layer and part that it concerns, "lstm_2: cell state".
+        epoch: Epochs finished before it.
+        batch: Batches seen before it in the whole training.
+        subject: The layer and part with the problem, such as "lstm_2: cell state".
         advice: One sentence with numbers and a remedy.
     """
 
@@ -63,23 +63,23 @@ class Health(keras.callbacks.Callback):
     """Examine the gates, the cell state and, with targets, the gradient flow on a probe batch while a model trains.
 
     It looks before the first batch, after batches 1, 2, 4, 8, ... (a ReLU LSTM can run away within one epoch) and at
-    the end of epochs, whenever what the look should cost is left of 3 % of the time so far or of 1 second, whichever is
-    more: a quarter of a second for each recurrent layer for the first look, which compiles, three quarters for the
-    first gradient flow (twice that on JAX), and for later ones what the last one cost. Training is the same with and
-    without it: nothing is assigned and no random number is drawn.
+    the end of epochs, if the expected cost of the look fits the budget: 3 % of the time so far or 1 second, whichever
+    is more, for all looks together. A look is expected to cost as much as the last one; the first, which compiles, a
+    quarter of a second for each recurrent layer, and the first gradient flow three quarters (twice that on JAX).
+    Training is the same with and without it: nothing is assigned and no random number is drawn.
 
     Args:
         inputs: The probe, a batch in the form that the model takes. 16 rows are enough.
-        targets: Targets of the probe. With them a look also measures the gradient flow under the model's own loss,
-            where the cost allows.
+        targets: Targets of the probe. With them a look also measures the gradient flow under the model's loss, if the
+            budget allows.
         every: Number of epochs between looks. They take place before the first batch and at the end of every `every`-th
-            epoch, with the gradient flow, whatever they cost; `None` keeps to the cost above.
-        share: Share of the training time that looking may cost; `None` for 0.03.
-        free: Seconds that looking may cost in any case; `None` for 1.
+            epoch, with the gradient flow, at any cost; `None` keeps to the budget above.
+        share: Share of the training time for all looks; `None` for 0.03.
+        free: Seconds for all looks that are allowed in any case; `None` for 1.
 
     Attributes:
         history: A `Checkup` for each look.
-        seconds: Time that looking has taken.
+        seconds: Time that the looks have taken.
 
     Raises:
         ValueError: `every` is not a positive int.
@@ -121,7 +121,7 @@ class Health(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._started = time.perf_counter()
-        self._recorder = self._meter = None  # the model may be another, or compiled anew
+        self._recorder = self._meter = None  # there may be another model, or it may be compiled again
         layers = sum(len(cells_of(layer, name)) for name, layer in leaf_layers(self.model).items()) or 1
         self._expected, self._expected_flow = FIRST_LOOK * layers, FIRST_FLOW * layers
         if self.every is not None or self._affordable():
@@ -131,7 +131,7 @@ class Health(keras.callbacks.Callback):
         self._batch += 1
         if self.every is None and self._batch & (self._batch - 1) == 0 and self._affordable():
             if keras.backend.backend() == "jax":
-                self.model.jax_state_sync()  # within an epoch the variables are empty until asked for
+                self.model.jax_state_sync()  # within an epoch Keras keeps the values outside the variables
             self._look()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -140,12 +140,12 @@ class Health(keras.callbacks.Callback):
             self._look()
 
     def look(self) -> None:
-        """Look now, whatever it costs, for instance at a model that has just diverged."""
+        """Look now at any cost, for instance at a model that has just diverged."""
         self._look(at_any_price=True)
 
     @property
     def _left(self) -> float:
-        """Seconds that looking may still cost now."""
+        """Seconds that are left of the budget."""
         return max(self._free, self._share * (time.perf_counter() - self._started)) - self.seconds
 
     def _affordable(self) -> bool:
@@ -153,7 +153,7 @@ class Health(keras.callbacks.Callback):
 
     def _look(self, at_any_price: bool = False) -> None:
         if self.history and self.history[-1].non_finite and self.history[-1].non_finite.origin == "weight":
-            return  # destroyed weights do not come back, and everything after them is NaN
+            return  # destroyed weights do not recover, and everything that they compute is NaN
         before, started = self.seconds, time.perf_counter()
         try:
             with _global_generator_kept():
@@ -186,12 +186,12 @@ class Health(keras.callbacks.Callback):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Every problem, as it was last seen, in the order in which they were first seen."""
-        found: dict[str, Finding] = {}
+        """The last observation of every problem, in the order in which the problems first appeared."""
+        by_subject: dict[str, Finding] = {}
         for checkup in self.history:
             for subject, advice in _sentences(checkup).items():
-                found[subject] = Finding(checkup.epoch, checkup.batch, subject, advice)
-        return tuple(found.values())
+                by_subject[subject] = Finding(checkup.epoch, checkup.batch, subject, advice)
+        return tuple(by_subject.values())
 
     def __str__(self) -> str:
         head = f"{len(self.history)} checkups in {self.seconds:.2f} s, {len(self.findings)} findings"
@@ -199,8 +199,8 @@ class Health(keras.callbacks.Callback):
 
 
 def _global_generator_kept() -> AbstractContextManager[None]:
-    # On torch some of Keras's layers draw from the one generator of the process, at inference too; a look must not
-    # move the draws of the training that goes on after it.
+    # On torch some of Keras's layers draw from the generator of the process, at inference too; a look must not change
+    # the later draws of the training.
     if keras.backend.backend() != "torch":
         return nullcontext()
     import torch
@@ -211,17 +211,14 @@ def _global_generator_kept() -> AbstractContextManager[None]:
 def _sentences(checkup: Checkup) -> dict[str, str]:
     bad = checkup.non_finite
     if bad is not None and bad.origin == "weight":
-        return {"weights": str(bad)}  # what destroyed weights compute says nothing
-    found = {"first non-finite value": str(bad)} if bad else {}
+        return {"weights": str(bad)}  # the values that destroyed weights compute are meaningless
+    sentences = {"first non-finite value": str(bad)} if bad else {}
     for layer in checkup.gates.layers:
-        # After an overflow the gates are full of NaN, which adds nothing to where it began.
-        telling = {subject: layer.findings[subject] for subject in layer.findings if not bad or subject == "cell state"}
-        found |= {f"{layer.layer}: {subject}": advice for subject, advice in telling.items()}
+        for subject, advice in layer.findings.items():
+            if not bad or subject == "cell state":  # after an overflow the gates are full of NaN, which says no more
+                sentences[f"{layer.layer}: {subject}"] = advice
     if checkup.flow is not None:
-        wrong = [
-            name
-            for name, verdict in zip(checkup.flow.layers, checkup.flow.verdicts, strict=True)
-            if verdict != "healthy"
-        ]
-        found |= {f"{name}: gradient": advice for name, advice in zip(wrong, checkup.flow.advice, strict=True)}
-    return found
+        verdicts = zip(checkup.flow.layers, checkup.flow.verdicts, strict=True)
+        names = [f"{name}: gradient" for name, verdict in verdicts if verdict != "healthy"]
+        sentences |= dict(zip(names, checkup.flow.advice, strict=True))
+    return sentences

@@ -1,6 +1,5 @@
-"""Runs the loop of a recurrent layer in Keras and records what each step computes, as extra columns of the output."""
+"""Runs the loop of a recurrent layer in Keras and records the values of each step as extra columns of the output."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,19 +10,18 @@ from numpy.typing import NDArray
 
 from zoo.diagnostics.cells import Cell, noting
 from zoo.interception import replaced
-
-Tensor = Any
+from zoo.types import Tensor
 
 
 @dataclass(frozen=True)
 class Trace:
-    """The values that one call of a cell computed. A step is a position in the sequence, whichever way it is read.
+    """The values that one call of a cell computed. A step is a position in the sequence, in either direction.
 
     Attributes:
         cell: The cell.
-        parts: An array (batch, steps, width) for each of the cell's parts that it computes, in the order of a step;
-            values at masked steps are meaningless.
-        received: The inputs of the activations "candidate" and "hidden", as arrays of the same shape.
+        parts: An array (batch, steps, width) for each part of the cell, in the order of a step; values at masked steps
+            are meaningless.
+        received: The arguments of the activations "candidate" and "hidden", as arrays of the same shape.
         valid: Bool (batch, steps), false where the step was masked.
         order: Positions in the order in which the layer read them.
     """
@@ -39,13 +37,13 @@ class Trace:
 class WideLoop:
     """Replaces `inner_loop` of a recurrent layer.
 
-    Keras's loop carries one output for each step on every backend, so notes are appended to the output as columns, and
-    offsets for the hidden states are appended to the inputs.
+    Keras's loop has one output for each step on every backend, so notes are appended to the output as columns, and
+    offsets for the hidden states to the inputs.
 
     Attributes:
         cells: All cells of the layer.
-        notes: Whether to record what steps compute.
-        columns: Index of the cell, part and width of each note, once the loop has run.
+        notes: Whether to record the values of the steps.
+        columns: Index of the cell, part and width of each note, after the loop has run.
     """
 
     cells: tuple[Cell, ...]
@@ -63,54 +61,54 @@ class WideLoop:
             The result of `inner_loop`, and the notes (batch, steps, columns) in reading order.
         """
         layer, sequences, states = self.cells[0].layer, arguments["sequences"], list(arguments["initial_state"])
-        channels, outputs_wide = sequences.shape[-1], [0]
+        channels, width = sequences.shape[-1], 0
         if added is not None:
             sequences = ops.concatenate([sequences, ops.cast(added, sequences.dtype)], axis=-1)
         counted = self.cells[0].counted
-        if counted:  # batch normalisation has statistics for each step of a row
+        if counted:  # batch normalisation has separate statistics for each step of a row
             states.append(ops.zeros((ops.shape(sequences)[0], 1), dtype="int32"))
 
         def step(inputs: Tensor, before: Any) -> tuple[Tensor, Any]:
+            nonlocal width
             features, offsets = (inputs, None) if added is None else (inputs[:, :channels], inputs[:, channels:])
             output, after, noted = self._step(features, before, offsets)
-            outputs_wide[0] = output.shape[-1]
+            width = output.shape[-1]
             return ops.concatenate([output, *noted], axis=-1), after
 
         mask = arguments.get("mask")
         mask = mask[0] if isinstance(mask, list | tuple) else mask
         run = _keras_loop if mask is None or keras.backend.backend() != "jax" else _keras_loop_on_jax
         last, every, states = run(layer, step, sequences, states, mask)
-        width = outputs_wide[0]
         result = last[..., :width], every[..., :width], states[:-1] if counted else states
         return result, every[..., width:]
 
     def _step(self, inputs: Tensor, before: Any, offsets: Tensor | None) -> tuple[Tensor, Any, list[Tensor]]:
-        """One step of every cell, each fed by the one before it."""
+        """One step of every cell, in which the output of each is the input of the next."""
         states = before if self.cells[0].stacked else [before]
         after: list[Any] = []
         noted: list[Tensor] = []
         self.columns, start = [], 0
         for index, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
-            inputs, new, seen = self._one(cell, inputs, state)
+            inputs, new, values = self._one(cell, inputs, state)
             if offsets is not None and cell.known:
                 inputs = inputs + offsets[:, start : start + cell.width]
                 new, start = [inputs, *new[1:]], start + cell.width
             if self.notes and cell.known:
-                seen |= dict(zip(("hidden_state", "cell_state")[: 2 if cell.gated else 1], new, strict=False))
-            self.columns += [(index, part, int(tensor.shape[-1])) for part, tensor in seen.items()]
-            noted += seen.values()
+                values |= dict(zip(("hidden_state", "cell_state")[: 2 if cell.gated else 1], new, strict=False))
+            self.columns += [(index, part, int(tensor.shape[-1])) for part, tensor in values.items()]
+            noted += values.values()
             after.append(new if keras.tree.is_nested(state) else new[0])
         return inputs, after if self.cells[0].stacked else after[0], noted
 
     def _one(self, cell: Cell, inputs: Tensor, states: Any) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        seen: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         states = list(states) if keras.tree.is_nested(states) else [states]
         if self.notes and cell.gated:
-            with noting(cell, seen.__setitem__):
+            with noting(cell, values.__setitem__):
                 output, new = _advance(cell, inputs, states)
         else:
             output, new = _advance(cell, inputs, states)
-        return output, list(new) if keras.tree.is_nested(new) else [new], seen
+        return output, list(new) if keras.tree.is_nested(new) else [new], values
 
     def traces(self, notes: NDArray[Any], mask: NDArray[np.bool_] | None) -> tuple[Trace, ...]:
         """Cut the notes into a `Trace` for each known cell."""
@@ -118,26 +116,22 @@ class WideLoop:
         if backwards:
             notes = notes[:, ::-1]
         steps = np.arange(notes.shape[1])
-        found: list[dict[str, NDArray[Any]]] = [{} for _ in self.cells]
+        by_cell: list[dict[str, NDArray[Any]]] = [{} for _ in self.cells]
         start = 0
         for index, part, width in self.columns:
-            found[index][part] = notes[..., start : start + width]
+            by_cell[index][part] = notes[..., start : start + width]
             start += width
         valid = np.ones(notes.shape[:2], bool) if mask is None else mask
         order = steps[::-1] if backwards else steps
         return tuple(
-            Trace(cell, _in_order(cell.parts, seen), _received(seen), valid, order)
-            for cell, seen in zip(self.cells, found, strict=True)
+            Trace(cell, {part: values[part] for part in cell.parts if part in values}, _received(values), valid, order)
+            for cell, values in zip(self.cells, by_cell, strict=True)
             if cell.known
         )
 
 
-def _in_order(parts: Sequence[str], seen: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {part: seen[part] for part in parts if part in seen}
-
-
-def _received(seen: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {part.removesuffix("_input"): values for part, values in seen.items() if part.endswith("_input")}
+def _received(by_part: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {part.removesuffix("_input"): values for part, values in by_part.items() if part.endswith("_input")}
 
 
 def _advance(cell: Cell, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, Any]:
@@ -152,23 +146,23 @@ def _advance(cell: Cell, inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, 
 
 
 def _keras_loop(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor | None) -> Any:
-    """Run Keras's own loop over `step` and return every output; unrolling would only make it slower."""
+    """Run Keras's loop over `step` and return every output; without unrolling, which would only be slower."""
     with replaced(layer, "cell", step), replaced(layer, "return_sequences", True), replaced(layer, "unroll", False):
         return keras.layers.RNN.inner_loop(layer, sequences, states, mask)
 
 
 def _keras_loop_on_jax(layer: Any, step: Any, sequences: Tensor, states: Any, mask: Tensor) -> Any:
-    """On JAX Keras repeats the first state as the output of a masked step, so the output has to be that state."""
+    """The same on JAX, where the output has to be the first state, which Keras repeats at a masked step."""
     import jax
 
-    wide, _ = jax.eval_shape(step, sequences[:, 0], states)
+    output, _ = jax.eval_shape(step, sequences[:, 0], states)
     hidden = keras.tree.flatten(states[-1] if keras.tree.is_nested(states[-1]) else states)[0]
-    rest = ops.zeros((wide.shape[0], wide.shape[-1] - hidden.shape[-1]), dtype=wide.dtype)
+    rest = ops.zeros((output.shape[0], output.shape[-1] - hidden.shape[-1]), dtype=output.dtype)
 
     def with_output(inputs: Tensor, before: Any) -> tuple[Tensor, Any]:
         output, after = step(inputs, before[1:])
         return output, [output, *after]
 
-    states = [ops.concatenate([ops.cast(hidden, wide.dtype), rest], axis=-1), *states]
+    states = [ops.concatenate([ops.cast(hidden, output.dtype), rest], axis=-1), *states]
     last, every, states = _keras_loop(layer, with_output, sequences, states, mask)
     return last, every, states[1:]

@@ -1,4 +1,4 @@
-"""Where the first NaN or infinity of a model comes from."""
+"""Finds the origin of the first NaN or infinity in a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class NonFinite:
         layer: Path of the layer inside the model, or the name of the input.
         part: "input_gate", "forget_gate", "candidate", "output_gate", "cell_state" or "hidden_state" of an LSTM;
             "hidden_state" of another recurrent layer that is known; "output" of any other; "features" of an input.
-        step: Position in the sequence, from 0; `None` where there is no time axis.
+        step: Position in the sequence, from 0; `None` without a time axis.
         row: Row of the batch; `None` for a weight of a layer without steps.
         unit: Unit of the layer, or channel of the input.
         value: NaN or an infinity.
-        weight: Name and index of the weight, "kernel[2, 13]", where it is one.
+        weight: Name and index of the weight, such as "kernel[2, 13]", if the origin is one.
     """
 
     origin: str
@@ -47,7 +47,7 @@ class NonFinite:
 
     @property
     def advice(self) -> str:
-        """What to do about it."""
+        """The remedy."""
         return ADVICE[self.origin]
 
     def __str__(self) -> str:
@@ -60,20 +60,20 @@ class NonFinite:
 def find_non_finite(
     model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, Any] | None = None
 ) -> NonFinite | None:
-    """Find the first NaN or infinity on the way of a batch through a model, on any backend.
+    """Find the first NaN or infinity in a batch's pass through a model, on any backend.
 
-    First means: an input before any layer; then layers in the order they run; in a layer its weights, then its steps
-    in reading order; in a step of an LSTM the gates i, f, c, o, then the cell state, then the hidden state; with
-    peepholes the cell state comes before o, which sees it. In a stack of cells each step runs through all of them.
-    Steps that a mask hides are skipped, and so are inputs that no layer reads because of it.
+    The order is: inputs before layers; layers in the order of their calls; in a layer its weights, then its steps in
+    reading order; in a step of an LSTM the gates i, f, c, o, then the cell state, then the hidden state; with peepholes
+    the cell state comes before o, which depends on it. In a stack of cells each step runs through all of them. Masked
+    steps are skipped, and so are inputs that no layer reads because of a mask.
 
     Args:
         model: A built model or layer.
-        inputs: A batch as the model takes it.
+        inputs: A batch in the form that the model takes.
         call_arguments: Further arguments of the call, such as `{"mask": mask}`.
 
     Returns:
-        The finding, or `None` where everything is finite.
+        The finding, or `None` if everything is finite.
 
     Raises:
         ValueError: The model is not built.
@@ -94,7 +94,7 @@ def find_non_finite(
 
 
 def non_finite_of(recording: Recording, inputs: Any) -> NonFinite | None:
-    """The first value that is not finite in a pass that was already recorded."""
+    """The first value that is not finite in a pass that was recorded already."""
     return next(_findings(recording, inputs), None)
 
 
@@ -117,7 +117,7 @@ def _named(inputs: Any) -> list[tuple[str, NDArray[Any]]]:
 
 
 def _visible(recording: Recording, shape: Sequence[int]) -> NDArray[np.bool_] | None:
-    """The mask of the first masked recurrent layer over the same rows and steps: what it hides, no one reads."""
+    """The mask of the first masked recurrent layer over the same rows and steps; no layer reads what it hides."""
     for call in recording.calls:
         if call.mask is not None and tuple(shape[:2]) == call.mask.shape:
             return call.mask
@@ -177,12 +177,12 @@ def _in_gates_weights(traces: Sequence[Trace]) -> Iterator[NonFinite]:
 
 def _in_steps(traces: Sequence[Trace]) -> Iterator[NonFinite]:
     for position in traces[0].order if traces else ():
-        for trace in traces:  # all of one layer, so they share their steps
+        for trace in traces:  # of one layer, so that all have the same steps
             yield from _in_step(trace, int(position))
 
 
 def _first_read(trace: Trace, skip: int) -> tuple[int | None, int | None]:
-    """The first step in reading order that is some row's valid step after `skip` others, and that row."""
+    """The first step in reading order that is any row's valid step number `skip`, from 0, and that row."""
     count = np.cumsum(trace.valid[:, trace.order], axis=1)
     reads = trace.valid[:, trace.order] & (count == skip + 1)
     if not reads.any():

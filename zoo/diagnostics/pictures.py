@@ -1,4 +1,4 @@
-"""Pictures of the reports. Figures are made without pyplot, so nothing depends on a screen or on global state."""
+"""Pictures of the reports. Figures are made without pyplot, and so without a screen or global state."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GOOD, BAD, MIDDLE = "#1b6ca8", "#c0392b", "#d9d9d9"
-SMALLEST = 1e-12  # below this a gradient is drawn as the smallest: a colour scale cannot reach zero
+SMALLEST = 1e-12  # smaller gradients are drawn like this one, since a logarithmic colour scale has no zero
 
 
 def plot_gradient_flow(report: GradientFlow) -> "Figure":
-    """Heat map of |dL/dh|, one row a recurrent layer, one column a step, colours in powers of ten."""
+    """Draw a heat map of |dL/dh|: a row for each recurrent layer, a column for each step, a logarithmic scale."""
     from matplotlib.colors import LogNorm
 
     figure = _figure(height=1.6 + 0.55 * len(report.layers))
@@ -34,7 +34,7 @@ def plot_gradient_flow(report: GradientFlow) -> "Figure":
 
 
 def plot_gates(report: GateReport) -> "Figure":
-    """For each gate the share of values that are closed, in between and open; the range where it has no such bounds."""
+    """Draw for each gate the shares of closed, open and other values, or its range if it is not within [0, 1]."""
     rows = [(layer.layer, gate) for layer in report.layers for gate in layer.gates]
     figure = _figure(height=1.4 + 0.32 * len(rows))
     axes: Any = figure.subplots()
@@ -63,7 +63,7 @@ def _gate_bar(axes: Any, place: int, gate: GateStatistics) -> None:
 
 
 def plot_cell_growth(report: GateReport) -> "Figure":
-    """The largest |c| at every step, one line a layer, on a logarithmic scale; the warning level is dotted."""
+    """Plot the largest |c| at every step, a line for each layer, on a logarithmic scale and with a warning level."""
     figure = _figure(height=3.8)
     axes: Any = figure.subplots()
     for layer in report.layers:

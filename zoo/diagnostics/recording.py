@@ -1,4 +1,4 @@
-"""Records the outputs of every layer and the inside of its cells for one batch, and leaves the model unchanged."""
+"""Records the outputs of every layer and the values inside its cells for one batch, without changing the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,7 @@ from zoo.diagnostics.cells import cells_of
 from zoo.diagnostics.loop import Trace, WideLoop
 from zoo.diagnostics.running import pays, stateless
 from zoo.interception import intercepted, leaf_layers, require_built, tensors
-
-Tensor = Any
+from zoo.types import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Call:
     Attributes:
         name: Path of the layer inside the model, "bidirectional_1/forward_lstm_1".
         layer: The layer.
-        outputs: The tensors that it returned.
+        outputs: The returned tensors.
         mask: The mask over steps that a recurrent layer received, bool (batch, steps), or `None`.
         traces: A trace for each cell of a recurrent layer that can be watched.
     """
@@ -49,15 +48,15 @@ class Recording:
 
 
 class Recorder:
-    """Runs `model` on a batch as at inference and records what it computes; later runs are cheaper.
+    """Runs `model` on a batch as at inference and records its values; later runs are cheaper.
 
-    It changes nothing in the model: states of stateful layers, seeds and running statistics stay as they are.
+    The model does not change: states of stateful layers, seeds and running statistics stay as they are.
 
     Args:
         model: A built model or layer.
         inputs: A batch in the form that the model takes: an array, or a list or dict of arrays.
         call_arguments: Further arguments of the call, such as `{"mask": mask}`.
-        compiled: Whether to compile the pass; `None` decides by the length of the sequences.
+        compiled: Whether to compile the pass; `None` to decide by the length of the sequences.
 
     Raises:
         ValueError: The model is not built.
@@ -79,8 +78,7 @@ class Recorder:
         self._called: list[tuple[str, WideLoop | None]] = []
 
     def __call__(self) -> Recording:
-        made = self._run(self._batch, self._arguments)
-        pairs = zip(self._called, made, strict=True)
+        pairs = zip(self._called, self._run(self._batch, self._arguments), strict=True)
         return Recording(tuple(self._call(name, loop, *results) for (name, loop), results in pairs))
 
     def _call(
@@ -91,30 +89,30 @@ class Recorder:
         return Call(name, self._layers[name], outputs, valid, traces)
 
     def _pass(self, batch: Any, arguments: dict[str, Tensor]) -> list[Any]:
-        """Return tensors alone, so that the pass can be compiled; everything else goes to `_called`."""
+        """Return only tensors, so that the pass can be compiled; everything else goes to `_called`."""
         names = {id(layer): name for name, layer in self._layers.items()}
         cells = {name: cells_of(layer, name) for name, layer in self._layers.items()}
-        watched = [self._layers[name] for name, found in cells.items() if found]
-        self._called, made, inside = [], [], {}
+        watched = [self._layers[name] for name, several in cells.items() if several]
+        self._called, results, inside = [], [], {}
 
-        def watch(layer: Any, original: Any, given: dict[str, Any]) -> Any:
+        def watch(layer: Any, original: Any, arguments: dict[str, Any]) -> Any:
             loop = WideLoop(cells[names[id(layer)]])
-            result, notes = loop(given)
+            result, notes = loop(arguments)
             inside[id(layer)] = (loop, notes)
             return result
 
-        def keep(layer: Any, original: Any, given: dict[str, Any]) -> Any:
+        def keep(layer: Any, original: Any, arguments: dict[str, Any]) -> Any:
             outputs = original()
             loop, notes = inside.pop(id(layer), (None, None))
-            mask = given.get("mask") if isinstance(layer, keras.layers.RNN) else None
+            mask = arguments.get("mask") if isinstance(layer, keras.layers.RNN) else None
             mask = mask[0] if isinstance(mask, list | tuple) else mask
             self._called.append((names[id(layer)], loop))
-            made.append(([leaf for leaf in keras.tree.flatten(outputs) if ops.is_tensor(leaf)], mask, notes))
+            results.append(([leaf for leaf in keras.tree.flatten(outputs) if ops.is_tensor(leaf)], mask, notes))
             return outputs
 
         with intercepted(self._layers.values(), keep), intercepted(watched, watch, "inner_loop"):
             self._model(batch, **arguments, **_inference(self._model))
-        return made
+        return results
 
 
 def record(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, Any] | None = None) -> Recording:
@@ -129,7 +127,7 @@ def record(model: keras.layers.Layer, inputs: Any, call_arguments: Mapping[str, 
 
 
 def unknown_cells(recording: Recording, gated: bool = False) -> tuple[str, ...]:
-    """Names of the recurrent layers, or of single cells inside, that are not known; with `gated`, not watched."""
+    """Names of the recurrent layers or cells of an unknown kind; with `gated`, of those whose gates are not watched."""
     names: list[str] = []
     for call in recording.calls:
         if isinstance(call.layer, keras.layers.RNN):
@@ -141,12 +139,12 @@ def unknown_cells(recording: Recording, gated: bool = False) -> tuple[str, ...]:
 
 
 def _inference(model: keras.layers.Layer) -> dict[str, bool]:
-    # `training` goes to every layer inside, but a plain layer without that argument would refuse it.
+    # A model passes `training` on to the layers that accept it; a single layer may not have that argument.
     return {"training": False} if isinstance(model, keras.Model) else {}
 
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:
-    """As an array; half precision becomes float32, which NumPy can compute with."""
+    """Convert to an array; half precision becomes float32, in which NumPy can compute."""
     if keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
         tensor = ops.cast(tensor, "float32")
     return np.asarray(ops.convert_to_numpy(tensor))

@@ -1,4 +1,4 @@
-"""A pass through a model that assigns nothing, compiled where that pays."""
+"""Runs a pass through a model without assignments, compiled where that pays off."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,14 @@ import keras
 
 from zoo.kernels.target import Place, tracing_for
 
-# A step of an LSTM run eagerly on TensorFlow costs about 2 ms, compiling its loop 100 ms however many steps it has.
+# On TensorFlow an eager step of an LSTM costs about 2 ms, and compiling its loop 100 ms for any number of steps.
 COMPILED_FROM = 50  # steps
 
 
 def stateless(function: Callable[..., Any], model: keras.layers.Layer, compiled: bool) -> Callable[..., Any]:
-    """`function(*structures_of_tensors)` with every assignment to a variable held back, the model as it is now.
+    """Wrap `function(*structures_of_tensors)` so that it assigns nothing to the variables of the model.
 
-    Compiled, it reads the model's variables anew each time; it must be given the same shapes.
+    A compiled function reads the model's variables at every call, and its inputs must always have the same shapes.
 
     Example:
     >>> import numpy as np
@@ -43,7 +43,7 @@ def _compiled_by_tensorflow(run: Callable[..., Any]) -> Callable[..., Any]:
     made: list[Any] = []
 
     def call(*arguments: Any) -> Any:
-        if not made:  # autograph, which Keras's layers do not need, takes longer than all the rest
+        if not made:  # without autograph, which takes longer than all the rest and which Keras's layers do not need
             with tracing_for(Place.HERE):
                 made.append(tf.function(run, autograph=False).get_concrete_function(*arguments))
         return made[0](*arguments)
@@ -55,7 +55,7 @@ def _compiled_by_jax(function: Callable[..., Any], model: keras.layers.Layer) ->
     import jax
 
     def with_values(values: list[Any], *arguments: Any) -> Any:
-        # Read inside, the values of the variables would be constants of what is compiled.
+        # As arguments, since values that are read inside would be constants of the compiled function.
         with keras.StatelessScope(zip(model.variables, values, strict=True)):
             return function(*arguments)
 
@@ -64,7 +64,7 @@ def _compiled_by_jax(function: Callable[..., Any], model: keras.layers.Layer) ->
 
 
 def pays(model: keras.layers.Layer, inputs: Any) -> bool:
-    """Whether to compile a single pass: the sequences are long, and the model has not asked to run eagerly."""
+    """Whether compiling a single pass pays off: the sequences are long, and the model need not run eagerly."""
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax") or getattr(model, "run_eagerly", False):
         return False

@@ -17,12 +17,12 @@ class GateSpectrum:
     """The block of the recurrent kernel that feeds one gate.
 
     Attributes:
-        layer: Name of the layer, and of the cell where it has several: "rnn/lstm_cell_1".
+        layer: Name of the layer, and of the cell if it has several: "rnn/lstm_cell_1".
         gate: "input_gate", "forget_gate", "candidate" or "output_gate".
-        radius: Largest absolute eigenvalue: what h is multiplied by per step in the long run, were the block alone.
-        norm: Largest singular value: the most that one step can stretch h.
-        unbounded: Whether large values get through: the gate's activation has no bound, and nothing normalises the
-            recurrence before it.
+        radius: Largest absolute eigenvalue: the long-run growth factor of h at each step, if only this block acted.
+        norm: Largest singular value: the largest factor by which one step can stretch h.
+        unbounded: Whether large values pass the gate: its activation is unbounded, and the recurrence is not
+            normalised.
     """
 
     layer: str
@@ -34,18 +34,18 @@ class GateSpectrum:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The spectra of every gate of a layer, of both directions and of every cell where it has several."""
+    """The spectra of every gate of a layer, for both directions and every cell."""
 
     gates: tuple[GateSpectrum, ...]
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """A sentence for every gate whose recurrence can grow without bound; NaN and infinite weights are named."""
+        """A sentence for every gate whose recurrence can grow without bound or has weights that are not finite."""
         sentences = []
         for gate in self.gates:
             if not np.isfinite(gate.radius):
                 sentences.append(
-                    f"the recurrent kernel of {gate.layer} holds values that are not finite in its {gate.gate} block: "
+                    f"the recurrent kernel of {gate.layer} has values that are not finite in its {gate.gate} block: "
                     "training has diverged; go back to the last good weights"
                 )
             elif gate.unbounded and gate.radius > 1:
@@ -63,11 +63,11 @@ class Spectrum:
 
 
 def spectral_radius(layer: keras.layers.Layer) -> Spectrum:
-    """Measure the recurrent kernel of an LSTM, one square block (units, units) a gate.
+    """Measure the recurrent kernel of an LSTM, one square block (units, units) for each gate.
 
-    With a recurrent projection P the block is what brings the narrow state back to itself, U @ P. Kernels of a cell
-    that normalises its recurrence are measured as they are, before that. Further recurrent weights of a variant
-    ("FGR", peepholes) are not in it.
+    With a recurrent projection P the block is U @ P, from the projected state to itself. The kernels of a cell that
+    normalises its recurrence are measured before normalisation. Further recurrent weights of a variant ("FGR",
+    peepholes) are not included.
 
     Args:
         layer: A built `LSTM` of the zoo or of Keras, a recurrent layer with cells of the zoo's family, or a

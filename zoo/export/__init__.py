@@ -7,8 +7,8 @@
             tf_serving_warmup_requests
 
 The graph is traced anew from the layers' Keras operations, so it does not depend on how the model was trained. It is
-written to a hidden folder, loaded back, compared with the model, and only then renamed to its version: a server that
-polls the folder never sees half of it.
+written to a hidden folder, loaded back, compared with the model, and only then renamed to its version, so that a server
+that polls the folder never sees an incomplete version.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-# As modules: a function of the same name would hide the module in this package.
+# Modules, not their functions of the same names, which would hide the modules in this package.
 from zoo.export import check, contract, golden as golden, probes, publish
 from zoo.export.card import model_card, write_card
 from zoo.export.contract import ExportError as ExportError
@@ -33,16 +33,16 @@ __all__ = ["ExportError", "Exported", "export", "golden"]
 
 @dataclass(frozen=True)
 class Exported:
-    """A version that is there to be served.
+    """A version that is ready to be served.
 
     Attributes:
-        path: Its folder.
-        version: Its number.
-        metrics: "export/parity_max_abs_difference" to the Keras model, of a probability or a predicted number, and
-            "export/golden_max_abs_difference" to what it answered where it was trained, if that is known;
-            "export/latency_ms_batch_1" and "export/latency_ms_batch_32", medians of the default signature in Python;
+        path: Folder of the version.
+        version: Number of the version.
+        metrics: "export/parity_max_abs_difference", from the Keras model, of probabilities or predicted numbers, and
+            "export/golden_max_abs_difference", from the golden answers, if there are any;
+            "export/latency_ms_batch_1" and "export/latency_ms_batch_32", medians for the default signature in Python;
             "export/bytes" on disk.
-        refused: Signatures that this model cannot have, with the reason.
+        refused: Reason for each signature that this model cannot have.
     """
 
     path: Path
@@ -63,28 +63,28 @@ def export(
 ) -> Exported:
     """Write `model` as the next version under `directory`, checked against the model.
 
-    What the signatures take and give is in docs/export.md.
+    docs/export.md describes the inputs and outputs of the signatures.
 
     Args:
         model: A model of `zoo.models` or one of your own with the inputs `features` and `lengths`, on the TensorFlow
-            backend; it may have been trained on any, in any precision. A classifier may put out logits, the softmax of
-            them, or a sigmoid for each class: see `zoo.export.last_layer`.
-        task: What it was trained for, as `task.json` of a run says it: see `zoo.export.contract.contract`.
+            backend; it may have been trained on any backend and in any precision. The outputs of a classifier may be
+            logits, their softmax, or a sigmoid for each class: see `zoo.export.last_layer`.
+        task: The task of the training, as in the `task.json` of a run: see `zoo.export.contract.contract`.
         directory: `models/<name>`; versions are folders in it, named by integers.
         card: Further facts for the model card; see `zoo.export.card.model_card`.
         xla: Add `serving_xla`, which a server runs only with XLA switched on.
         examples: Sequences for the requests that are checked and kept as warm-up: `{"features": [array
             (steps, channels), ...]}` or `{"text": [string, ...]}`, at least 2, of which 8 are used. They are written
-            into the version, so no private ones. Without them, random ones that look like the training data.
-        golden: Answers of the model where it was trained, for a further comparison.
+            into the version, so they must not be private. Without them, random ones that resemble the training data.
+        golden: The model's answers from where it was trained, for a further comparison.
 
     Returns:
-        Where it is, what was measured, and which signatures the model cannot have.
+        The version, its measurements, and the signatures that the model cannot have.
 
     Raises:
-        ExportError: The backend is not TensorFlow, task or examples do not fit the model, the graph holds an operation
-            that a stock server may lack, what was written does not give the model's answers, or the disk is full.
-            Nothing is published then.
+        ExportError: The backend is not TensorFlow, task or examples do not fit the model, the graph has an operation
+            that a stock server may lack, the written model gives other answers, or the disk is full. Nothing is
+            published then.
     """
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
@@ -93,31 +93,30 @@ def export(
         )
     import tensorflow as tf
 
-    made, facts, directory = contract.contract(model, task), dict(card or {}), Path(directory)
-    asked = probes.probes(model, made, examples)
-    given = probes.answers(model, made, asked)
-    made = with_outputs(made, model, given)
+    agreed, facts, directory = contract.contract(model, task), dict(card or {}), Path(directory)
+    sequences = probes.probes(model, agreed, examples)
+    answers = probes.answers(model, agreed, sequences)
+    agreed = with_outputs(agreed, model, answers)
     try:
         with publish.hidden_folder(directory) as hidden:
-            built = graph(model, made, xla)
+            built = graph(model, agreed, xla)
             write(model, built, hidden)
             written = check.Written(hidden)
-            parity = check.check(model, made, hidden, written, asked, given)
+            difference = check.check(model, agreed, hidden, written, sequences, answers)
             extra = hidden / "assets.extra"
             extra.mkdir(exist_ok=True)
-            write_warmup(extra, str(facts.get("name") or directory.name), made, written, asked)
-            figures = {"export/parity_max_abs_difference": parity}
+            write_warmup(extra, str(facts.get("name") or directory.name), agreed, written, sequences)
+            metrics = {"export/parity_max_abs_difference": difference}
             if golden is not None:
-                figures["export/golden_max_abs_difference"] = check.check_golden(model, made, written, golden)
-            figures |= check.measure(made, hidden, written, asked)
+                metrics["export/golden_max_abs_difference"] = check.check_golden(model, agreed, written, golden)
+            metrics |= check.measure(agreed, hidden, written, sequences)
             signatures = {name: written.signatures[name] for name in built.signatures}
-            write_card(
-                extra, model_card(model, made, facts, signatures, built.refused, check.tolerance(model), figures)
-            )
+            tolerance = check.tolerance(model)
+            write_card(extra, model_card(model, agreed, facts, signatures, built.refused, tolerance, metrics))
             path = publish.publish(hidden, directory)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(f"{directory}: the export failed and nothing was published: {error}") from error
-    return Exported(path, int(path.name), figures, built.refused)
+    return Exported(path, int(path.name), metrics, built.refused)
 
 
 def write(model: keras.Model, built: Graph, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The model card: where a model comes from, what it takes and gives, and what it is good for; JSON and a page."""
+"""The model card: origin, inputs, outputs and use of a model, as JSON and as a page."""
 
 import importlib.metadata
 import json
@@ -15,23 +15,23 @@ from zoo.models import fixed_steps
 
 UNKNOWN = "unknown"
 
-# What only the exporter's caller can say.
+# Facts that only the caller of the export knows.
 _FROM_CALLER = ("run_id", "git_commit", "git_dirty", "licence", "intended_use", "unsuitable_use", "limits")
 _OF_DATA = ("name", "digest", "split", "licence", "features")
 
 _BAD_INPUT = {
     "row": "A row with a value that is not finite, with a length outside [1, steps], with an empty text, or whose "
-    'values make no whole steps is answered by NaN, class_id -1 and an empty label ("classes" keep their names). The '
+    'values are not whole steps is answered by NaN, class_id -1 and an empty label ("classes" keep their names). The '
     "other rows of the request are answered.",
     "request": "A wrong type, a wrong number of channels, no time step at all, or inputs with different numbers of "
     "rows fail the whole request with INVALID_ARGUMENT.",
-    "piece": "A piece for stream_step that is not answered leaves the states of its row as they were.",
+    "piece": "A piece for stream_step that is not answered does not change the states of its row.",
 }
 
 _MEANING = {
     "features": "raw values, as the training data had them; the model normalises them itself",
     "text": "UTF-8; the model cuts it into tokens itself",
-    "lengths": "valid steps of each row; what stands behind them does not matter",
+    "lengths": "valid steps of each row; later values do not matter",
     "inputs": "serialised tf.Example: FloatList `features` of steps * channels values, or BytesList `text`",
     "logits": "before softmax, or before the sigmoid of each class",
     "probabilities": "of each class",
@@ -53,17 +53,17 @@ def model_card(
     tolerance: float,
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Write the model card. What is in neither `facts` nor the model is stated as unknown.
+    """Make the model card. Facts that neither `facts` nor the model has are "unknown".
 
     Args:
         model: The model.
-        contract: Its contract.
-        facts: From the caller: `name`, `run_id`, `dataset` (its name, or a mapping with `name`, `digest`, `split`,
-            `licence`, ...), `metrics`, `licence`, `limits`, `intended_use`, `unsuitable_use`, `git_commit`, `config`
-            and whatever else it knows; all of it is kept.
+        contract: The contract of the model.
+        facts: Facts from the caller, all of which are kept: `name`, `run_id`, `dataset` (a name, or a mapping with
+            `name`, `digest`, `split`, `licence`, ...), `metrics`, `licence`, `limits`, `intended_use`,
+            `unsuitable_use`, `git_commit`, `config`, ...
         signatures: The signatures of the loaded SavedModel.
         refused: The reason for each signature that the model cannot have.
-        tolerance: How far answers may lie from the Keras model's.
+        tolerance: Largest allowed difference from the Keras model's answers.
         metrics: Measurements made at export.
     """
     import tensorflow as tf
@@ -72,7 +72,7 @@ def model_card(
     data = dict(data) if isinstance(data, Mapping) else {"name": data}
     if "split_rule" in data:
         data.setdefault("split", data.pop("split_rule"))
-    given = {key: value for key, value in facts.items() if value is not None and key != "dataset"}
+    known = {key: value for key, value in facts.items() if value is not None and key != "dataset"}
     versions = {"keras": keras.__version__, "tensorflow": tf.__version__, "numpy": np.__version__}
     return {
         "name": UNKNOWN,
@@ -81,7 +81,7 @@ def model_card(
         "parameters": model.count_params(),
         **dict.fromkeys(_FROM_CALLER, UNKNOWN),
         "metrics": UNKNOWN,
-        **given,
+        **known,
         "dataset": {**dict.fromkeys(_OF_DATA, UNKNOWN), **{k: v for k, v in data.items() if v is not None}},
         "classes" if contract.labelled else "outputs": list(contract.names),
         "model_gives": contract.outputs.value if contract.labelled else "numbers",
@@ -119,7 +119,7 @@ def _tensor(name: str, spec: Any, contract: Contract) -> dict[str, Any]:
 
 
 def _named(name: str, shape: list[int | None], contract: Contract) -> list[Any]:
-    """`shape` with names for the axes that vary."""
+    """Replace the variable axes of `shape` by names."""
     second = "steps" if name == "features" or contract.each_step else None
     return [("batch" if axis == 0 else second) if size is None else size for axis, size in enumerate(shape)]
 

@@ -11,7 +11,7 @@ CLASSIFY, REGRESS = "classify", "regress"
 
 
 def refuses_classify(contract: Contract) -> str | None:
-    """Why there is no `classify`, or `None`."""
+    """The reason why the model has no `classify`, or `None`."""
     if not contract.labelled:
         return f"a {contract.kind} answers with numbers"
     if contract.each_step:
@@ -20,7 +20,7 @@ def refuses_classify(contract: Contract) -> str | None:
 
 
 def refuses_regress(contract: Contract) -> str | None:
-    """Why there is no `regress`, or `None`."""
+    """The reason why the model has no `regress`, or `None`."""
     if contract.labelled:
         return f"a {contract.kind} answers with classes"
     numbers = contract.horizon * len(contract.names)
@@ -30,7 +30,7 @@ def refuses_regress(contract: Contract) -> str | None:
 
 
 def classify(contract: Contract, answer: Answer) -> Answer:
-    """From serialised examples (batch,) to `classes` string and `scores` float32, both (batch, classes)."""
+    """The signature from serialised examples (batch,) to `classes`, string, and `scores`, float32 (batch, classes)."""
 
     def signature(inputs: Tensor) -> dict[str, Tensor]:
         import tensorflow as tf
@@ -42,7 +42,7 @@ def classify(contract: Contract, answer: Answer) -> Answer:
 
 
 def regress(contract: Contract, answer: Answer) -> Answer:
-    """From serialised examples (batch,) to `outputs` float32 (batch,)."""
+    """The signature from serialised examples (batch,) to `outputs`, float32 (batch,)."""
 
     def signature(inputs: Tensor) -> dict[str, Tensor]:
         import tensorflow as tf
@@ -53,7 +53,7 @@ def regress(contract: Contract, answer: Answer) -> Answer:
 
 
 def _parsed(contract: Contract, inputs: Tensor) -> tuple[Tensor, ...]:
-    """Text (batch,); or features (batch, steps, channels) and lengths, 0 where the values make no whole steps."""
+    """Text (batch,), or features (batch, steps, channels) and lengths, 0 where the values are not whole steps."""
     import tensorflow as tf
 
     inputs = tf.ensure_shape(inputs, (None,))

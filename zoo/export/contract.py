@@ -1,4 +1,4 @@
-"""What a served model promises: its task, its names, and what every tensor means."""
+"""The contract of a served model: its task, the names of its outputs, and the meaning of its tensors."""
 
 import enum
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ LABELLED = ("classification", "labelling", "language_model")
 
 
 class ExportError(RuntimeError):
-    """The model cannot be exported, or what was written does not equal it."""
+    """The model cannot be exported, or the written model differs from it."""
 
     exit_code = 1
 
 
 class Outputs(enum.Enum):
-    """The kind of numbers that a classifier puts out for its classes."""
+    """The kind of numbers in the outputs of a classifier."""
 
     LOGITS = "logits"
     DISTRIBUTION = "probabilities of classes that exclude each other, which sum to 1"
@@ -31,13 +31,13 @@ class Contract:
     """The task of a model, checked against the model.
 
     Attributes:
-        kind: One of `zoo.models.inputs.Kind`.
-        channels: Values a step; 1 for text.
-        names: Names of the classes (of a language model, its tokens) in the order of the logits, or of the numbers.
-        horizon: How many steps a forecast looks ahead; 1 for other tasks.
-        vocabulary: Text of each token where steps are tokens, else `None`.
-        tokens: "words" or "characters" where steps are tokens, else `None`.
-        outputs: Kind of numbers that a classifier puts out, as `zoo.export.last_layer.outputs_of` finds it.
+        kind: Kind of task.
+        channels: Number of values for each step; 1 for text.
+        names: Names of the classes, or of a language model's tokens, in the order of the logits; or of the numbers.
+        horizon: Number of forecast steps; 1 for other tasks.
+        vocabulary: Text of each token if steps are tokens, else `None`.
+        tokens: "words" or "characters" if steps are tokens, else `None`.
+        outputs: Kind of numbers in a classifier's outputs, from `zoo.export.last_layer.outputs_of`.
     """
 
     kind: Kind
@@ -55,22 +55,22 @@ class Contract:
 
     @property
     def each_step(self) -> bool:
-        """Whether there is an answer for every step, not one a sequence."""
+        """Whether there is an answer for every step, not one for a sequence."""
         return self.kind in ("labelling", "language_model")
 
     @property
     def text(self) -> bool:
-        """Whether steps are tokens, so that the server is sent strings."""
+        """Whether steps are tokens, so that the server receives strings."""
         return self.vocabulary is not None
 
     @property
     def value(self) -> str:
-        """The output that two runs of the model are compared by."""
+        """The output by which two runs of the model are compared."""
         return "probabilities" if self.labelled else "predictions"
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """What the model gives, `None` for axes that vary."""
+        """The shape of the model's output, with `None` for axes that vary."""
         steps = {"labelling": (None,), "language_model": (None,), "forecasting": (self.horizon,)}
         return (None, *steps.get(self.kind, ()), len(self.names))
 
@@ -79,13 +79,13 @@ def contract(model: keras.Model, task: Mapping[str, Any]) -> Contract:
     """The contract of `model`, trained for `task`.
 
     Args:
-        model: With the inputs `features` and `lengths` of `zoo.models`.
-        task: What a run keeps as `task.json`: `kind`; `classes` or `outputs` (their names); `horizon`; `vocabulary`,
-            and `tokens`, "words" or "characters". Without `tokens`, a vocabulary of single characters is one of
-            characters.
+        model: A model with the inputs `features` and `lengths` of `zoo.models`.
+        task: The task, as in the `task.json` of a run: `kind`; `classes` or `outputs` (their names); `horizon`;
+            `vocabulary`, and `tokens`, "words" or "characters". Without `tokens`, a vocabulary of single characters
+            means characters.
 
     Raises:
-        ExportError: The task does not say enough, or not what the model does.
+        ExportError: The task is incomplete, or does not fit the model.
 
     Example:
     >>> from zoo.models import SequenceTask, build
@@ -139,10 +139,12 @@ def _check(model: keras.Model, made: Contract) -> None:
         _check_vocabulary(model, made.vocabulary)
     if len(names) != outputs or (made.kind != "language_model" and len(set(names)) != outputs):
         what = "class" if made.labelled else "output"
-        raise ExportError(f"the model has {outputs} outputs, so it needs as many different {what} names; got {names}")
+        raise ExportError(
+            f"the model has {outputs} outputs, so it needs as many different {what} names; received {names}"
+        )
     if tuple(model.output_shape) != made.shape:
         raise ExportError(
-            f"a {made.kind} is answered in the shape {list(made.shape)}, and the model gives "
+            f"the answers to a {made.kind} have the shape {list(made.shape)}, and those of the model "
             f"{list(model.output_shape)}: is the task the one that it was trained for?"
         )
 
@@ -152,5 +154,5 @@ def _check_vocabulary(model: keras.Model, vocabulary: tuple[str, ...]) -> None:
     if len(set(vocabulary)) != len(vocabulary) or len(vocabulary) < 2 or sizes != {len(vocabulary)}:
         raise ExportError(
             f"the task has a vocabulary of {len(set(vocabulary))} different tokens, and the model embeds "
-            f"{sorted(sizes)}: give the vocabulary that it was trained with"
+            f"{sorted(sizes)}: pass the vocabulary that it was trained with"
         )

@@ -1,7 +1,7 @@
-"""What a model answered where it was trained, so that what is exported of it can be held against that.
+"""Golden answers: a few sequences and a model's answers to them, written where it was trained, to check exports.
 
 A model may be trained on one backend and device and exported on another machine: its weights go through a file, and
-other libraries compute with them. These are a few sequences and its answers to them, written when it was trained.
+other libraries compute with them.
 """
 
 import io
@@ -18,19 +18,19 @@ from zoo.export.contract import contract
 from zoo.export.last_layer import with_outputs
 from zoo.export.probes import answers, batch, expected, probes
 
-# GPUs multiply float32 with a mantissa of ten bits unless told otherwise (TF32), which is float16's.
+# By default GPUs multiply float32 in TF32, whose mantissa has ten bits like that of float16.
 _ON_GPU = 2**-9
-# Other libraries add up in another order, and a recurrence hands on what that changes.
+# Other libraries add in another order, and a recurrence passes the differences on.
 _ON_CPU = 1e-4
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Sequences and what a model answered.
+    """Sequences and a model's answers to them.
 
     Attributes:
-        examples: The examples as `zoo.export.export` takes them.
-        answers: Probabilities or predicted numbers for all of them; NaN where there is none.
+        examples: The examples in the form that `zoo.export.export` takes.
+        answers: Probabilities or predicted numbers for all examples; NaN for no answer.
         where: Backend and device, such as "jax on gpu:0".
     """
 
@@ -40,34 +40,34 @@ class Golden:
 
     @property
     def tolerance(self) -> float:
-        """How far answers computed elsewhere may lie from these, of a probability or of the largest number."""
+        """Largest allowed difference from answers elsewhere, of a probability or relative to the largest number."""
         return _ON_CPU if self.where.endswith("on cpu:0") else _ON_GPU
 
 
 def write(path: Path, model: keras.Model, task: Mapping[str, Any], device: str) -> None:
-    """Ask `model` and keep its answers.
+    """Write the answers of `model` to random sequences.
 
     Args:
         path: An `.npz` file.
-        model: On any backend.
-        task: The task as `zoo.export.export` takes it.
-        device: The device that computed the answers.
+        model: A model on any backend.
+        task: The task in the form that `zoo.export.export` takes.
+        device: The device that computes the answers.
 
     Raises:
-        ExportError: Task and model do not fit, or the model gives nothing finite.
+        ExportError: The task does not fit the model, or the model has no finite answer.
     """
-    made = contract(model, task)
-    asked = probes(model, made, None)
-    inputs: dict[str, Any] = {"text": np.array(asked)} if made.text else batch(made, asked)
-    given = answers(model, made, asked)
-    probabilities = expected(with_outputs(made, model, given), given)
+    agreed = contract(model, task)
+    sequences = probes(model, agreed, None)
+    inputs: dict[str, Any] = {"text": np.array(sequences)} if agreed.text else batch(agreed, sequences)
+    outputs = answers(model, agreed, sequences)
+    probabilities = expected(with_outputs(agreed, model, outputs), outputs)
     buffer = io.BytesIO()
     np.savez(buffer, **inputs, answers=probabilities, where=f"{keras.backend.backend()} on {device}")
     path.write_bytes(buffer.getvalue())
 
 
 def read(path: Path) -> Golden:
-    """What `write` has kept."""
+    """Read the file of `write`."""
     with np.load(path, allow_pickle=False) as kept:
         examples: dict[str, Any] = (
             {"text": [str(text) for text in kept["text"]]}

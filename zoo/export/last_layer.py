@@ -1,4 +1,4 @@
-"""What a classifier puts out: logits, or probabilities already."""
+"""Finds out whether the outputs of a classifier are logits or probabilities."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,22 +14,21 @@ _PASSING_ON = (keras.layers.Reshape, keras.layers.Dropout, keras.layers.Identity
 
 
 def with_outputs(contract: Contract, model: keras.Model, answers: NDArray[Any]) -> Contract:
-    """`contract` with what the outputs of `model` are; arguments and errors as of `outputs_of`."""
+    """Set `outputs` of the contract of a classifier; arguments and errors are those of `outputs_of`."""
     return replace(contract, outputs=outputs_of(model, answers)) if contract.labelled else contract
 
 
 def outputs_of(model: keras.Model, answers: NDArray[Any]) -> Outputs:
-    """What the outputs of `model` are, by its last layer and by what it answers.
+    """The kind of outputs of `model`, by its last layer and its answers.
 
-    Rows of numbers that are not negative and sum to 1 are probabilities, whatever the layer; otherwise its activation
-    decides.
+    Rows of non-negative numbers that sum to 1 are probabilities, whatever the layer; otherwise its activation decides.
 
     Args:
         model: A classifier.
         answers: Answers of the model, (..., classes); rows that are not finite are ignored.
 
     Raises:
-        ExportError: The layer is a softmax whose answers are not probabilities, or nothing says what they are.
+        ExportError: The layer is a softmax whose answers are not probabilities, or the kind is ambiguous.
 
     Example:
     >>> inputs = keras.Input((3,))
@@ -44,16 +43,16 @@ def outputs_of(model: keras.Model, answers: NDArray[Any]) -> Outputs:
     if by_layer is Outputs.DISTRIBUTION:
         sums = rows.sum(axis=-1)
         raise ExportError(
-            f"the model ends in a softmax, and its answers add up to {sums.min():.3g} to {sums.max():.3g} over the "
-            "classes, not to 1: give the softmax the last axis, or leave it out"
+            f"the model ends in a softmax, but its answers add up to {sums.min():.3g} to {sums.max():.3g} over the "
+            "classes, not to 1: apply the softmax to the last axis, or leave it out"
         )
     if by_layer is not None:
         return by_layer
     if rows.size and rows.min() >= 0 and rows.max() <= 1:
         raise ExportError(
             f"the model answers with numbers from {rows.min():.3g} to {rows.max():.3g}, which may be logits or "
-            "probabilities, and its last layer does not say: end it in a layer whose activation is None (logits), "
-            "'softmax' or 'sigmoid'"
+            "probabilities, and its last layer does not tell which: end it in a layer whose activation is None "
+            "(logits), 'softmax' or 'sigmoid'"
         )
     return Outputs.LOGITS
 
@@ -66,8 +65,9 @@ def sum_to_one(answers: NDArray[Any]) -> bool:
     (True, False)
     """
     rows = _finite_rows(answers)
-    half = 2.0**-6  # of probabilities that were rounded to bfloat16
-    return bool(rows.size and rows.shape[-1] > 1 and rows.min() >= 0 and np.all(np.abs(rows.sum(axis=-1) - 1) < half))
+    rounding = 2.0**-6  # for probabilities that were rounded to bfloat16
+    sums = rows.sum(axis=-1)
+    return bool(rows.size and rows.shape[-1] > 1 and rows.min() >= 0 and np.all(np.abs(sums - 1) < rounding))
 
 
 def _finite_rows(answers: NDArray[Any]) -> NDArray[Any]:
@@ -83,7 +83,7 @@ def _of_last_layer(model: keras.Model) -> Outputs | None:
 
 
 def _last_operation(model: keras.Model) -> Any:
-    """The layer or operation that makes the numbers, inside models and wrappers and before what passes them on."""
+    """The layer or operation that computes the outputs, inside models and wrappers, before layers that pass them on."""
     [output] = model.outputs
     operation = output._keras_history.operation
     while isinstance(operation, _PASSING_ON):

@@ -1,6 +1,6 @@
-"""The operations that an exported graph may hold: stock, old, and with kernels in every server.
+"""The operations that an exported graph may have: stock, old, and with kernels in every server.
 
-Those of strings, tables and examples run on the CPU, also beside a GPU.
+Operations on strings, tables and examples run on the CPU, also on a machine with a GPU.
 """
 
 from pathlib import Path
@@ -38,5 +38,5 @@ def operations(path: Path) -> set[str]:
 
 
 def refused_operations(path: Path) -> list[str]:
-    """The operations of the SavedModel at `path` that are not on the list, sorted."""
+    """The operations in the SavedModel at `path` that are not allowed, sorted."""
     return sorted(operations(path) - ALLOWED)

@@ -1,4 +1,4 @@
-"""Sequences to try a model on: given ones, or random ones that look like its training data."""
+"""Sequences to try a model on: examples, or random ones that resemble its training data."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ def probes(model: keras.Model, contract: Contract, examples: Mapping[str, Any] |
     """Sequences of different lengths, at least 2: the first of `examples`, or random ones.
 
     Args:
-        model: Its normalisation layer says what channels look like.
-        contract: Its contract.
+        model: The model, whose normalisation layer has the statistics of the channels.
+        contract: The contract of the model.
         examples: `{"features": [array (steps, channels), ...]}` or `{"text": [string, ...]}`.
 
     Raises:
@@ -32,16 +32,19 @@ def probes(model: keras.Model, contract: Contract, examples: Mapping[str, Any] |
     name = "text" if contract.text else "features"
     if examples is None:
         return _random_texts(contract) if contract.text else _random_features(model, contract)
-    given = list(examples.get(name, ()))[:_MOST]
-    if len(given) < 2:
-        raise ExportError(f"examples must hold at least 2 sequences under {name!r}; got {list(examples)}")
+    sequences = list(examples.get(name, ()))[:_MOST]
+    if len(sequences) < 2:
+        raise ExportError(
+            f"examples must have at least 2 sequences under {name!r}; received {len(sequences)} there, and the keys "
+            f"{list(examples)}"
+        )
     if contract.text:
-        return [str(text) for text in given]
-    arrays = [np.asarray(sequence, np.float32) for sequence in given]
+        return [str(text) for text in sequences]
+    arrays = [np.asarray(sequence, np.float32) for sequence in sequences]
     for array in arrays:
         if array.ndim != 2 or array.shape[1] != contract.channels or not len(array) or not np.isfinite(array).all():
             raise ExportError(
-                f"each example must be finite (steps, {contract.channels}) with a step or more; got {array.shape}"
+                f"each example must be finite (steps, {contract.channels}) with a step or more; received {array.shape}"
             )
     return list(arrays)
 
@@ -79,30 +82,29 @@ def batch(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray[A
 
 
 def answers(model: keras.Model, contract: Contract, sequences: Sequence[Probe]) -> NDArray[Any]:
-    """What the Keras model gives on its own backend, as it gives it; NaN where there is no answer.
+    """The unchanged output of the Keras model on its own backend; NaN where there is no answer.
 
     Raises:
-        ExportError: The model gives nothing finite.
+        ExportError: The model has no finite answer.
     """
     inputs = _tokens(contract, sequences) if contract.text else batch(contract, sequences)
-    # On TensorFlow not by a graph, which an export would be compared with; elsewhere compiled, which takes less time.
+    # On TensorFlow without a graph, because an exported graph is compared with it; elsewhere compiled, to save time.
     eager = keras.backend.backend() == "tensorflow"
     output = model(inputs, training=False) if eager else model.predict_on_batch(inputs)
-    found = np.array(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
-    found[inputs["lengths"] == 0] = np.nan
+    results = np.array(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
+    results[inputs["lengths"] == 0] = np.nan
     if contract.each_step:
-        found[np.arange(found.shape[1]) >= inputs["lengths"][:, None]] = np.nan
-    finite = np.isfinite(found).reshape(len(found), -1)
-    if not finite.any():
-        raise ExportError(f"the model gives no finite answer for any of {len(sequences)} sequences: it has diverged")
-    return found
+        results[np.arange(results.shape[1]) >= inputs["lengths"][:, None]] = np.nan
+    if not np.isfinite(results).any():
+        raise ExportError(f"the model has no finite answer to any of {len(sequences)} sequences: it has diverged")
+    return results
 
 
 def expected(contract: Contract, answers: NDArray[Any]) -> NDArray[Any]:
-    """The probabilities or numbers that a client should get for these answers of the model."""
+    """The probabilities or numbers that a client should receive, from the outputs of the model."""
     if not contract.labelled or contract.outputs is not Outputs.LOGITS:
         return answers
-    with np.errstate(invalid="ignore"):  # a row that is not finite has no answer
+    with np.errstate(invalid="ignore"):  # NaN stands for no answer
         powers = np.exp(answers - answers.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
@@ -117,7 +119,7 @@ def _tokens(contract: Contract, sequences: Sequence[Probe]) -> dict[str, NDArray
 
 
 def alone(contract: Contract, sequence: Probe, rows: int = 1) -> dict[str, NDArray[Any]]:
-    """The inputs of the default signature for `rows` times this sequence."""
+    """The inputs of the default signature for `rows` copies of this sequence."""
     inputs = batch(contract, [sequence] * rows)
     return {name: array for name, array in inputs.items() if name != "lengths"}
 
@@ -126,18 +128,18 @@ def examples_of(contract: Contract, sequences: Sequence[Probe]) -> list[Any]:
     """A `tf.train.Example` for each of these sequences."""
     import tensorflow as tf
 
-    def of(sequence: Probe) -> Any:
+    def example(sequence: Probe) -> Any:
         if contract.text:
             values = tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(sequence).encode()]))
             return tf.train.Example(features=tf.train.Features(feature={"text": values}))
         values = tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(sequence)))
         return tf.train.Example(features=tf.train.Features(feature={"features": values}))
 
-    return [of(sequence) for sequence in sequences]
+    return [example(sequence) for sequence in sequences]
 
 
 def chunks(contract: Contract, sequence: Probe) -> list[Probe]:
-    """The sequence in pieces of random lengths."""
+    """Cut the sequence into up to three pieces of random lengths."""
     rng = np.random.default_rng(1)
     steps = CUTS[contract.tokens or "words"](str(sequence)) if contract.text else sequence
     cuts = [0, *sorted(rng.choice(range(1, len(steps)), size=min(2, len(steps) - 1), replace=False)), len(steps)]

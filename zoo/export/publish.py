@@ -1,4 +1,4 @@
-"""A version appears in one step, whole and on disk, or not at all."""
+"""Publishes a version atomically: it is complete and on disk, or not there at all."""
 
 import contextlib
 import errno
@@ -18,8 +18,8 @@ _HIDDEN = ".writing-"
 def hidden_folder(directory: Path) -> Iterator[Path]:
     """A new hidden folder in `directory`, removed at the end unless `publish` has renamed it.
 
-    Folders that a writer left behind because it was killed are removed first. A writer holds a lock on its folder for
-    as long as it lives, so those of other exports that are under way stay.
+    Folders of writers that were killed are removed first. A writer holds a lock on its folder while it runs, so the
+    folders of other exports in progress stay.
     """
     directory.mkdir(parents=True, exist_ok=True)
     _sweep(directory)
@@ -35,8 +35,8 @@ def _claim(directory: Path) -> tuple[Path, int]:
     while True:
         hidden = directory / f"{_HIDDEN}{uuid.uuid4().hex}"
         hidden.mkdir()
-        # Until it is locked another export may take the folder for one that was left behind: it then has the lock, or
-        # the folder is gone.
+        # Before it is locked, another export may treat the folder as abandoned: then that export has the lock, or the
+        # folder is gone.
         try:
             descriptor = os.open(hidden, os.O_RDONLY)
         except FileNotFoundError:
@@ -75,7 +75,7 @@ def publish(hidden: Path, directory: Path) -> Path:
         taken = [int(child.name) for child in directory.iterdir() if child.name.isdecimal()]
         target = directory / str(max(taken, default=0) + 1)
         try:
-            # Atomic, and refused where another export has taken the number since: a folder replaces no full one.
+            # Atomic, and an error if another export has taken the number since: a folder cannot replace a full one.
             os.rename(hidden, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):

@@ -1,4 +1,4 @@
-"""What each class of layer does on a sequence that comes in pieces, and what it carries from piece to piece."""
+"""The rules for layers on sequences that arrive in pieces: their computation, and their states between pieces."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ class NotStreamable(ValueError):
 
 @dataclass
 class Chunk:
-    """A piece of every sequence of a batch, and what the layers know of the steps before.
+    """A piece of every sequence in a batch, with the states of the layers.
 
     Attributes:
-        lengths: Int (batch,), the steps of each row in this piece.
-        mask: Bool (batch, steps), or `None` where all steps of all rows are there.
+        lengths: Int (batch,), the number of steps of each row in this piece.
+        mask: Bool (batch, steps), or `None` if all steps of all rows are valid.
         states: The states before this piece by name, each (batch, ...).
         after: The states after this piece, by name.
     """
@@ -37,7 +37,7 @@ class Chunk:
     after: dict[str, Tensor] = field(default_factory=dict)
 
     def valid(self, x: Tensor, otherwise: float) -> Tensor:
-        """`x` (batch, steps, channels), with `otherwise` at the steps that are not there."""
+        """Replace the masked steps of `x` (batch, steps, channels) by `otherwise`."""
         return x if self.mask is None else ops.where(self.mask[:, :, None], x, ops.full_like(x, otherwise))
 
 
@@ -49,10 +49,10 @@ class Rule:
     """How layers of a class work on a stream.
 
     Attributes:
-        states: Given the layer: the shape of each state without the batch axis, by the name's last part. It raises
-            `NotStreamable` where this layer of the class needs later steps.
-        call: Given the layer, the chunk, and the layer's arguments by name: its output. `None` where the layer does
-            the same as on whole sequences.
+        states: From a layer to the shape of each state without the batch axis, by the last part of its name. Raises
+            `NotStreamable` if the layer needs later steps.
+        call: From the layer, the chunk, and the layer's arguments by name to its output. `None` for a layer that
+            computes the same as on whole sequences.
     """
 
     states: Callable[[Layer], Shapes]
@@ -60,11 +60,11 @@ class Rule:
 
 
 def where(operation: Any) -> str:
-    """A layer as messages name it."""
+    """The name of a layer in messages."""
     return f"layer {operation.name!r} ({type(operation).__name__})"
 
 
-# === Layers that do the same to every step ===
+# === Layers that treat every step alike ===
 
 
 def _nothing(layer: Layer) -> Shapes:
@@ -75,13 +75,13 @@ def _along_channels(layer: Layer) -> Shapes:
     last = len(keras.tree.flatten(layer.input)[0].shape) - 1
     axes = set(keras.tree.flatten(layer.axis)) - {None}
     if not axes <= {-1, last}:
-        raise NotStreamable(f"{where(layer)} works along axis {layer.axis}, which is not that of the channels")
+        raise NotStreamable(f"{where(layer)} works along axis {layer.axis}, which is not the axis of the channels")
     return {}
 
 
 def _no_guessed_mask(layer: Layer) -> Shapes:
     if layer.mask_zero:
-        raise NotStreamable(f"{where(layer)} takes token 0 for padding (mask_zero)")
+        raise NotStreamable(f"{where(layer)} treats token 0 as padding (mask_zero)")
     return {}
 
 
@@ -105,24 +105,25 @@ def _axis_behind_steps(operation: Any) -> Shapes:
 STEPWISE = Rule(_nothing)
 ALONG_CHANNELS = Rule(_along_channels)
 
-# === Layers that need the steps before ===
+# === Layers that need earlier steps ===
 
 
 def _recurrent_states(layer: Layer) -> Shapes:
     if layer.go_backwards:
         raise NotStreamable(f"{where(layer)} reads the sequence backwards (go_backwards)")
     with replaced(layer, "return_state", True):
-        _, *shapes = layer.compute_output_shape(layer.input.shape if _one(layer) else layer.input[0].shape)
+        _, *shapes = layer.compute_output_shape(_sequences_of(layer).shape)
     if isinstance(layer.cell, layers.ZoneoutCell):
-        shapes = shapes[:-1]  # its step counter is of training only
+        shapes = shapes[:-1]  # its step counter matters in training only
     if not all(isinstance(size, int) for shape in shapes for size in shape[1:]):
-        raise NotStreamable(f"{where(layer)} has states of shapes that are not known: {shapes}")
+        raise NotStreamable(f"{where(layer)} has states of unknown shapes: {shapes}")
     names = ("hidden", "cell") if len(shapes) < 3 else tuple(f"state_{index + 1}" for index in range(len(shapes)))
     return {name: tuple(shape[1:]) for name, shape in zip(names, shapes, strict=False)}
 
 
-def _one(layer: Layer) -> bool:
-    return not isinstance(layer.input, list | tuple)
+def _sequences_of(layer: Layer) -> Any:
+    """The symbolic input of a layer, without those for a mask or states."""
+    return layer.input[0] if isinstance(layer.input, list | tuple) else layer.input
 
 
 def _recurrent(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
@@ -157,7 +158,7 @@ def _batch_norm(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor
 def _convolution_states(layer: Layer) -> Shapes:
     reach = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
     if layer.data_format != "channels_last" or layer.strides[0] != 1:
-        raise NotStreamable(f"{where(layer)} does not keep the steps as they are (strides or data_format)")
+        raise NotStreamable(f"{where(layer)} does not keep the number of steps (strides or data_format)")
     if not reach:
         return {}
     if layer.padding != "causal":
@@ -177,7 +178,7 @@ def _convolution(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tenso
 
 
 def _last_steps(joined: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    """The `steps` before the end of each row, of `steps` old ones and then `lengths` new ones."""
+    """The last `steps` steps of each row, which has `steps` old steps and then `lengths` new ones."""
     import tensorflow as tf
 
     return tf.gather(joined, lengths[:, tf.newaxis] + tf.range(steps), axis=1, batch_dims=1)
@@ -187,14 +188,13 @@ def _pool_states(first: str) -> Callable[[Layer], Shapes]:
     def states(layer: Layer) -> Shapes:
         if layer.data_format != "channels_last":
             raise NotStreamable(f"{where(layer)} has its steps on the last axis (data_format)")
-        channels = layer.input[0].shape[-1] if isinstance(layer.input, list | tuple) else layer.input.shape[-1]
-        return {first: (int(channels),), "count": ()}
+        return {first: (int(_sequences_of(layer).shape[-1]),), "count": ()}
 
     return states
 
 
 def _counted(layer: Layer, chunk: Chunk) -> tuple[Tensor, Tensor]:
-    """The steps before this piece, and after it, float32 (batch, 1)."""
+    """The number of steps before this piece, and after it, float32 (batch, 1)."""
     before = chunk.states[f"{layer.name}_count"]
     chunk.after[f"{layer.name}_count"] = after = before + ops.cast(chunk.lengths, "float32")
     return before[:, None], after[:, None]
@@ -212,20 +212,20 @@ def _maximum(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
     x, name = arguments["inputs"], f"{layer.name}_maximum"
     before, _ = _counted(layer, chunk)
     old, new = chunk.states[name], ops.max(ops.cast(chunk.valid(x, float("-inf")), "float32"), axis=1)
-    # The maximum of no steps is not 0, so the count says whether there is one.
+    # A state of 0 before the first step is not a maximum, which only the count can tell.
     chunk.after[name] = largest = ops.where(before > 0, ops.maximum(old, new), new)
     largest = ops.cast(largest, x.dtype)
     return largest[:, None] if layer.keepdims else largest
 
 
-# === Layers about padding ===
+# === Layers for padding ===
 
 
 def _as_it_is(layer: Layer, chunk: Chunk, arguments: dict[str, Any]) -> Tensor:
-    return arguments["features"]  # what stands in the padding of a piece reaches no state
+    return arguments["features"]  # values in the padding of a piece reach no state
 
 
-# === Layers that cannot ===
+# === Layers that cannot work on a stream ===
 
 
 def _refused(reason: str) -> Rule:
@@ -238,9 +238,9 @@ def _refused(reason: str) -> Rule:
 RECURRENT = Rule(_recurrent_states, _recurrent)
 _K = keras.layers
 
-# What each class of layer does on a stream; a new one is a line.
+# The rule of each class of layer; a new one is a line.
 RULES: dict[type, Rule] = {
-    # to every step the same
+    # layers that treat every step alike
     **dict.fromkeys(
         (
             *(_K.Dense, _K.Activation, _K.ReLU, _K.LeakyReLU, _K.ELU, _K.TimeDistributed, _K.Identity),
@@ -255,20 +255,20 @@ RULES: dict[type, Rule] = {
     ),
     _K.Embedding: Rule(_no_guessed_mask),
     _K.Reshape: Rule(_steps_stay),
-    # the steps before
+    # layers that need earlier steps
     **dict.fromkeys((layers.LSTM, _K.RNN, _K.LSTM, _K.GRU, _K.SimpleRNN, _K.ConvLSTM1D), RECURRENT),
     layers.BatchNormLSTM: Rule(_batch_norm_states, _batch_norm),
     _K.Conv1D: Rule(_convolution_states, _convolution),
     _K.GlobalAveragePooling1D: Rule(_pool_states("sum"), _mean),
     _K.GlobalMaxPooling1D: Rule(_pool_states("maximum"), _maximum),
-    # padding
+    # layers for padding
     layers.SequenceMask: STEPWISE,
     layers.ZeroPadding: Rule(_nothing, _as_it_is),
     layers.LastStep: STEPWISE,
-    # cannot
+    # layers that cannot work on a stream
     _K.Bidirectional: _refused("reads the sequence backwards too"),
     layers.FixedLength: _refused("has a fixed number of steps"),
 }
 
-# The same for operations that are not layers, by their names: their classes are not public.
+# The rules of operations that are not layers, by name, because their classes are not public.
 OPERATIONS: dict[str, Rule] = {"keras.src.ops.numpy.ExpandDims": Rule(_axis_behind_steps)}

@@ -42,7 +42,7 @@ class Graph:
     Attributes:
         signatures: The signatures by name.
         refused: The reason for each signature that this model cannot have.
-        resources: Lookup tables, which have to live as long as the model.
+        resources: Lookup tables, which have to exist as long as the model.
     """
 
     signatures: Mapping[str, Signature]
@@ -59,7 +59,7 @@ def graph(model: keras.Model, contract: Contract, xla: bool) -> Graph:
     answers = _Answers(model, contract, tokeniser)
     signatures, refused = {DEFAULT: Signature(answers.default, [answers.sequences])}, {}
     if contract.text:
-        refused[PADDED] = "the rows of a text model are strings, and need no padding"
+        refused[PADDED] = "the rows of a text model are strings, which need no padding"
     else:
         lengths = tf.TensorSpec((None,), tf.int32, name="lengths")
         signatures[PADDED] = Signature(answers.padded, [answers.sequences, lengths])
@@ -92,7 +92,7 @@ def graph(model: keras.Model, contract: Contract, xla: bool) -> Graph:
 
 
 class _Answers:
-    """The parts that all signatures share: shape checks, the model, traced once, and the making of answers."""
+    """The parts that all signatures share: shape checks, the model, traced once, and the answers."""
 
     def __init__(self, model: keras.Model, contract: Contract, tokeniser: Tokeniser | None, xla: bool = False) -> None:
         import tensorflow as tf
@@ -106,7 +106,7 @@ class _Answers:
                 answer = model({"features": features, "lengths": lengths}, training=False)
             return tf.cast(answer, tf.float32)
 
-        # Only the numbers: XLA knows no strings, so the labels are looked up outside.
+        # Without labels, which are looked up outside, because XLA has no strings.
         self.forward = tf.function(
             forward,
             input_signature=[tf.TensorSpec((None, None, *channels), kind), tf.TensorSpec((None,), tf.int32)],
@@ -150,9 +150,9 @@ class _Answers:
         return self.of(self.forward(features, lengths), answered, lengths)
 
     def checked(self, sequences: Tensor, others: Mapping[str, Tensor]) -> Tensor:
-        """Return `sequences`, or fail the whole request where its shapes are wrong.
+        """Return `sequences`, or fail the whole request if its shapes are wrong.
 
-        A server passes on whatever shape it receives; without these checks some wrong shapes would broadcast.
+        A server accepts any shape, and without these checks some wrong shapes would broadcast.
         """
         import tensorflow as tf
 
@@ -160,7 +160,7 @@ class _Answers:
         rows = tf.shape(sequences)[:1]
         checks = [
             tf.debugging.assert_equal(
-                tf.shape(other)[:1], rows, message=f"{name} must have one value a row of {self.sequences.name}"
+                tf.shape(other)[:1], rows, message=f"{name} must have one value for each row of {self.sequences.name}"
             )
             for name, other in others.items()
         ]
@@ -178,8 +178,8 @@ class _Answers:
 
         Args:
             output: The model's output, float32, in the contract's shape.
-            answered: Bool (batch,): whether a row is valid and gets an answer.
-            lengths: The valid steps of each row, int32 (batch,).
+            answered: Whether a row is valid and gets an answer, bool (batch,).
+            lengths: The number of valid steps of each row, int32 (batch,).
         """
         import tensorflow as tf
 
@@ -200,7 +200,7 @@ class _Answers:
         }
 
     def scores(self, output: Tensor) -> Outputs:
-        """Logits and probabilities, both (..., classes), from whichever of them the model puts out."""
+        """Logits and probabilities, both (..., classes), from the model's output, which is one of them."""
         import tensorflow as tf
 
         if self.contract.outputs is ModelOutputs.LOGITS:
@@ -225,14 +225,14 @@ def _stream(answers: _Answers, streamed: Plan) -> Callable[..., Outputs]:
             answered, mask = lengths > 0, tf.sequence_mask(lengths, tf.shape(features)[1])
         else:
             answered, mask = tf.reduce_all(tf.math.is_finite(sequences), axis=(1, 2)), None
-            # Zeros keep a row without an answer from raising an error inside the model.
+            # With zeros, a row without an answer cannot raise an error inside the model.
             features = tf.where(answered[:, tf.newaxis, tf.newaxis], sequences, tf.zeros_like(sequences))
             lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])
         for state in before.values():
             answered &= tf.reduce_all(tf.math.is_finite(state), axis=list(range(1, len(state.shape))))
         chunk = Chunk(lengths, mask, before)
         output = tf.cast(streamed.run(features, chunk), tf.float32)
-        # A piece without an answer counts as not read: its sequence keeps the state that it had.
+        # A piece without an answer does not count: its sequence keeps its states.
         after = {
             name: tf.where(
                 tf.reshape(answered, (-1, *(1 for _ in state.shape[1:]))),

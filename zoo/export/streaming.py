@@ -1,7 +1,7 @@
 """Models that read a sequence in pieces.
 
-The model is traced as it is, with the calls of those layers replaced that need something from the steps before. What
-they need is a state, a tensor that the client sends along and gets back. All zeros is the state at the beginning.
+The model is traced unchanged, except for the calls of layers that need earlier steps. What such a layer needs is a
+state, a tensor that the client sends along and gets back. At the beginning all states are zeros.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ class Plan:
 
     Attributes:
         model: The model.
-        calls: Replacements for the calls of some of its layers.
-        states: Shape of each state without the batch axis, by its full name.
+        calls: Replacements for the calls of some layers.
+        states: Shape of each state without the batch axis, by full name.
     """
 
     model: keras.Model
@@ -30,7 +30,7 @@ class Plan:
     states: Shapes
 
     def run(self, features: Tensor, chunk: Chunk) -> Tensor:
-        """What the model gives as of this piece, or for each of its steps; fills `chunk.after`."""
+        """The model's output after this piece, or for each of its steps; fills `chunk.after`."""
 
         def on_chunk(layer: Layer, original: Any, arguments: dict[str, Any]) -> Tensor:
             return self.calls[layer](layer, chunk, arguments)
@@ -40,10 +40,10 @@ class Plan:
 
 
 def plan(model: keras.Model) -> Plan:
-    """How `model` reads a sequence in pieces.
+    """Plan how `model` reads a sequence in pieces.
 
     Raises:
-        NotStreamable: It cannot.
+        NotStreamable: The model needs later steps, or has a layer without a rule.
 
     Example:
     >>> from zoo.models import SequenceTask, build
@@ -68,19 +68,19 @@ def plan(model: keras.Model) -> Plan:
 
 
 def _reads_steps(operation: Any, lengths: Any) -> bool:
-    """Whether an operation works on sequences; afterwards there is one answer, and any layer may work on that."""
+    """Whether an operation works on sequences; after these there is one answer, on which any layer may work."""
     if len(operation._inbound_nodes) > 1:
         raise NotStreamable(f"{where(operation)} is used more than once")
     inputs = [tensor for tensor in keras.tree.flatten(operation.input) if tensor is not lengths]
     steps = [len(tensor.shape) > 1 and tensor.shape[1] is None for tensor in inputs]
     if any(steps) and not all(steps):
-        raise NotStreamable(f"{where(operation)} combines every step with something made of the whole sequence")
+        raise NotStreamable(f"{where(operation)} combines single steps with a result of the whole sequence")
     return any(steps)
 
 
 def _rule(operation: Any) -> Rule:
-    # The class itself: a class derived from it may do anything with the steps.
-    found = RULES.get(type(operation)) or OPERATIONS.get(f"{type(operation).__module__}.{type(operation).__name__}")
-    if found is None:
+    # The exact class, because a subclass may do anything with the steps.
+    rule = RULES.get(type(operation)) or OPERATIONS.get(f"{type(operation).__module__}.{type(operation).__name__}")
+    if rule is None:
         raise NotStreamable(f"{where(operation)} has no rule for pieces of a sequence")
-    return found
+    return rule

@@ -1,4 +1,4 @@
-"""From strings to tokens inside the graph, as the texts of training were cut."""
+"""Turns strings into tokens inside the graph, as in training."""
 
 import re
 import string
@@ -13,7 +13,7 @@ UNKNOWN = 1  # the index of "[UNK]", as Keras's `TextVectorization` has it
 
 
 def indices_of(text: str, contract: Contract) -> list[int]:
-    """The token of each piece of `text`; none where it has no pieces."""
+    """The tokens of `text`; none for a text without words or characters."""
     index: Mapping[str, int] = {piece: number for number, piece in enumerate(contract.vocabulary or ())}
     return [index.get(piece, UNKNOWN) for piece in CUTS[contract.tokens or "words"](text)]
 
@@ -22,15 +22,15 @@ class Tokeniser:
     """The same in TensorFlow operations.
 
     Attributes:
-        table: The lookup table, which the SavedModel must keep.
+        table: The lookup table, which has to exist as long as the SavedModel.
     """
 
     def __init__(self, contract: Contract) -> None:
         import tensorflow as tf
 
         self._characters = contract.tokens == "characters"
-        # Padding is not part of any text. The keys of characters are code points: strings of one would need another
-        # three operations.
+        # Without the padding token, which is in no text. The keys of characters are code points, because strings of one
+        # character would need another three operations.
         index: dict[Any, int] = {}
         for number, piece in enumerate(contract.vocabulary or ()):
             if self._characters and len(piece) == 1:
@@ -42,9 +42,9 @@ class Tokeniser:
         self.table = tf.lookup.StaticHashTable(initializer, UNKNOWN)
 
     def __call__(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens int32 (batch, steps), 0 behind the end of a row, and the steps of each row int32 (batch,).
+        """Tokens, int32 (batch, steps), 0 after the end of a row, and the number of steps of each row, int32 (batch,).
 
-        Bytes that are not UTF-8 become U+FFFD, as in training. Even an empty text has one step.
+        Bytes that are not UTF-8 become U+FFFD, as in training. There is at least one step.
         """
         import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Requests that warm a server up, with the answers that it should give."""
+"""Requests that warm up a server, with the expected answers."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,25 @@ FILE = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
 
 
 def write_warmup(path: Path, name: str, contract: Contract, written: Written, probes: Sequence[Probe]) -> int:
-    """Write requests to each signature and what `written` answers to `path`, as TensorFlow Serving plays them.
+    """Write requests to each signature, with the answers of `written`, in TensorFlow Serving's format.
 
     TensorFlow Serving reads only the requests. `serving_xla` is left out: a server without XLA, which is the default,
-    would refuse the request, and with it the model.
+    would reject the request, and with it the model.
 
     Args:
         path: The folder of the version.
         name: The served model's name, for the requests.
         contract: The model's contract.
         written: The written model.
-        probes: Sequences to ask about.
+        probes: Sequences for the requests.
 
     Returns:
-        The number of records, 0 where the package with TensorFlow Serving's messages is not installed.
+        The number of records, 0 if the package with TensorFlow Serving's messages is not installed.
     """
     try:
         import tensorflow_serving.apis.prediction_log_pb2 as messages
     except ImportError:
-        logger.warning("no warm-up requests were written: pip install 'sequence-zoo[serve]' brings what they take")
+        logger.warning("no warm-up requests were written; they need: pip install 'sequence-zoo[serve]'")
         return 0
     import tensorflow as tf
 
@@ -52,12 +52,12 @@ def write_warmup(path: Path, name: str, contract: Contract, written: Written, pr
 
 def _predictions(contract: Contract, written: Written, probes: Sequence[Probe]) -> list[Any]:
     """Signature, inputs and outputs of each request to Predict."""
-    asked = [(DEFAULT, alone(contract, probes[0])), (DEFAULT, alone(contract, probes[-1], rows=3))]
+    requests = [(DEFAULT, alone(contract, probes[0])), (DEFAULT, alone(contract, probes[-1], rows=3))]
     if contract.text:
-        asked.append((DEFAULT, batch(contract, probes)))
+        requests.append((DEFAULT, batch(contract, probes)))
     else:
-        asked += [(PADDED, batch(contract, probes)), (PADDED, batch(contract, probes[:1]))]
-    records = [(signature, inputs, written.ask(signature, inputs)) for signature, inputs in asked]
+        requests += [(PADDED, batch(contract, probes)), (PADDED, batch(contract, probes[:1]))]
+    records = [(signature, inputs, written.ask(signature, inputs)) for signature, inputs in requests]
     if STREAM in written.signatures:
         pieces = chunks(contract, max(probes, key=len))[:2]
         answers = stream(contract, written, pieces)

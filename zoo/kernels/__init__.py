@@ -1,7 +1,6 @@
 """The LSTM recurrence and the engines that can run it.
 
-One recurrence, several engines behind one dict: a layer names an engine or says "auto". The reference is the judge
-of every other.
+A layer names one of `ENGINES` or leaves the choice to "auto". Every engine is tested against the reference.
 
 >>> resolve("reference")
 'reference'
@@ -26,7 +25,7 @@ from zoo.kernels.derivatives import complete
 from zoo.kernels.target import Place, Target
 from zoo.suggest import unknown
 
-# The order is the order in which "auto" asks. On a CPU the loop is the faster one on torch alone
+# "auto" takes the first row that can run the layer. On a CPU the loop is faster than the reference on torch only
 # (benchmarks/loop_engine.py). Keras's backends for inference only, NumPy and OpenVINO, have the reference.
 ENGINES: dict[str, Engine] = {
     "native": Engine(
@@ -71,13 +70,13 @@ ENGINES: dict[str, Engine] = {
         first_order_on=("jax", "torch"),
     ),
     "graph": Engine(
-        "what a SavedModel holds for inference: stock operations of TensorFlow, several steps an iteration",
+        "stock operations of TensorFlow for inference in a SavedModel, several steps an iteration",
         graph.lstm,
         backends=("tensorflow",),
         places=(Place.HERE, Place.SAVED_MODEL),
     ),
     "reference": Engine(
-        "Keras operations on any backend, one step at a time; the judge of every other engine",
+        "Keras operations on any backend, one step at a time; every other engine is tested against it",
         run=None,
         places=tuple(Place),
     ),
@@ -86,10 +85,10 @@ REFERENCE = "reference"
 
 
 def known(engine: str) -> str:
-    """`engine`, which is "auto" or a name in `ENGINES`.
+    """Check that `engine` is "auto" or a name in `ENGINES`, and return it.
 
     Raises:
-        ValueError: It is neither; the message has the nearest name.
+        ValueError: It is neither; the message suggests the nearest name.
     """
     if engine != "auto" and engine not in ENGINES:
         raise ValueError(unknown("engine", engine, ["auto", *ENGINES]))
@@ -97,34 +96,34 @@ def known(engine: str) -> str:
 
 
 def requested(engine: str, use_cudnn: bool | str) -> str:
-    """The engine that a layer's arguments ask for: Keras's `use_cudnn=True` is another way to name cuDNN.
+    """The engine that a layer's arguments request: Keras's `use_cudnn=True` means cuDNN.
 
     Raises:
-        ValueError: `use_cudnn` is not valid, or says another engine than `engine` does.
+        ValueError: `use_cudnn` is not valid, or `engine` names another engine.
     """
     if use_cudnn not in ("auto", True, False):
         raise ValueError(f"`use_cudnn` must be 'auto', True or False, received {use_cudnn!r}.")
     if use_cudnn is not True:
         return engine
     if engine not in ("auto", "cudnn"):
-        raise ValueError(f"use_cudnn=True asks for engine='cudnn', and engine={engine!r} was given; pass one of them.")
+        raise ValueError(f"use_cudnn=True means engine='cudnn', received engine={engine!r} as well; pass one of them.")
     return "cudnn"
 
 
 def resolve(engine: str, spec: LayerSpec | None = None) -> str:
-    """The engine that runs when `engine` is asked for.
+    """The engine that runs a layer in this process.
 
-    "auto" is the first row of `ENGINES` that it takes on this device and that can run the layer, else the reference. On
-    TensorFlow without a GPU that is the native engine: the benchmark (docs/benchmarks.md) has no size at which the
-    reference is the faster, in training or at inference.
+    "auto" is the first row of `ENGINES` that is meant for this device and can run the layer, else the reference. On
+    TensorFlow without a GPU that is the native engine: in the benchmark (docs/benchmarks.md) the reference is not
+    faster at any size, neither in training nor at inference.
 
     Args:
         engine: "auto", or a name in `ENGINES`, which is obeyed or refused.
-        spec: The layer that is to run; `None` where it is not known.
+        spec: The layer; `None` where it is not known.
 
     Raises:
         ValueError: The engine is unknown.
-        EngineUnavailable: It cannot run such a layer here.
+        EngineUnavailable: The named engine cannot run the layer here.
     """
     spec = spec or LayerSpec()
     if engine == "auto":
@@ -136,27 +135,28 @@ def resolve(engine: str, spec: LayerSpec | None = None) -> str:
     reason = ENGINES[known(engine)].refusal(spec)
     if reason:
         raise EngineUnavailable(
-            f"engine={engine!r} cannot run this layer here: {reason}; 'auto' takes an engine that can"
+            f"engine={engine!r} cannot run this layer here: {reason}; 'auto' chooses an engine that can"
         )
     return engine
 
 
 def resolve_in(target: Target, engine: str, spec: LayerSpec, training: bool) -> str:
-    """The engine whose operations a graph for this target may hold, when `engine` is asked for.
+    """The engine whose operations go into a graph for this target.
 
     Raises:
-        EngineUnavailable: `engine` is named, the graph stays in this process, and it cannot run such a layer here.
+        EngineUnavailable: The graph stays in this process, and the named engine cannot run the layer here.
     """
     place = target.place
     if place in (Place.SAVED_MODEL, Place.ELSEWHERE) or (place is Place.UNKNOWN and engine == "auto"):
-        rows = {} if training else ENGINES  # what is drawn in training, Keras's own loop draws as Keras does
+        # A graph for training elsewhere is Keras's loop, which draws dropout as Keras does.
+        rows = {} if training else ENGINES
         return next((name for name, row in rows.items() if place in row.places and not row.refusal(spec)), REFERENCE)
     chosen = resolve(engine, spec)
     return REFERENCE if target.compiled and not ENGINES[chosen].for_xla else chosen
 
 
 def run(engine: Engine, operands: Operands, options: Options) -> Outputs:
-    """Run a call by an engine that has a `run` of its own, with every derivative that the backend knows."""
+    """Run a call by an engine with a `run` function, and make it differentiable in every way that the backend knows."""
     assert engine.run is not None  # noqa: S101
     completed = complete(engine.run) if keras.backend.backend() in engine.first_order_on else engine.run
     return completed(operands, options)

@@ -1,4 +1,4 @@
-"""The contract of all engines: what a layer says of itself, what a call takes and gives, what an engine is."""
+"""The contract of all engines: the description of a layer, the inputs and outputs of a call, and an engine itself."""
 
 import functools
 from collections.abc import Callable, Collection, Iterable
@@ -15,15 +15,15 @@ from zoo.types import Gates, Tensor
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """What is known of a layer before it is called: what an engine may refuse.
+    """Description of a layer before it is called, by which an engine may refuse it.
 
     Attributes:
-        activations: The activation of each gate, as `zoo.activations.get` gives it; `None` where not known.
+        activations: The activation of each gate, as returned by `zoo.activations.get`; `None` where not known.
         units: Width of the states, or `None` where not known.
-        dtype: What the layer computes in, such as "float32".
-        cell_clip: Bound of the cell state, or `None`.
+        dtype: The type in which the layer computes, such as "float32".
+        cell_clip: Bound for the cell state, or `None`.
         recurrent_dropout: Share of the hidden state dropped.
-        use_cudnn: Whether cuDNN may run it.
+        use_cudnn: Whether cuDNN may run the layer.
     """
 
     activations: Gates[Any] | None = None
@@ -35,12 +35,12 @@ class LayerSpec:
 
     @property
     def by_gate(self) -> Iterable[tuple[str, Any]]:
-        """The name of each gate with its activation; nothing where they are not known."""
+        """The name of each gate with its activation; empty where they are not known."""
         return self.activations._asdict().items() if self.activations else ()
 
 
 def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | None:
-    """Say which activation is not one of the rows `names` of the table, and why; `None` where all are.
+    """Say which activation an engine lacks that has the rows `names` of the table, and why; `None` if it has all.
 
     Example:
     >>> from zoo.activations import get
@@ -49,7 +49,7 @@ def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | Non
     """
     for gate, activation in spec.by_gate:
         if not isinstance(activation, Activation):
-            return f"the activation of its {gate} is {activation!r}, which is not one of zoo.activations"
+            return f"the activation of its {gate} is {activation!r}, which is not in the table of zoo.activations"
         if activation.name not in names:
             how = "random in training" if activation.definition.random else "not in its table"
             how = how if activation.definition.elementwise else "not elementwise"
@@ -60,7 +60,8 @@ def unsupported_activation(spec: LayerSpec, names: Collection[str]) -> str | Non
 def unusual_gate(activations: Gates[Any]) -> str | None:
     """The first gate whose activation differs from the published LSTM's; `None` where none does.
 
-    Sigmoid for the three gates, tanh for candidate and cell state: what libraries have one operation for.
+    For the published activations, sigmoid for the gates and tanh for candidate and hidden state, libraries have one
+    operation.
 
     Example:
     >>> from zoo.activations import get
@@ -80,18 +81,18 @@ def published_activation(gate: str) -> Activation:
 
 @dataclass(frozen=True)
 class Options:
-    """What a call of the recurrence is told beside its tensors.
+    """The options of a call.
 
     Attributes:
-        activations: The activation of each gate: a row of the table or, for the engines that take them, a function of
-            one tensor.
-        cell_clip: Bound of the cell state, or `None`.
-        go_backwards: Read from the last step to the first.
-        return_sequences: Put out every step, not only the last.
-        zero_output_for_mask: Put out 0 at a masked step, not what the step before did.
-        training: Keep what the backward pass needs. Gradients are right without it too, at the price of a second
+        activations: The activation of each gate: a row of the table or, where the engine supports it, a function of one
+            tensor.
+        cell_clip: Bound for the cell state, or `None`.
+        go_backwards: Whether to read from the last step to the first.
+        return_sequences: Whether to return the output of every step, not only of the last.
+        zero_output_for_mask: Whether the output of a masked step is 0, not that of the step before.
+        training: Whether to keep what the backward pass needs. Without it gradients are correct too, but cost a second
             forward pass.
-        compiled: Whether XLA compiles the graph that the call is traced into.
+        compiled: Whether XLA compiles the graph of the call.
     """
 
     activations: Gates[Any]
@@ -116,7 +117,7 @@ class Operands:
         c: (b, n), the cell state before the first step.
         mask: Bool (b, t), or `None` for all true.
         dropout: (4, b, d + n), factors of [x, h] for each gate, or `None`.
-        slopes: What the activation of each gate learns, (n,), or drew, (b, n); `None` where its own parameter stands.
+        slopes: The learned slope (n,) or the random slope (b, n) of each activation; `None` for its own parameter.
     """
 
     x: Tensor
@@ -131,7 +132,7 @@ class Operands:
 
 
 def bound(activations: Gates[Any], slopes: Gates[Tensor | None]) -> Gates[Callable[[Tensor], Tensor]]:
-    """The activations as functions of one tensor, with what they learn or drew filled in."""
+    """The activations as functions of one tensor, with the slopes filled in."""
 
     def filled(activation: Any, slope: Tensor | None) -> Callable[[Tensor], Tensor]:
         if slope is None:
@@ -142,7 +143,7 @@ def bound(activations: Gates[Any], slopes: Gates[Tensor | None]) -> Gates[Callab
     return Gates(*map(filled, activations, slopes))
 
 
-# outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c
+# The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
 Outputs = tuple[Tensor, Tensor, Tensor]
 Run = Callable[[Operands, Options], Outputs]
 
@@ -150,29 +151,29 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 
 
 class EngineUnavailable(ValueError):
-    """The engine that was asked for cannot run this layer here."""
+    """The requested engine cannot run this layer here."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to run the recurrence. "auto" asks the rows of `zoo.kernels.ENGINES` from first to last.
+    """One way to run the recurrence, a row of `zoo.kernels.ENGINES`.
 
     Attributes:
-        summary: What it is, in one line.
-        run: What runs a call; `None` where Keras's own RNN loop over our cell does.
-        refuses: Called with a layer's spec: why it cannot run such a layer, or `None`.
-        missing: What it lacks on this machine, such as a library that was not built, or `None`.
-        detail: What `zoo doctor` says of it where it can run, or `None`.
-        backends: Keras's backends that it runs on; empty for all.
+        summary: Description in one line.
+        run: Function that runs a call; `None` for Keras's RNN loop over our cell.
+        refuses: From a layer's spec to the reason why the engine cannot run such a layer, or `None`.
+        missing: What the engine lacks on this machine, such as a library that was not built, or `None`.
+        detail: A further line for `zoo doctor` where the engine can run, or `None`.
+        backends: The Keras backends on which it runs; empty for all.
         needs_gpu: Whether it computes on a GPU only.
-        auto_on_cpu: Backends on which "auto" takes it where there is no GPU.
-        auto_on_gpu: Backends on which "auto" takes it where there is one.
+        auto_on_cpu: Backends on which "auto" considers it without a GPU.
+        auto_on_gpu: Backends on which "auto" considers it with a GPU.
         not_for_xla_on: Backends whose XLA cannot compile its operations.
-        places: Where a graph that holds its operations may run. Whoever asks for it by name may trace it into a graph
-            of `Place.UNKNOWN` too.
-        computes_in: From the type in which a layer computes, such as "float16", to the one that the call is given.
-        first_order_on: Backends on which it has a first gradient in reverse mode only, so that the rest has to come
-            from elsewhere.
+        places: The places where a graph with its operations may run. If the engine is named, a graph of
+            `Place.UNKNOWN` may have them too.
+        computes_in: From the type in which a layer computes, such as "float16", to the type of the operands.
+        first_order_on: Backends on which it has a first gradient in reverse mode only; `zoo.kernels.derivatives` adds
+            all other derivatives.
     """
 
     summary: str
@@ -190,7 +191,7 @@ class Engine:
     first_order_on: tuple[str, ...] = ()
 
     def unavailable(self) -> str | None:
-        """Why it cannot run here at all, or `None` where it can."""
+        """The reason why it cannot run any layer here, or `None`."""
         backend = keras.backend.backend()
         if self.backends and backend not in self.backends:
             *most, last = (BACKENDS[name] for name in self.backends)
@@ -201,7 +202,7 @@ class Engine:
         return self.missing()
 
     def refusal(self, spec: LayerSpec) -> str | None:
-        """Why it cannot run such a layer here, or `None` where it can."""
+        """The reason why it cannot run such a layer here, or `None`."""
         return self.unavailable() or self.refuses(spec)
 
     @property

@@ -1,17 +1,17 @@
-"""cuDNN's LSTM, through what each of Keras's backends has of it: sigmoid gates, tanh for candidate and hidden state.
+"""cuDNN's LSTM, called through each Keras backend: sigmoid gates, tanh for candidate and hidden state.
 
-What the backends call differently is one line each; masks, directions and weights are handled here, once for all.
+Each backend has one function that calls cuDNN; masks, directions and weights are handled here for all of them.
 
-cuDNN reads every row from its first step to its last. Masks of any shape come down to that. The valid steps of a row
-are moved to its front (`valid_first`), and padding holds the cell state: it has an input channel p of its own, 1 on
-padding and 0 elsewhere, which closes the input gate and opens the forget gate,
+cuDNN reads every row from its first step to its last. For a mask, the valid steps of a row are moved to its front
+(`valid_first`), and padding must keep the cell state: an additional input channel p, 1 on padding and 0 elsewhere,
+closes the input gate and opens the forget gate,
 
     i = sigmoid(... - HOLD p) = 0
     f = sigmoid(... + HOLD p) = 1
     c' = f * c + i * g = c                 both exact in every floating type, and so are their slopes, 0
 
-so the last c is that of the last valid step, and the last h is gathered from the outputs. Row lengths would do it too,
-but cuDNN's callers want them in the memory of the CPU, which waits there for all that the GPU has yet to do, and rows
+so the last c is that of the last valid step, and the last h is gathered from the outputs. cuDNN also accepts row
+lengths, but the backends need them in the memory of the CPU, which would wait for the GPU at every call, and rows
 without a valid step are an error then.
 """
 
@@ -23,19 +23,19 @@ from zoo.kernels.contract import LayerSpec, Operands, Options, Outputs, publishe
 from zoo.kernels.masking import masked_outputs, restore, valid_first
 from zoo.types import Tensor
 
-HOLD = 8192.0  # outweighs every trained weight; a power of two, which TF32 and half precision hold exactly
-ALIGNED = 8  # channels: matrix products of half precision want rows of whole 16 bytes
+HOLD = 8192.0  # outweighs every trained weight; as a power of two it is exact in TF32 and half precision
+ALIGNED = 8  # channels: matrix products in half precision are fast with rows of a multiple of 16 bytes
 
-# === What it refuses ===
+# === What the engine refuses ===
 
 
 def missing() -> str | None:
-    """Why cuDNN cannot be called on this machine, or `None` where it can."""
-    return None if has_library() else f"the {keras.backend.backend()} that is installed was built without cuDNN"
+    """The reason why cuDNN cannot be called on this machine, or `None`."""
+    return None if has_library() else f"the installed {keras.backend.backend()} was built without cuDNN"
 
 
 def has_library() -> bool:
-    """Whether the Keras backend was built with CUDA's cuDNN; ROCm's stand-in for it orders the gates in another way."""
+    """Whether the Keras backend was built with CUDA's cuDNN; ROCm's counterpart orders the gates differently."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
@@ -51,24 +51,24 @@ def has_library() -> bool:
 
 
 def refuses(spec: LayerSpec) -> str | None:
-    """Why the engine cannot run such a layer, or `None` where it can."""
+    """The reason why the engine cannot run such a layer, or `None`."""
     if not spec.use_cudnn:
-        return "use_cudnn=False was given"
+        return "it has use_cudnn=False"
     gate = unusual_gate(spec.activations) if spec.activations else None
     if gate is not None:
         received, published = getattr(spec.activations, gate), published_activation(gate)
         return f"the activation of its {gate} is {str(received)!r}, and cuDNN's is {str(published)!r}"
     if spec.cell_clip is not None:
-        return f"cell_clip={spec.cell_clip} was asked for, and no backend hands a bound to cuDNN"
+        return f"it has cell_clip={spec.cell_clip}, and no backend passes a bound to cuDNN"
     if spec.recurrent_dropout:
-        return f"recurrent_dropout={spec.recurrent_dropout} was asked for, and cuDNN drops nothing between steps"
+        return f"it has recurrent_dropout={spec.recurrent_dropout}, and cuDNN drops nothing between steps"
     if spec.dtype == "float64" and keras.backend.backend() == "jax":
         return "it computes in float64, and JAX calls cuDNN in float32 only"
     return None
 
 
 def computes_in(dtype: str) -> str:
-    """The type of a call in a layer that computes in `dtype`: JAX calls cuDNN in float32 only.
+    """The type of the operands for a layer that computes in `dtype`: JAX calls cuDNN in float32 only.
 
     Example:
     >>> computes_in("float32")
@@ -81,16 +81,10 @@ def computes_in(dtype: str) -> str:
 
 
 def lstm(operands: Operands, options: Options) -> Outputs:
-    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
-
-    cuDNN has a first derivative only, in reverse mode: `zoo.kernels.derivatives` adds the rest.
-
-    Returns:
-        The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
-    """
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`."""
     x, kernel, mask = operands.x, operands.kernel, operands.mask
     if operands.dropout is not None:
-        x, kernel = _input_of_each_gate(x, kernel, operands.dropout)
+        x, kernel = _with_input_of_each_gate(x, kernel, operands.dropout)
     if options.go_backwards:
         x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
     if mask is not None:
@@ -108,9 +102,9 @@ def lstm(operands: Operands, options: Options) -> Outputs:
 
 
 def packed(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """The weights as cuDNN keeps them: [W^T, U^T, b, 0], each flat, gates in the order i, f, c, o, which is Keras's.
+    """The weights in cuDNN's layout: [W^T, U^T, b, 0], each flattened, gates in Keras's order i, f, c, o.
 
-    cuDNN adds two biases, one with each product, and we have one.
+    cuDNN adds a bias to each of the two products; the second bias is zero.
 
     Args:
         kernel: W, (d, 4 n).
@@ -140,12 +134,12 @@ def _with_hold(x: Tensor, kernel: Tensor, valid: Tensor) -> tuple[Tensor, Tensor
     return x, ops.concatenate([kernel, ops.convert_to_tensor(rows, dtype=kernel.dtype)], axis=0)
 
 
-def _input_of_each_gate(x: Tensor, kernel: Tensor, dropout: Tensor) -> tuple[Tensor, Tensor]:
-    """Under dropout of its own every gate sees another x: four side by side, each for the columns of one gate."""
+def _with_input_of_each_gate(x: Tensor, kernel: Tensor, dropout: Tensor) -> tuple[Tensor, Tensor]:
+    """Join the four inputs that gates with separate dropout receive, each with the columns of its gate."""
     channels, units = kernel.shape[0], kernel.shape[1] // 4
     copies = [x * dropout[gate][:, None, :channels] for gate in range(4)]
-    ours = np.kron(np.eye(4), np.ones((channels, units)))  # ones where a copy meets the columns of its gate
-    kernel = ops.tile(kernel, (4, 1)) * ops.convert_to_tensor(ours, dtype=kernel.dtype)
+    diagonal = np.kron(np.eye(4), np.ones((channels, units)))  # ones where a copy meets the columns of its gate
+    kernel = ops.tile(kernel, (4, 1)) * ops.convert_to_tensor(diagonal, dtype=kernel.dtype)
     return ops.concatenate(copies, axis=2), kernel
 
 
@@ -161,7 +155,7 @@ def _on_jax(x: Tensor, h: Tensor, c: Tensor, weights: Tensor) -> tuple[Tensor, T
     sizes = (channels, h.shape[1], 1, 0.0, False)  # one layer, no dropout, one direction
     if isinstance(batch, int) and isinstance(steps, int):
         outputs, h, c = rnn.lstm(x, h[None], c[None], weights, lengths, *sizes)
-    else:  # traced with sizes that stay open, for the shapes alone or for export: cuDNN wants to know them
+    else:  # traced with unknown sizes, to infer shapes or for export; cuDNN needs to know them
         parts = rnn.unpack_lstm_weights(weights, channels, h.shape[1], 1, False)
         outputs, h, c = rnn.lstm_ref(x, h[None], c[None], *parts, lengths, *sizes)
     return outputs, h[0], c[0]
@@ -177,7 +171,7 @@ def _on_tensorflow(x: Tensor, h: Tensor, c: Tensor, weights: Tensor) -> tuple[Te
         params=weights,
         sequence_lengths=tf.fill([tf.shape(x)[0]], tf.shape(x)[1]),
         rnn_mode="lstm",
-        is_training=True,  # a gradient may be asked for at inference too, and the operation has it in training only
+        is_training=True,  # at inference too, since otherwise the operation has no gradient
         time_major=False,
     )
     return outputs, h[:, 0], c[:, 0]
@@ -187,7 +181,7 @@ def _on_torch(x: Tensor, h: Tensor, c: Tensor, weights: Tensor) -> tuple[Tensor,
     import torch
 
     channels, units = x.shape[2], h.shape[1]
-    # Views of one piece of memory: from separate weights torch makes such a piece at every call, and warns of it.
+    # Views of contiguous memory: separate weights torch would copy into such memory at every call, with a warning.
     w, u, *biases = weights.split([4 * units * channels, 4 * units * units, 4 * units, 4 * units])
     outputs, h, c = torch._VF.lstm(
         x,

@@ -1,8 +1,8 @@
-"""What an engine lacks of derivatives: second ones, forward mode and vectorised calls.
+"""The derivatives that an engine lacks: second ones, forward mode and vectorised calls.
 
-An engine has a first derivative in reverse mode, as fast as can be, and that alone is what training asks for. All else
-is computed by `zoo.kernels.loop.plain_lstm`, the same recurrence in operations that the backend differentiates by
-itself: right, at the price of the reference.
+An engine has a fast first derivative in reverse mode, which is all that training needs. All other derivatives come from
+`zoo.kernels.loop.plain_lstm`, the same recurrence in operations that the backend can differentiate, at the speed of the
+reference.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from zoo.kernels.contract import Operands, Options, Outputs, Run
+from zoo.kernels.contract import Operands, Options, Run
 from zoo.kernels.loop import plain_lstm
 from zoo.kernels.target import vectorised
 from zoo.types import Gates, Tensor, Tensors
@@ -21,16 +21,10 @@ Function = Callable[..., Tensors]
 
 
 def complete(run: Run) -> Run:
-    """`run` with every derivative that the backend knows.
-
-    The outputs and the first gradient in reverse mode stay those of `run`.
-    """
+    """Add every derivative that the backend knows to `run`, which keeps its outputs and its first gradient."""
     make: Any = {"tensorflow": _on_tensorflow, "torch": _on_torch, "jax": _on_jax}[keras.backend.backend()]
 
-    def completed(operands: Operands, options: Options) -> Outputs:
-        found: Outputs = make(run, operands, options)
-        return found
-
+    completed: Run = functools.partial(make, run)
     return completed
 
 
@@ -38,20 +32,20 @@ _NAMES = tuple(field.name for field in fields(Operands) if field.name != "slopes
 
 
 def _flat(operands: Operands) -> tuple[Tensors, Callable[[Tensors], Operands]]:
-    """The tensors of a call, and what puts others in their places."""
+    """The tensors of a call, and the function that replaces them by others."""
     names = [name for name in _NAMES if getattr(operands, name) is not None]
     gates = [gate for gate, slope in enumerate(operands.slopes) if slope is not None]
 
     def rebuilt(tensors: Tensors) -> Operands:
         slopes = dict(zip(gates, tensors[len(names) :], strict=True))
-        given = dict(zip(names, tensors, strict=False))
-        return replace(operands, slopes=Gates(*map(slopes.get, range(len(Gates._fields)))), **given)
+        replaced = dict(zip(names, tensors, strict=False))
+        return replace(operands, slopes=Gates(*map(slopes.get, range(len(Gates._fields)))), **replaced)
 
     return (*(getattr(operands, name) for name in names), *(operands.slopes[gate] for gate in gates)), rebuilt
 
 
 def _functions(run: Run, operands: Operands, options: Options) -> tuple[Tensors, Function, Function]:
-    """The tensors of a call; `run` and the plain recurrence as functions of them."""
+    """The tensors of a call, and both `run` and the plain recurrence as functions of these tensors."""
     tensors, rebuilt = _flat(operands)
     return (
         tensors,
@@ -67,9 +61,9 @@ def _on_tensorflow(once: Run, operands: Operands, options: Options) -> Tensors:
     import tensorflow as tf
 
     tensors, run, plain = _functions(once, operands, options)
-    if vectorised(operands.x):  # no vectorised form is known of an engine's own operation
+    if vectorised(operands.x):  # an engine's operation has no vectorised form
         return plain(*tensors)
-    floats = [tensor.dtype.is_floating for tensor in tensors]  # all but the mask
+    floats = [tensor.dtype.is_floating for tensor in tensors]  # all except the mask
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def function(*tensors: Tensor) -> Any:
@@ -86,8 +80,8 @@ def _on_tensorflow(once: Run, operands: Operands, options: Options) -> Tensors:
 
                 return tape.gradient(outputs, sources, upstream, tf.UnconnectedGradients.ZERO), second
 
-            found = iter(first(*sources, *upstream))
-            return tuple(next(found) if is_float else None for is_float in floats)
+            gradients = iter(first(*sources, *upstream))
+            return tuple(next(gradients) if is_float else None for is_float in floats)
 
         return list(outputs), gradient
 
@@ -97,7 +91,7 @@ def _on_tensorflow(once: Run, operands: Operands, options: Options) -> Tensors:
 def _gradient_of_gradient(
     plain: Function, tensors: Tensors, sources: list[Tensor], upstream: Tensors, weights: Tensors
 ) -> list[Tensor]:
-    """The gradients, for `sources` and `upstream`, of sum(weights * d_sources)."""
+    """The gradients of sum(weights * d_sources), for `sources` and `upstream`."""
     import tensorflow as tf
 
     with tf.GradientTape(watch_accessed_variables=False) as outer:
@@ -105,9 +99,9 @@ def _gradient_of_gradient(
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(sources)
             outputs = plain(*tensors)
-        found = inner.gradient(outputs, sources, upstream, tf.UnconnectedGradients.ZERO)
-    gradients: list[Tensor] = outer.gradient(found, [*sources, *upstream], weights, tf.UnconnectedGradients.ZERO)
-    return gradients
+        first = inner.gradient(outputs, sources, upstream, tf.UnconnectedGradients.ZERO)
+    second: list[Tensor] = outer.gradient(first, [*sources, *upstream], weights, tf.UnconnectedGradients.ZERO)
+    return second
 
 
 # === torch ===
@@ -122,12 +116,12 @@ def _on_torch(run: Run, operands: Operands, options: Options) -> Tensors:
     if not torch.is_grad_enabled() or not any(output.requires_grad for output in outputs):
         return outputs
     tensors, _, plain = _functions(run, operands, options)
-    found: Tensors = _switch().apply(plain, len(outputs), *outputs, *tensors)
-    return found
+    switched: Tensors = _switch().apply(plain, len(outputs), *outputs, *tensors)
+    return switched
 
 
 def _transformed() -> bool:
-    """Whether `torch.func` or forward mode is at work, neither of which takes a function with a backward pass alone."""
+    """Whether `torch.func` or forward mode is active, neither of which accepts a function with only a backward pass."""
     import torch
 
     return bool(torch._C._are_functorch_transforms_active()) or torch.autograd.forward_ad._current_level >= 0
@@ -135,10 +129,10 @@ def _transformed() -> bool:
 
 @functools.cache
 def _switch() -> Any:
-    """The function that gives outputs as they are, and decides on the way back who differentiates.
+    """A function that returns outputs unchanged and decides in the backward pass where the gradient goes.
 
-    Its inputs are the outputs of an engine and the tensors that these were computed from. A gradient goes to the
-    outputs, and so to the engine. Where the gradient is to be differentiated in its turn, or comes in a batch, it goes
+    Its inputs are an engine's outputs and the tensors from which they were computed. Usually the gradient goes to the
+    outputs, and so to the engine. If the gradient is to be differentiated again, or is a batch of gradients, it goes
     to the tensors, through the plain recurrence.
     """
     import torch
@@ -161,15 +155,15 @@ def _switch() -> Any:
             needed = ctx.needs_input_grad[-len(tensors) :]
             with torch.enable_grad():
                 outputs = ctx.plain(*tensors)
-                found = torch.autograd.grad(
+                gradients = torch.autograd.grad(
                     [outputs[place] for place, _ in pairs],
                     [tensor for tensor, need in zip(tensors, needed, strict=True) if need],
                     [d for _, d in pairs],
                     create_graph=again,
                     allow_unused=True,
                 )
-            gradients = iter(found)
-            return None, None, *(None for _ in upstream), *(next(gradients) if need else None for need in needed)
+            each = iter(gradients)
+            return None, None, *(None for _ in upstream), *(next(each) if need else None for need in needed)
 
     return Switch
 

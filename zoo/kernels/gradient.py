@@ -1,6 +1,6 @@
-"""A function of tensors with a gradient of its own, on any of Keras's backends.
+"""Functions with a custom gradient on every Keras backend that has gradients.
 
-`keras.ops.custom_gradient` knows one output only on torch, and keeps what the gradient needs at inference too.
+On torch `keras.ops.custom_gradient` allows only one output, and keeps what the gradient needs at inference too.
 """
 
 from collections.abc import Callable
@@ -17,16 +17,15 @@ def differentiable(
     infer: Callable[..., Tensors] | None = None,
     training: bool = True,
 ) -> Callable[..., Tensors]:
-    """Join a forward and a backward pass to one function that the backend can differentiate.
+    """Combine a forward and a backward pass into one differentiable function.
 
     Args:
-        forward: Takes tensors; gives the outputs, and what is kept for the backward pass. Both are flat tuples of
-            tensors. No tensor may reach it by a closure.
-        backward: Takes what was kept and the gradient of each output; gives that of each input of `forward`, `None` for
-            one that has none, such as a mask.
-        infer: As `forward`, without keeping anything; `forward` less what it keeps where it is `None`.
-        training: Whether a gradient is expected. Without it `infer` runs, and a gradient that is asked for all the same
-            costs a forward pass more.
+        forward: From tensors to two flat tuples of tensors: the outputs, and what the backward pass needs. It must not
+            use tensors of an enclosing scope.
+        backward: From what `forward` kept and the gradient of each output to the gradient of each input; `None` for an
+            input without a gradient, such as a mask.
+        infer: Like `forward`, but returns only the outputs; `None` derives it from `forward`.
+        training: Whether a gradient is expected. Without it `infer` runs, and a gradient costs another forward pass.
 
     Returns:
         A function from the tensors to the outputs.
@@ -49,7 +48,7 @@ def differentiable(
 def _on_jax(forward: Any, backward: Any, infer: Any, training: bool) -> Any:
     import jax
 
-    # JAX itself knows whether it differentiates: `training` says nothing more.
+    # `training` is not needed: JAX runs `forward` only where it differentiates.
     function = jax.custom_vjp(infer)
     function.defvjp(forward, lambda kept, upstream: tuple(backward(kept, tuple(upstream))))
     return function
@@ -87,12 +86,12 @@ def _on_torch(forward: Any, backward: Any, infer: Any, training: bool) -> Any:
         @staticmethod
         @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
         def backward(ctx: Any, *upstream: Tensor) -> Any:
-            if all(gradient is None for gradient in upstream):  # the plain recurrence was differentiated in its place
+            if all(gradient is None for gradient in upstream):  # `zoo.kernels.derivatives` has used another way
                 return tuple(None for _ in ctx.needs_input_grad)
-            whole = (
+            complete = (
                 torch.zeros(shape, dtype=dtype, device=device) if gradient is None else gradient
                 for gradient, (shape, dtype, device) in zip(upstream, ctx.shapes, strict=True)
             )
-            return tuple(backward(ctx.saved_tensors, tuple(whole)))
+            return tuple(backward(ctx.saved_tensors, tuple(complete)))
 
     return lambda *tensors: Function.apply(*tensors)

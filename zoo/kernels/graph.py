@@ -1,23 +1,23 @@
-"""The LSTM recurrence as a graph of few operations: what a SavedModel holds, for inference.
+"""The LSTM recurrence as a graph of few operations, for inference in a SavedModel.
 
-A server runs a graph one operation after the other, and at small batches an operation costs more to start than to
-compute. Sigmoid gates with tanh are one operation of TensorFlow for all steps, `BlockLSTM`. It multiplies by W again
-at every step, so a large W goes the way of every other activation: all that needs no state is computed for every step
-at once, and the loop takes several steps an iteration:
+A server runs a graph operation by operation, and at small batches an operation costs more to start than to compute.
+For sigmoid gates with tanh, TensorFlow has one operation for all steps, `BlockLSTM`. It multiplies by W at every step,
+so a large W is treated like other activations: everything that needs no state is computed for all steps at once, and
+the loop runs several steps an iteration:
 
     z = x @ W + b                              all steps in one product, time-major: (steps * batch, 4 * units)
     K steps an iteration:
         h, c = step(z_t + h @ U, c)            K times; `zoo.kernels.reference.lstm_step`
 
-A mask costs no operation in either. The valid steps of each row are moved to its front, after which every row is
-valid up to its end. The one operation keeps the states of all steps, among which each row's last is found. In the
-loop, K steps at once run until the first row ends, single steps from there on, and only those hold an ended row:
+A mask adds no operation to a step. The valid steps of each row are moved to its front, so every row is valid up to its
+end. `BlockLSTM` returns the states of all steps, from which each row's last is taken. The loop runs K steps an
+iteration until the first row ends, and then single steps, which keep the state of a row that has ended:
 
     order  = argsort(not mask), stable         ends = sum(mask)
     K steps: t < min(ends)                     singles: t < max(ends);  h, c = where(t < ends, new, old)
 
-Outputs go back to where the valid steps were. The gates are not put under shared operations: measured, cutting one
-tensor in two ways costs more than the one or two operations that this saves.
+At the end outputs move back to the places of the valid steps. Gates with the same activation do not share an operation:
+cutting a tensor in two ways was measured to cost more than the one or two operations saved.
 """
 
 from dataclasses import replace
@@ -31,14 +31,14 @@ from zoo.kernels.masking import masked_outputs, restore, valid_first
 from zoo.kernels.reference import Function, lstm_step, split_gates
 from zoo.types import Gates, Tensor
 
-STEPS_AT_ONCE = (8, 1)  # steps an iteration, one loop each; what the first leaves over is for the next
-LARGE = 2**17  # numbers in W above which reading W at every step costs more than a loop of operations
+STEPS_AT_ONCE = (8, 1)  # steps an iteration, one loop each; the second runs the steps that the first leaves
+LARGE = 2**17  # elements of W above which reading W at every step costs more than a loop of operations
 
 
 def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`.
 
-    With `options.compiled`, for XLA, an iteration costs next to nothing: one step each.
+    With `options.compiled` there is one step an iteration, because under XLA an iteration costs almost nothing.
     """
     import tensorflow as tf
 
@@ -55,7 +55,7 @@ def lstm(operands: Operands, options: Options) -> Outputs:
     return masked_outputs(outputs, mask, options.zero_output_for_mask, count), h, c
 
 
-# === All steps: outputs, h and c. Row r is valid before step `ends[r]`, or everywhere where `ends` is `None` ===
+# === All steps: row r is valid before step `ends[r]`, or everywhere where `ends` is `None` ===
 
 
 def _fits_one_operation(operands: Operands, options: Options) -> bool:
@@ -64,9 +64,9 @@ def _fits_one_operation(operands: Operands, options: Options) -> bool:
     return (
         unusual_gate(options.activations) is None
         and operands.dropout is None
-        and options.cell_clip is None  # it makes a number of a NaN that it clips
+        and options.cell_clip is None  # it clips a NaN to a number
         and operands.x.dtype == "float32"
-        and columns % 8 == 0  # of rows of odd units in an odd batch it makes copies, and says so in the server's log
+        and columns % 8 == 0  # odd units in an odd batch make it copy rows and write to the server's log
         and channels * columns <= LARGE
         and not options.compiled
     )
@@ -77,14 +77,14 @@ def _one_operation(operands: Operands, ends: Tensor | None, options: Options) ->
 
     kernel, hidden, cell, bias = operands.kernel, operands.h, operands.c, operands.bias
     x, units = tf.transpose(operands.x, [1, 0, 2]), operands.recurrent_kernel.shape[0]
-    if kernel.shape[0] % 2:  # odd channels are rows to be copied too
+    if kernel.shape[0] % 2:  # with odd channels it would copy rows too
         x, kernel = tf.pad(x, [[0, 0], [0, 0], [0, 1]]), tf.pad(kernel, [[0, 1], [0, 0]])
     steps, batch, none = tf.shape(x)[0], tf.shape(x)[1], tf.zeros([units])
     if ends is None:
         ends = tf.fill([batch], steps)
     # Not BlockLSTMV2: TensorFlow has one gradient for both, and that reads the gates in the order of BlockLSTM.
-    found = tf.raw_ops.BlockLSTM(
-        seq_len_max=tf.cast(tf.clip_by_value(tf.reduce_max(ends), 0, steps), tf.int64),  # also of no rows
+    states = tf.raw_ops.BlockLSTM(
+        seq_len_max=tf.cast(tf.clip_by_value(tf.reduce_max(ends), 0, steps), tf.int64),  # also for a batch of no rows
         x=x,
         cs_prev=cell,
         h_prev=hidden,
@@ -94,17 +94,17 @@ def _one_operation(operands: Operands, ends: Tensor | None, options: Options) ->
         wcf=none,
         wco=none,
         forget_bias=0.0,
-        cell_clip=-1.0,  # not at all
+        cell_clip=-1.0,  # no clipping
     )
     last = tf.maximum(ends - 1, 0) * batch + tf.range(batch)
     any_step = (ends > 0)[:, tf.newaxis]
-    cell = tf.where(any_step, tf.gather(tf.reshape(found.cs, [-1, units]), last), cell)
-    hidden = tf.where(any_step, tf.gather(tf.reshape(found.h, [-1, units]), last), hidden)
-    return tf.transpose(found.h, [1, 0, 2]) if options.return_sequences else hidden, hidden, cell
+    cell = tf.where(any_step, tf.gather(tf.reshape(states.cs, [-1, units]), last), cell)
+    hidden = tf.where(any_step, tf.gather(tf.reshape(states.h, [-1, units]), last), hidden)
+    return tf.transpose(states.h, [1, 0, 2]) if options.return_sequences else hidden, hidden, cell
 
 
 def _in_its_order(kernels: list[Tensor], units: int) -> Tensor:
-    """Put kernels (m, 4 * units) one below the other, gates in the order i, c, f, o, in one copy: (rows, units)."""
+    """Join kernels (m, 4 * units) row by row, gates in the order i, c, f, o, in one copy: (rows, units)."""
     import tensorflow as tf
 
     blocks = [tf.reshape(kernel, [-1, units]) for kernel in kernels]
@@ -116,18 +116,18 @@ def _in_its_order(kernels: list[Tensor], units: int) -> Tensor:
 def _loops(operands: Operands, ends: Tensor | None, options: Options) -> Outputs:
     import tensorflow as tf
 
-    channels, of_x, of_h = operands.kernel.shape[0], None, None
+    channels, x_factors, h_factors = operands.kernel.shape[0], None, None
     if operands.dropout is not None:
-        of_x, of_h = operands.dropout[..., :channels], operands.dropout[..., channels:]
+        x_factors, h_factors = operands.dropout[..., :channels], operands.dropout[..., channels:]
     batch, steps = tf.shape(operands.x)[0], tf.shape(operands.x)[1]
-    by_rows = product(operands.kernel, of_x, lambda x, kernel: tf.matmul(tf.reshape(x, [-1, channels]), kernel))
-    z, times = by_rows(tf.transpose(operands.x, [1, 0, 2])), product(operands.recurrent_kernel, of_h)
+    by_rows = product(operands.kernel, x_factors, lambda x, kernel: tf.matmul(tf.reshape(x, [-1, channels]), kernel))
+    z, times = by_rows(tf.transpose(operands.x, [1, 0, 2])), product(operands.recurrent_kernel, h_factors)
     if operands.bias is not None:
         z = tf.nn.bias_add(z, operands.bias)
     if ends is None and options.compiled:
-        ends = tf.fill([batch], steps)  # XLA makes code of a step with a choice in it that is 1.6 times as fast
+        ends = tf.fill([batch], steps)  # XLA's code for a step with a choice in it was measured 1.6 times as fast
     longest = shortest = steps
-    if ends is not None:  # the bounds hold for a batch of no rows too
+    if ends is not None:  # the maximum and minimum over no rows have to be bounded too
         longest = tf.maximum(tf.reduce_max(ends), 0)
         shortest = tf.minimum(tf.reduce_min(ends), longest)
     done, hidden, cell, outputs = tf.constant(0), operands.h, operands.c, []
@@ -136,9 +136,9 @@ def _loops(operands: Operands, ends: Tensor | None, options: Options) -> Outputs
         last = at_once == 1
         count = longest - done if last else (shortest - done) // at_once
         loop = _Loop(z, batch, at_once, done, ends if last else None, times, functions, options)
-        # Past the last row's end there is nothing to compute, and the outputs stay zeros.
-        hidden, cell, found = loop.run(count, hidden, cell, places=steps - done if last else count)
-        outputs.append(found)
+        # After the end of the longest row nothing is computed, and the outputs stay zeros.
+        hidden, cell, rows = loop.run(count, hidden, cell, places=steps - done if last else count)
+        outputs.append(rows)
         done = done + count * at_once
     if not options.return_sequences:
         return hidden, hidden, cell
@@ -150,14 +150,14 @@ class _Loop(NamedTuple):
     """A loop of `at_once` steps an iteration, from step `start`.
 
     Attributes:
-        z: What the gates receive from the inputs, (steps * batch, 4 * units).
+        z: The inputs' part of the preactivations, (steps * batch, 4 * units).
         batch: Number of rows.
         at_once: Steps an iteration.
         start: The first step of the first iteration.
-        ends: (batch,), the step from which a row keeps its state; `None` where none ends in this loop.
+        ends: (batch,), the step from which a row keeps its state; `None` where no row ends in this loop.
         times: The product of h with U.
-        functions: The activations, with what they learn or drew filled in.
-        options: What the call does.
+        functions: The activations as functions of one tensor.
+        options: The options of the call.
     """
 
     z: Tensor
@@ -170,7 +170,7 @@ class _Loop(NamedTuple):
     options: Options
 
     def run(self, count: Tensor, hidden: Tensor, cell: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`count` iterations. Gives h, c and, with `return_sequences`, `places` iterations of h: (rows, units)."""
+        """Run `count` iterations: h, c and, with `return_sequences`, h of `places` iterations as (rows, units)."""
         import tensorflow as tf
 
         units = hidden.shape[-1]
@@ -184,7 +184,7 @@ class _Loop(NamedTuple):
             self._iteration,
             variables,
             shape_invariants=[tf.TensorShape(shape) for shape in shapes],
-            parallel_iterations=1,  # each waits for the one before it
+            parallel_iterations=1,  # each iteration needs the one before it
         )
         if not kept:
             return hidden, cell, None
@@ -213,12 +213,12 @@ class _Loop(NamedTuple):
         return [index + 1, hidden, cell, *kept]
 
     def _of_each_step(self, done: Tensor) -> list[Tensor]:
-        """The z of each step of an iteration, (batch, 4 * units): no copies, rows of z lie one after the other."""
+        """The z of each step of an iteration, (batch, 4 * units), without a copy: steps are contiguous in z."""
         import tensorflow as tf
 
         width = self.z.shape[-1]
         if self.at_once == 1:
-            steps = [tf.slice(self.z, [done * self.batch, 0], [self.batch, width])]  # of a size that XLA knows
+            steps = [tf.slice(self.z, [done * self.batch, 0], [self.batch, width])]  # its size is known to XLA
         else:
             steps = tf.split(self.z[done * self.batch : (done + self.at_once) * self.batch], self.at_once, axis=0)
         for z in steps:

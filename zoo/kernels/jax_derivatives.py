@@ -1,10 +1,11 @@
-"""A function on JAX with a gradient of its own that has every other derivative too.
+"""Functions on JAX with a custom gradient and with every other derivative too.
 
-`jax.custom_vjp` knows reverse mode alone, and `jax.custom_jvp` no backward pass of one's own. So the tangents are a
-primitive: a linear map of them that depends on residuals, of which the transposed map, the backward pass, is another.
-Whatever else is asked of either, such as its derivative, is found from a second form of it in operations of JAX.
+`jax.custom_vjp` supports only reverse mode, and `jax.custom_jvp` no custom backward pass. So the map of tangents is a
+primitive here: a linear map that depends on residuals, whose transpose, the backward pass, is another such map. For
+anything else, such as its own derivative, a map has a second form in operations of JAX.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +18,15 @@ from jax.interpreters import ad, batching, mlir
 from zoo.types import Tensor, Tensors
 
 Function = Callable[..., Tensors]
-Linear = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # of residuals and arguments
+Linear = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # from residuals and arguments
 
 
 def complete(run: Function, plain: Function) -> Function:
-    """`run`, with its own gradient, and with all other derivatives of `plain`.
+    """Combine `run` and its first gradient with all other derivatives of `plain`.
 
     Args:
-        run: Takes tensors and gives some; differentiable in reverse mode, once.
-        plain: The same in operations that JAX differentiates in any mode, as often as wanted.
+        run: A function of tensors, differentiable once and in reverse mode.
+        plain: The same function in operations that JAX can differentiate in any mode and repeatedly.
 
     Example:
     >>> import jax
@@ -37,7 +38,7 @@ def complete(run: Function, plain: Function) -> Function:
     attached: Any = jax.custom_jvp(lambda values, tensors: values)
 
     def rule(primals: Tensors, tangents: Tensors) -> tuple[Tensors, Tensors]:
-        # What an outer derivative sees of the outputs is `attached`: `run` is not to be differentiated twice.
+        # An outer derivative goes through `attached` instead of the outputs, since `run` has no second derivative.
         stopped, moved = jax.lax.stop_gradient(primals), _moved(tangents)
         values, pull = jax.vjp(_of_some(run, stopped, moved), *(stopped[k] for k in moved))
         kept, structure = jax.tree.flatten(pull)
@@ -66,7 +67,7 @@ def _moved(tangents: Tensors) -> list[int]:
 
 
 def _of_some(function: Function, tensors: Sequence[Tensor], places: Sequence[int]) -> Function:
-    """`function` of the tensors at `places`; the others stay what they are."""
+    """`function` as a function of the tensors at `places` only."""
 
     def of_some(*arguments: Tensor) -> Tensors:
         filled = list(tensors)
@@ -78,7 +79,7 @@ def _of_some(function: Function, tensors: Sequence[Tensor], places: Sequence[int
 
 
 def _linear_map(plain: Function, tensors: Tensors, moved: list[int], outputs: Tensors) -> "_Map":
-    """From the tangents of the tensors at `moved` to those of the outputs; the tensors are the first residuals."""
+    """The map from tangents of the tensors at `moved` to those of the outputs; the tensors are its first residuals."""
     count = len(tensors)
 
     def forwards(residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -91,20 +92,20 @@ def _linear_map(plain: Function, tensors: Tensors, moved: list[int], outputs: Te
         gradients: Tensors = jax.vjp(function, *(residuals[k] for k in moved))[1](tuple(arguments))
         return gradients
 
-    found = _Map(forwards, forwards, tuple(map(jax.typeof, outputs)))
-    found.transposed = _Map(backwards, backwards, tuple(jax.typeof(tensors[k]) for k in moved), found)
-    return found
+    linear = _Map(forwards, forwards, tuple(map(jax.typeof, outputs)))
+    linear.transposed = _Map(backwards, backwards, tuple(jax.typeof(tensors[k]) for k in moved), linear)
+    return linear
 
 
 @dataclass(eq=False)
 class _Map:
-    """A linear map of some tensors that depends on others, the residuals.
+    """A linear map that depends on residuals.
 
     Attributes:
-        run: The map, as it is computed.
-        plain: The map, as it is differentiated.
-        shapes: What JAX calls the abstract values of its results.
-        transposed: The map from gradients of its results to those of its arguments.
+        run: The form that is computed.
+        plain: The form that is differentiated.
+        shapes: JAX's abstract values of the results.
+        transposed: The map from gradients of the results to those of the arguments.
     """
 
     run: Linear
@@ -113,12 +114,16 @@ class _Map:
     transposed: "_Map" = field(default=None, repr=False)  # type: ignore[assignment]
 
     def of(self, residuals: Sequence[Tensor], arguments: Sequence[Tensor]) -> Tensors:
-        """The results for tensors that JAX may trace."""
+        """Apply the map; JAX may trace the tensors."""
         return tuple(_linear.bind(*residuals, *arguments, linear=self, residuals=len(residuals)))
 
 
 def _run(*tensors: Tensor, linear: _Map, residuals: int) -> Sequence[Tensor]:
     return list(linear.run(tensors[:residuals], tensors[residuals:]))
+
+
+def _run_plain(*tensors: Tensor, linear: _Map, residuals: int) -> Sequence[Tensor]:
+    return list(linear.plain(tensors[:residuals], tensors[residuals:]))
 
 
 def _shapes(*_: Any, linear: _Map, residuals: int) -> Sequence[Any]:
@@ -127,24 +132,18 @@ def _shapes(*_: Any, linear: _Map, residuals: int) -> Sequence[Any]:
 
 def _derivative(tensors: Sequence[Tensor], tangents: Sequence[Any], *, linear: _Map, residuals: int) -> Any:
     outputs = _linear.bind(*tensors, linear=linear, residuals=residuals)
-    if all(type(tangent) is ad.Zero for tangent in tangents[:residuals]):
-        given = map(ad.instantiate_zeros, tangents[residuals:])
-        return outputs, _linear.bind(*tensors[:residuals], *given, linear=linear, residuals=residuals)
-    found = jax.jvp(
-        lambda *tensors: list(linear.plain(tensors[:residuals], tensors[residuals:])),
-        list(tensors),
-        [ad.instantiate_zeros(tangent) for tangent in tangents],
-    )[1]
-    return outputs, found
+    if all(type(tangent) is ad.Zero for tangent in tangents[:residuals]):  # a linear map is its own derivative
+        moved = map(ad.instantiate_zeros, tangents[residuals:])
+        return outputs, _linear.bind(*tensors[:residuals], *moved, linear=linear, residuals=residuals)
+    plain = functools.partial(_run_plain, linear=linear, residuals=residuals)
+    return outputs, jax.jvp(plain, list(tensors), [ad.instantiate_zeros(tangent) for tangent in tangents])[1]
 
 
 def _transpose(gradients: Sequence[Any], *tensors: Any, linear: _Map, residuals: int) -> Sequence[Any]:
-    given = [ad.instantiate_zeros(gradient) for gradient in gradients]
-    found = _linear.bind(*tensors[:residuals], *given, linear=linear.transposed, residuals=residuals)
-    wanted = [ad.is_undefined_primal(tensor) for tensor in tensors[residuals:]]
-    return [None] * residuals + [
-        gradient if undefined else None for gradient, undefined in zip(found, wanted, strict=True)
-    ]
+    upstream = [ad.instantiate_zeros(gradient) for gradient in gradients]
+    results = _linear.bind(*tensors[:residuals], *upstream, linear=linear.transposed, residuals=residuals)
+    needed = [ad.is_undefined_primal(tensor) for tensor in tensors[residuals:]]
+    return [None] * residuals + [result if need else None for result, need in zip(results, needed, strict=True)]
 
 
 def _batch(tensors: Sequence[Tensor], places: Sequence[Any], *, linear: _Map, residuals: int) -> Any:
@@ -155,8 +154,8 @@ def _batch(tensors: Sequence[Tensor], places: Sequence[Any], *, linear: _Map, re
     ]
 
     def batched(form: Linear) -> Linear:
-        found: Linear = jax.vmap(form, in_axes=(list(places[:residuals]), 0))
-        return lambda kept, arguments: found(list(kept), list(arguments))
+        mapped: Linear = jax.vmap(form, in_axes=(list(places[:residuals]), 0))
+        return lambda kept, arguments: mapped(list(kept), list(arguments))
 
     def batched_map(linear: _Map, arguments: Sequence[Any]) -> _Map:
         run = batched(linear.run)
@@ -166,8 +165,8 @@ def _batch(tensors: Sequence[Tensor], places: Sequence[Any], *, linear: _Map, re
     forwards = batched_map(linear, first)
     forwards.transposed = batched_map(linear.transposed, forwards.shapes)
     forwards.transposed.transposed = forwards
-    found = _linear.bind(*tensors[:residuals], *first, linear=forwards, residuals=residuals)
-    return found, [0] * len(found)
+    results = _linear.bind(*tensors[:residuals], *first, linear=forwards, residuals=residuals)
+    return results, [0] * len(results)
 
 
 _linear = Primitive("zoo_linear")

@@ -1,4 +1,4 @@
-"""Masked steps: valid ones moved to the front and back, and what a masked step takes in and puts out."""
+"""The rules for masked steps: valid steps first, and the inputs and outputs of masked ones."""
 
 import keras
 from keras import ops
@@ -7,22 +7,22 @@ from zoo.types import Tensor
 
 
 def without_masked(sequences: Tensor, mask: Tensor | None) -> Tensor:
-    """`sequences` (batch, steps, channels) with zeros where `mask` (batch, steps) is false.
+    """Set `sequences` (batch, steps, channels) to zero where `mask` (batch, steps) is false.
 
-    A choice, not a product: what stands in the padding, NaN too, must not reach a sum, nor the gradient of a weight.
+    By a choice, not a product: a NaN in the padding must not reach a sum, nor the gradient of a weight.
     """
     return sequences if mask is None else ops.where(mask[:, :, None], sequences, ops.zeros_like(sequences))
 
 
 def count_valid(mask: Tensor) -> Tensor:
-    """How many steps of each row are valid up to each step, itself included: int32 (batch, steps)."""
+    """The number of valid steps of each row up to and including each step: int32 (batch, steps)."""
     return ops.cumsum(ops.cast(mask, "int32"), axis=1)
 
 
 def valid_first(sequences: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Move the valid steps of each row to its front, in their order; the rest becomes zero.
+    """Move the valid steps of each row to its front, in their order, and set the rest to zero.
 
-    A recurrence that skips masked steps gives the same on the result, and there step t of every row is its t-th.
+    A recurrence that skips masked steps has the same results on these sequences, in which step t is the t-th valid one.
 
     Args:
         sequences: (batch, steps, channels).
@@ -38,7 +38,7 @@ def valid_first(sequences: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor
     [[2.0, 3.0, 0.0], [True, True, False], [0, 1, 2]]
     """
     steps = ops.arange(ops.shape(mask)[1], dtype="int32")[None]
-    # Keys that differ: not every backend's sort keeps the order of equal ones.
+    # The keys all differ, because not every backend's sort is stable.
     order = ops.argsort(ops.where(mask, steps, steps + ops.shape(mask)[1]), axis=1)
     count = count_valid(mask)
     valid = steps < count[:, -1:]
@@ -46,9 +46,9 @@ def valid_first(sequences: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def restore(outputs: Tensor, count: Tensor) -> Tensor:
-    """Put outputs (batch, steps, units) of `valid_first` back: at each old step that of the latest valid one.
+    """Undo `valid_first` for outputs (batch, steps, units): each step gets the output of the latest valid step.
 
-    What stands before the first valid step means nothing.
+    Values before the first valid step are meaningless.
 
     Example:
     >>> y = ops.convert_to_tensor([[[5.0], [6.0], [0.0]]])
@@ -61,14 +61,14 @@ def restore(outputs: Tensor, count: Tensor) -> Tensor:
 def masked_outputs(
     hidden: Tensor, mask: Tensor | None, zero_output_for_mask: bool, count: Tensor | None = None
 ) -> Tensor:
-    """The rule of what a masked step puts out: what the step before did, and zeros before the first valid step.
+    """Apply the rule for masked steps: the output of the step before, and zeros before the first valid step.
 
     Args:
-        hidden: The hidden state after every step, (batch, steps, units), or after the last, (batch, units); a masked
-            step repeats it.
+        hidden: The hidden state after every step, (batch, steps, units), where a masked step repeats it, or after the
+            last step, (batch, units).
         mask: Bool (batch, steps) in the order in which steps are read, true where a step is valid, or `None`.
-        zero_output_for_mask: Put out zeros at every masked step.
-        count: `count_valid(mask)`, where it is known.
+        zero_output_for_mask: Whether the output of every masked step is zero.
+        count: `count_valid(mask)`, if it is known already.
 
     Returns:
         The outputs, of the shape of `hidden`.
@@ -87,7 +87,7 @@ def masked_outputs(
 
 def _taken(rows: Tensor, index: Tensor) -> Tensor:
     """`rows[b, index[b, t]]`, (batch, t, width)."""
-    if keras.backend.backend() == "tensorflow":  # one operation: Keras's is many, and slow in a server
+    if keras.backend.backend() == "tensorflow":  # one operation, where Keras's has many, which are slow in a server
         import tensorflow as tf
 
         return tf.gather(rows, index, batch_dims=1)

@@ -1,4 +1,4 @@
-"""The LSTM step as published, in `keras.ops`: what every faster engine must equal."""
+"""The LSTM step as published, in `keras.ops`. Every faster engine must give the same results."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ Function = Callable[[Tensor], Tensor]
 
 
 def clip_cell(cell: Tensor, bound: float) -> Tensor:
-    """`cell` held in [-bound, bound]: slope 1 inside, 0 outside, and a NaN stays a NaN.
+    """Clip `cell` to [-bound, bound], with slope 1 inside and 0 outside; a NaN stays a NaN.
 
     Example:
     >>> [float(c) for c in clip_cell(ops.array([-3.0, 0.5, float("inf"), float("nan")]), 2.0)]
     [-2.0, 0.5, 2.0, nan]
     """
-    # Two comparisons, not minimum and maximum, of which some kernels return the bound when the other is NaN.
+    # Not minimum and maximum: with a NaN some of their kernels return the bound.
     limit = ops.full_like(cell, bound)
     return ops.where(cell > limit, limit, ops.where(cell < -limit, -limit, cell))
 
@@ -24,7 +24,7 @@ def clip_cell(cell: Tensor, bound: float) -> Tensor:
 def lstm_step(
     preactivations: tuple[Tensor, ...], cell: Tensor, functions: Gates[Function], cell_clip: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One step of the LSTM, from what the gates receive to the new states.
+    """One step of the LSTM, from the preactivations to the new states.
 
         i = input_gate(z_i)
         f = forget_gate(z_f)
@@ -36,10 +36,10 @@ def lstm_step(
     Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000) and the clipping of Sak et al. (2014).
 
     Args:
-        preactivations: z_i, z_f, z_c, z_o in Keras's order, each (batch, units): input, recurrence and bias summed.
+        preactivations: z_i, z_f, z_c, z_o in Keras's order, each (batch, units): the sum of input, recurrence and bias.
         cell: The cell state c before the step, (batch, units).
         functions: The five activations.
-        cell_clip: Bound of the new cell state, or `None` for none.
+        cell_clip: Bound for the new cell state, or `None`.
 
     Returns:
         The hidden state h' and the cell state c' after the step, each (batch, units).

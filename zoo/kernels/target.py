@@ -1,27 +1,27 @@
-"""Who traces a graph, and where it will run: whatever leaves this process holds stock operations of its target.
+"""Finds out who traces a graph and where it will run: a graph that leaves this process has stock operations only.
 
-Neither Keras nor the backends tell a layer what a trace is for. This module finds out, once for the whole project:
+Neither Keras nor the backends tell a layer what a trace is for. This module decides it for the whole project:
 
 | who traces | recognised by | place |
 | --- | --- | --- |
 | nobody: an eager call | `tf.executing_eagerly()`; on JAX no tracer; on torch none of its flags below | HERE |
-| an exporter or a tool that says so | `tracing_for(...)` | what it says |
+| an exporter or a tool that declares it | `tracing_for(...)` | as declared |
 | a converter: TFLite, LiteRT, tf2onnx, OpenVINO, and Keras's exports to them | its module on the stack | ELSEWHERE |
 | `tf.saved_model.save`, `model.export`, `keras.export.ExportArchive` | its module on the stack | SAVED_MODEL |
 | `get_concrete_function`, `tf.data` | that method of a `tf.function` on the stack | ELSEWHERE |
 | Keras's trainer: `fit`, `evaluate`, `predict`, `train_on_batch`, ... | its module on the stack | HERE |
-| Keras, which asks for the shape of an output | its symbolic scope | HERE |
-| a training loop of one's own in a `tf.function` | `training=True`, or a gradient tape that records | HERE |
-| any other graph of TensorFlow | the rest | UNKNOWN |
+| Keras, to infer the shape of an output | its symbolic scope | HERE |
+| a custom training loop in a `tf.function` | `training=True`, or a gradient tape that records | HERE |
+| any other graph of TensorFlow | none of the above | UNKNOWN |
 | `jax.export`, `jax2tf`, `jax2onnx` | its module on the stack | ELSEWHERE |
 | `torch.export`, `torch.onnx.export`, `torch.jit.trace` | torch's own flags for them | ELSEWHERE |
 
-The first line that applies decides, from the top. In doubt a trace gets stock operations: a `tf.function` keeps what it
-traced, and hands it on to whoever asks later, so one that only infers may be saved after it was called. Training
-functions keep the engine all the same, since training is where the time goes. If such a trace is saved later,
-`zoo.kernels.native.ops` refuses it.
+The first line that applies decides, from the top. In doubt a trace gets stock operations: a `tf.function` keeps its
+trace and returns it to every later caller, so an inference function may be saved after it was called. Training
+functions keep the engine nevertheless, because training takes most of the time. If such a trace is saved later,
+`zoo.kernels.native.ops` raises an error.
 
-XLA is a question of its own: a graph is for XLA if whoever declares its target says so, or if there is a
+XLA is a separate question: a graph is for XLA if its target is declared so, or if there is a
 `tf.function(jit_compile=True)` on the stack.
 """
 
@@ -48,18 +48,18 @@ class Place(enum.Enum):
 
 
 class Target(NamedTuple):
-    """What a trace is for.
+    """The purpose of a trace.
 
     Attributes:
         place: Where the graph will run.
-        compiled: Whether TensorFlow hands it to XLA.
+        compiled: Whether XLA compiles it.
     """
 
     place: Place
     compiled: bool = False
 
 
-# Names of modules, whole or up to a dot or an underscore.
+# Prefixes of the names of modules.
 CONVERTERS = (
     "tensorflow.lite",
     "ai_edge_litert",
@@ -75,7 +75,7 @@ SAVERS = ("tensorflow.python.saved_model", "keras.src.export", "keras.src.backen
 JAX_EXPORTERS = ("jax._src.export", "jax.experimental.jax2tf", "jax2onnx", "keras.src.export")
 TRAINER = "keras.src.backend.tensorflow.trainer"
 TF_FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
-ASKING = ("get_concrete_function", "_get_concrete_function_garbage_collected")
+CONCRETE = ("get_concrete_function", "_get_concrete_function_garbage_collected")
 PARALLEL_FOR = "tensorflow.python.ops.parallel_for"
 # The module and function that vectorise a graph, and the call that a user makes for it.
 VECTORISING = {
@@ -89,11 +89,11 @@ _declared: contextvars.ContextVar[Target | None] = contextvars.ContextVar("decla
 
 @contextlib.contextmanager
 def tracing_for(place: Place, compiled: bool = False) -> Iterator[None]:
-    """Declare what everything that is traced inside the context is for; nothing is guessed there.
+    """Declare the target of every trace inside the context, so that none is guessed.
 
     Args:
         place: Where the graph will run.
-        compiled: Whether TensorFlow hands it to XLA.
+        compiled: Whether XLA compiles it.
 
     Example:
     >>> with tracing_for(Place.SAVED_MODEL):
@@ -108,10 +108,10 @@ def tracing_for(place: Place, compiled: bool = False) -> Iterator[None]:
 
 
 def of_trace(tensors: Iterable[Any], training: bool = False) -> Target:
-    """What the graph that is being traced is for; `HERE` where nothing is traced.
+    """The target of the graph that is being traced; `HERE` where nothing is traced.
 
     Args:
-        tensors: What the layer that asks computes from: on JAX one of them is a tracer where anything is traced.
+        tensors: The inputs of the calling layer, of which on JAX one is a tracer during a trace.
         training: Whether the layer is called with `training=True`.
 
     Example:
@@ -130,22 +130,22 @@ def _on_tensorflow(_: Iterable[Any], training: bool) -> Target:
     declared = _declared.get()
     if declared is not None:
         return declared
-    names, asked, compiled = set(), False, False
+    names, concrete, compiled = set(), False, False
     for frame in _stack():
         name = frame.f_globals.get("__name__", "")
         names.add(name)
         if name == TF_FUNCTION:
-            asked = asked or frame.f_code.co_name in ASKING
+            concrete = concrete or frame.f_code.co_name in CONCRETE
             compiled = compiled or bool(getattr(frame.f_locals.get("self"), "_jit_compile", False))
-    return Target(_place_on_tensorflow(names, asked, training), compiled)
+    return Target(_place_on_tensorflow(names, concrete, training), compiled)
 
 
-def _place_on_tensorflow(names: set[str], asked: bool, training: bool) -> Place:
+def _place_on_tensorflow(names: set[str], concrete: bool, training: bool) -> Place:
     if _any_under(CONVERTERS, names):
         return Place.ELSEWHERE
     if _any_under(SAVERS, names):
         return Place.SAVED_MODEL
-    if asked:
+    if concrete:  # whoever calls `get_concrete_function` may write the graph to a file
         return Place.ELSEWHERE
     if training or _any_under((TRAINER,), names) or _in_symbolic_scope() or _tape_records():
         return Place.HERE
@@ -165,7 +165,7 @@ def _on_jax(tensors: Iterable[Any], _: bool) -> Target:
 
 
 def _on_torch(_: Iterable[Any], __: bool) -> Target:
-    # Flags only: torch.export reads this code in place of running it, and cannot read one that looks at the stack.
+    # Flags only: torch.export interprets this code symbolically and cannot follow a walk over the stack.
     import torch
 
     leaves = torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()

@@ -1,6 +1,6 @@
-"""Models: a dict from name to builder, one family a file.
+"""Models: a dict from name to builder, with one family in each file.
 
-A builder takes a `SequenceTask` and keyword arguments of its own and returns a functional Keras model from
+A builder takes a `SequenceTask` and further keyword arguments, and returns a functional Keras model from
 `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits (batch, classes).
 
 >>> task = SequenceTask(channels=12, classes=9)
@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-# A trained model is saved with its loss and schedule: who imports this can load it.
+# A trained model is saved with its loss and schedule; importing this package registers them for loading.
 from zoo import losses as losses, schedules as schedules
 from zoo.layers import FixedLength
 from zoo.models.cnn_lstm import cnn_lstm
@@ -48,10 +48,10 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 
 
 def builder(name: str) -> Callable[..., keras.Model]:
-    """The builder called `name`.
+    """The builder of the model `name`.
 
     Raises:
-        ValueError: No model is called so; the message names the nearest.
+        ValueError: The name is unknown; the message suggests the nearest.
     """
     if name not in MODELS:
         raise ValueError(unknown("model", name, MODELS))
@@ -59,10 +59,10 @@ def builder(name: str) -> Callable[..., keras.Model]:
 
 
 def build(name: str, task: SequenceTask, **arguments: Any) -> keras.Model:
-    """Build the model called `name` for `task`; `arguments` are the builder's own."""
+    """Build the model `name` for `task`; `arguments` are those of its builder."""
     return builder(name)(task, **arguments)
 
 
 def fixed_steps(model: keras.Model) -> int | None:
-    """The length of a model's fixed time axis, or `None` where any length goes in."""
+    """The length of a model's fixed time axis, or `None` if the model takes any length."""
     return next((layer.steps for layer in model.layers if isinstance(layer, FixedLength)), None)

@@ -1,4 +1,4 @@
-"""Convolutional blocks that several models share; padding never reaches their results."""
+"""Convolutional blocks that several models share. Padding does not affect their results."""
 
 import keras
 from keras import ops
@@ -21,7 +21,7 @@ def convolution_block(x: Tensor, mask: Tensor, filters: int, kernel_size: int, n
 
 
 def squeeze_excite(x: Tensor, mask: Tensor, ratio: int, name: str) -> Tensor:
-    """Scale each filter by a gate made of the mean of all filters over the valid steps.
+    """Scale each filter by a gate, computed from the mean of all filters over the valid steps.
 
         x' = x * sigmoid(W_2 relu(W_1 mean_t(x)))
 

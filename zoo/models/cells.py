@@ -1,4 +1,4 @@
-"""The recurrent layers that the `lstm` model is made of, by their names in `zoo.layers.CELLS`."""
+"""The recurrent layers of the `lstm` model, by their names in `zoo.layers.CELLS`."""
 
 import inspect
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from zoo.initializers import ChronoBias, IdentityRecurrent
 from zoo.layers import CELLS as CELLS, LSTMCell, ZoneoutCell
 from zoo.suggest import unknown
 
-# Arguments that not every cell has, and what each says where it is left out.
-_OWN = {"cell_clip": None, "engine": "auto", "max_steps": None, "projection": None}
+# Arguments that only some cells have, with the values that mean "not set".
+_OPTIONAL = {"cell_clip": None, "engine": "auto", "max_steps": None, "projection": None}
 
 
 def recurrent_layer(
@@ -27,24 +27,23 @@ def recurrent_layer(
     name: str | None = None,
     **arguments: Any,
 ) -> keras.layers.RNN:
-    """A layer over time of the cell called `cell`.
+    """A recurrent layer of the cell named `cell`.
 
     Args:
         cell: A name in `zoo.layers.CELLS`.
         units: Width of the cell state.
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step.
         zoneout_c: Probability that a unit of the cell state keeps its value.
-        chrono_steps: Longest dependency in steps, for `ChronoBias`; `None` leaves the cell's own bias.
-        identity_recurrent: Gain of `IdentityRecurrent`, from which the recurrent kernel starts; `None` leaves the
-            cell's own, orthogonal.
-        return_sequences: Give every step's output, not only the last one's.
-        stateful: Keep the states from batch to batch.
+        chrono_steps: Longest dependency in steps, for `ChronoBias`; `None` keeps the cell's default bias.
+        identity_recurrent: Gain of `IdentityRecurrent` for the recurrent kernel; `None` keeps the default, orthogonal.
+        return_sequences: Whether to return the output of every step, not only of the last.
+        stateful: Whether to keep the states from batch to batch.
         name: Name of the layer.
-        **arguments: Arguments of every cell, such as `dropout`; and `cell_clip`, `engine`, `max_steps` and
+        **arguments: Arguments that every cell has, such as `dropout`; and `cell_clip`, `engine`, `max_steps` and
             `projection` for the cells that have them.
 
     Raises:
-        ValueError: The cell is unknown, has no such argument, or refuses its value.
+        ValueError: The cell is unknown, lacks an argument, or refuses its value.
 
     Example:
     >>> recurrent_layer("layer_norm", 4, dropout=0.1).cell.dropout
@@ -63,20 +62,20 @@ def recurrent_layer(
     if identity_recurrent is not None:
         if _has(make, "projection"):
             raise ValueError(
-                f"cell {cell!r} has a recurrent kernel that is not made of squares, so there is no identity to start "
-                f"from; received identity_recurrent={identity_recurrent!r}: leave it at None or choose another cell."
+                f"cell {cell!r} has a recurrent kernel without square blocks, so it cannot start from the identity; "
+                f"received identity_recurrent={identity_recurrent!r}: leave it at None or choose another cell."
             )
         arguments["recurrent_initializer"] = IdentityRecurrent(identity_recurrent)
-    of_layer = {"return_sequences": return_sequences, "stateful": stateful, "name": name}
+    layer_arguments = {"return_sequences": return_sequences, "stateful": stateful, "name": name}
     if issubclass(getattr(make, "func", make), keras.layers.RNN):
         if zoned:
             raise ValueError(
-                f"cell {cell!r} runs a loop of its own, and zoneout wraps a cell of Keras's loop; received "
+                f"cell {cell!r} has its own loop, and zoneout wraps a cell of Keras's loop; received "
                 f"zoneout_h={zoneout_h!r}, zoneout_c={zoneout_c!r}: set both to 0 or choose another cell."
             )
-        return make(units=units, **arguments, **of_layer)
+        return make(units=units, **arguments, **layer_arguments)
     made = make(units=units, **arguments)
-    return keras.layers.RNN(ZoneoutCell(made, zoneout_h, zoneout_c) if zoned else made, **of_layer)
+    return keras.layers.RNN(ZoneoutCell(made, zoneout_h, zoneout_c) if zoned else made, **layer_arguments)
 
 
 def _has(make: Callable[..., Any], argument: str) -> bool:
@@ -84,14 +83,14 @@ def _has(make: Callable[..., Any], argument: str) -> bool:
 
 
 def _checked(cell: str, make: Callable[..., Any], units: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` without those that are left out; one that is given and that the cell lacks is refused."""
-    kept = {key: value for key, value in arguments.items() if key not in _OWN or value != _OWN[key]}
-    for key in _OWN:
+    """Drop the arguments that are not set, and refuse those that the cell lacks."""
+    kept = {key: value for key, value in arguments.items() if key not in _OPTIONAL or value != _OPTIONAL[key]}
+    for key in _OPTIONAL:
         if key in kept and not _has(make, key):
-            those = ", ".join(repr(name) for name, other in CELLS.items() if _has(other, key))
+            names = ", ".join(repr(name) for name, other in CELLS.items() if _has(other, key))
             raise ValueError(
-                f"cell {cell} has no `{key}`, received {kept[key]!r}; leave it at {_OWN[key]!r}, or choose a cell "
-                f"that has it: {those}."
+                f"cell {cell} has no `{key}`, received {kept[key]!r}; leave it at {_OPTIONAL[key]!r}, or choose a cell "
+                f"that has it: {names}."
             )
     if _has(make, "projection"):
         kept.setdefault("projection", -(-units // 2))

@@ -25,19 +25,19 @@ def cnn_lstm(
     Args:
         task: Channels, classes and input statistics.
         filters: Filters of each convolution.
-        kernel_size: Steps that each convolution sees.
-        convolutions: How many, one after the other.
-        negative_slope: Slope of the LeakyReLU after each convolution, for negative values.
-        causal: Convolutions see no later step, so that the model can run on a stream.
+        kernel_size: Number of steps in each convolution.
+        convolutions: Number of convolutions, one after the other.
+        negative_slope: Slope for negative values of the LeakyReLU after each convolution.
+        causal: Whether convolutions see no later steps, so that the model can run on a stream.
         units: Width of the LSTM.
         activation: Candidate and hidden activation of the LSTM.
-        recurrent_activation: Activation of its gates.
-        head_dropout: Share of the head's inputs dropped.
-        engine: Which code runs the recurrence.
+        recurrent_activation: Activation of the gates.
+        head_dropout: Share of the head's inputs to drop.
+        engine: The engine that runs the recurrence.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
-        (batch, classes). Padding changes nothing: it is zero wherever a convolution could see it.
+        (batch, classes). Padding has no effect: it is zero wherever a convolution could see it.
 
     Raises:
         ValueError: A layer refuses its arguments.

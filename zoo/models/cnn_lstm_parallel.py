@@ -23,25 +23,25 @@ def cnn_lstm_parallel(
     head_dropout: float = 0.5,
     engine: str = "auto",
 ) -> keras.Model:
-    """The sequence seen as an image by one branch, as a sequence by the other; both feed one dense head.
+    """One branch reads the sequence as an image, the other as a sequence; both feed a dense head.
 
-    The classifier of 6 emotions from 40 time steps of 80 mel bands has this shape. It is the one model with a fixed
-    time axis: sequences are padded with zeros or cropped at the end to `steps`.
+    The classifier of 6 emotions from 40 time steps of 80 mel bands has this shape. The time axis is fixed: sequences
+    are padded with zeros or cropped at the end to `steps`.
 
     Args:
         task: Channels, classes and input statistics.
         steps: Length of the time axis.
-        filters: Filters of the first block; each next block has twice as many.
-        blocks: Convolution, LeakyReLU, 2 x 2 max-pooling and dropout, this many times.
+        filters: Filters of the first block; each further block has twice as many.
+        blocks: Number of blocks of convolution, LeakyReLU, 2 x 2 max-pooling and dropout.
         kernel_size: Height and width of each convolution.
         negative_slope: Slope of the LeakyReLU for negative values.
-        convolution_dropout: Share dropped after each block.
+        convolution_dropout: Share to drop after each block.
         units: Width of the LSTM branch.
         activation: Candidate and hidden activation of the LSTM.
-        recurrent_activation: Activation of its gates.
+        recurrent_activation: Activation of the gates.
         dense_units: Width of the dense layer over both branches.
-        head_dropout: Share of the head's inputs dropped.
-        engine: Which code runs the recurrence.
+        head_dropout: Share of the head's inputs to drop.
+        engine: The engine that runs the recurrence.
 
     Returns:
         A functional model from `{"features": (batch, any, channels), "lengths": (batch,)}` to logits

@@ -18,16 +18,16 @@ def conv_lstm(
     dropout: float = 0.0,
     head_dropout: float = 0.3,
 ) -> keras.Model:
-    """`keras.layers.ConvLSTM1D` over neighbouring channels, for channels that lie in an order, such as mel bands.
+    """`keras.layers.ConvLSTM1D` over neighbouring channels, for ordered channels such as mel bands.
 
     Args:
         task: Channels, classes and input statistics.
         filters: Filters of every gate.
-        kernel_size: Neighbouring channels that each filter sees.
-        activation: Candidate and hidden activation; an elementwise one without learned or random slopes.
-        recurrent_activation: Activation of the gates, likewise.
-        dropout: Share of the inputs dropped.
-        head_dropout: Share of the head's inputs dropped.
+        kernel_size: Number of neighbouring channels in each filter.
+        activation: Candidate and hidden activation, elementwise and without learned or random slopes.
+        recurrent_activation: Activation of the gates, with the same limits.
+        dropout: Share of the inputs to drop.
+        head_dropout: Share of the head's inputs to drop.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
@@ -59,7 +59,7 @@ def conv_lstm(
     # === Functional model ===
     inputs = sequence_inputs(task)
     x = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)
-    # The last valid step by length, not by mask: Keras's loop on JAX cannot mask a state of this rank.
+    # The last valid step is taken by length, because Keras's loop on JAX cannot mask a state of this rank.
     x = keras.layers.Reshape((-1, task.width * filters), name="rows")(recurrent(ops.expand_dims(x, -1)))
     x = LastStep(name="last_step")(x, inputs.lengths)
     return inputs.model(head(x, task, head_dropout), name="conv_lstm")

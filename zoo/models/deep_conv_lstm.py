@@ -20,19 +20,19 @@ def deep_conv_lstm(
 ) -> keras.Model:
     """The network for wearable sensors: every channel convolved over time with shared filters, then two LSTMs.
 
-    The paper's convolutions are unpadded and lose 16 of its 24 steps; here they keep the length, so that short
-    sequences go in too. Weights have the published shapes.
+    The paper's convolutions are unpadded and lose 16 of 24 steps; here they keep the length, so that the model takes
+    short sequences too. Weights have the published shapes.
 
     Args:
         task: Channels, classes and input statistics.
         filters: Filters of each convolution.
-        kernel_size: Steps that each convolution sees, of one channel.
-        convolutions: How many, one after the other.
+        kernel_size: Number of steps, of one channel, in each convolution.
+        convolutions: Number of convolutions, one after the other.
         units: Width of both LSTM layers.
         activation: Candidate and hidden activation of the LSTM layers.
-        recurrent_activation: Activation of their gates.
-        dropout: Share of the inputs of the LSTM layers and of the head dropped.
-        engine: Which code runs the recurrence.
+        recurrent_activation: Activation of the gates.
+        dropout: Share to drop of the inputs of the LSTM layers and of the head.
+        engine: The engine that runs the recurrence.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits

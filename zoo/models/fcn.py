@@ -12,7 +12,7 @@ def fcn(task: SequenceTask, *, filters: int = 128, head_dropout: float = 0.0) ->
     Args:
         task: Channels, classes and input statistics.
         filters: Filters of the first and third block; the second has twice as many.
-        head_dropout: Share of the head's inputs dropped.
+        head_dropout: Share of the head's inputs to drop.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits

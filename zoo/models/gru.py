@@ -19,11 +19,11 @@ def gru(
 
     Args:
         task: Channels, classes and input statistics.
-        units: Width of each layer, of each direction where bidirectional.
-        layers: How many, one above the other.
-        bidirectional: Read every layer forwards and backwards and concatenate.
-        dropout: Share of each layer's inputs dropped.
-        head_dropout: Share of the head's inputs dropped.
+        units: Width of each layer, or of each direction.
+        layers: Number of layers, one above the other.
+        bidirectional: Whether every layer reads forwards and backwards, with concatenated outputs.
+        dropout: Share of each layer's inputs to drop.
+        head_dropout: Share of the head's inputs to drop.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
@@ -45,7 +45,7 @@ def gru(
     # === Layers ===
     stack = []
     for index in range(layers):
-        # cuDNN refuses some masks and cannot be exported to a CPU, so it is left out.
+        # Without cuDNN, which refuses some masks and cannot be exported to a CPU.
         layer = keras.layers.GRU(
             units,
             dropout=dropout,

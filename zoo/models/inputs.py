@@ -1,4 +1,4 @@
-"""What a model is built for, and the first and last layers that every model shares."""
+"""The task of a model, and the first and last layers that all models share."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,26 +13,26 @@ Kind = Literal["classification", "labelling", "regression", "forecasting", "lang
 
 @dataclass(frozen=True)
 class SequenceTask:
-    """What goes into a model and what comes out.
+    """The inputs and outputs of a model.
 
     Args:
-        channels: Values a step; not used where steps are tokens.
-        classes: Number of classes, of classification and labelling.
-        mean: Mean of each channel over the training steps, or `None` to leave inputs as they are.
-        variance: Variance of each channel, given with `mean`.
+        channels: Number of values for each step; not used if steps are tokens.
+        classes: Number of classes, for classification and labelling.
+        mean: Mean of each channel over the training steps, or `None` for no normalisation.
+        variance: Variance of each channel, together with `mean`.
         kind: "classification": logits (batch, classes). "labelling": logits (batch, steps, classes). "regression":
             (batch, outputs). "forecasting": (batch, horizon, outputs). "language_model": logits
             (batch, steps, vocabulary) of the next token.
-        outputs: Numbers to predict, of regression and forecasting.
-        horizon: Steps to forecast.
-        output_mean: Mean of each output over the training targets, or `None`. With it, the head works in units of its
-            own and the last layer turns them into those of the data.
-        output_variance: Variance of each output, given with `output_mean`.
-        vocabulary: Number of tokens where steps are tokens: `features` is int32 (batch, steps) then, and the first
-            layer an embedding.
+        outputs: Number of predicted numbers, for regression and forecasting.
+        horizon: Number of steps to forecast.
+        output_mean: Mean of each output over the training targets, or `None`. With it, the head computes standardised
+            values, and the last layer converts them to the units of the data.
+        output_variance: Variance of each output, together with `output_mean`.
+        vocabulary: Number of tokens, if steps are tokens: then `features` is int32 (batch, steps), and the first layer
+            an embedding.
         embedding: Width of that embedding.
-        stateful_batch: Sequences of every batch, where a batch goes on where the one before it stopped; `None` where
-            every sequence begins anew.
+        stateful_batch: Number of sequences in every batch, if each batch continues the one before it; `None` if every
+            sequence starts anew.
 
     Raises:
         ValueError: A count is not positive, the statistics do not fit, or a kind is unknown.
@@ -76,16 +76,16 @@ class SequenceTask:
             for name in (mean, variance):
                 values = getattr(self, name)
                 if (values is None) != (getattr(self, mean) is None) or (values is not None and len(values) != width):
-                    raise ValueError(f"`{name}` must have {width} values, one each; received {values!r}")
+                    raise ValueError(f"`{name}` must have {width} values, as its counterpart; received {values!r}")
 
     @property
     def width(self) -> int:
-        """Values a step that the body of a model sees."""
+        """Number of values for each step in the body of a model."""
         return self.channels if self.vocabulary is None else self.embedding
 
     @property
     def each_step(self) -> bool:
-        """Whether there is an answer for every step, not one a sequence."""
+        """Whether there is an answer for every step, not one for a sequence."""
         return self.kind in ("labelling", "language_model")
 
     @property
@@ -96,7 +96,7 @@ class SequenceTask:
 
 @dataclass(frozen=True)
 class SequenceInputs:
-    """The symbolic inputs of a model: raw `features`, their `lengths`, and what the body works on."""
+    """The symbolic inputs of a model: raw `features` and their `lengths`, and the mask and inputs of its body."""
 
     features: Tensor
     lengths: Tensor
@@ -104,16 +104,16 @@ class SequenceInputs:
     normalized: Tensor
 
     def model(self, outputs: Tensor, name: str) -> keras.Model:
-        """Close the model over these inputs."""
+        """The model from these inputs to `outputs`."""
         return keras.Model({"features": self.features, "lengths": self.lengths}, outputs, name=name)
 
 
 def sequence_inputs(task: SequenceTask) -> SequenceInputs:
-    """Inputs `features`, (batch, steps, channels) or int32 (batch, steps) of tokens, and `lengths` (batch,); mask and
-    normalisation or embedding.
+    """Make the inputs, with mask and normalisation or embedding.
 
-    The statistics live in the model, so that whoever loads it sends raw values.
-    """  # noqa: D205
+    `features` is (batch, steps, channels), or int32 (batch, steps) for tokens; `lengths` is (batch,). The statistics
+    are part of the model, which therefore takes raw values.
+    """
     text = task.vocabulary is not None
     features = keras.Input(
         (None,) if text else (None, task.channels),
@@ -127,7 +127,7 @@ def sequence_inputs(task: SequenceTask) -> SequenceInputs:
     if text:
         normalized = keras.layers.Embedding(task.vocabulary, task.embedding, name="embedding")(features)
     elif task.mean is not None:
-        # In float32 whatever the precision of the body: raw values may be large and far from 0.
+        # Always in float32, because raw values may be large and far from 0.
         normalize = keras.layers.Normalization(
             mean=task.mean, variance=task.variance, dtype="float32", name="normalize"
         )
@@ -136,28 +136,28 @@ def sequence_inputs(task: SequenceTask) -> SequenceInputs:
 
 
 def check_direction(task: SequenceTask, bidirectional: bool) -> None:
-    """Refuse a language model that reads backwards, and so sees what it is to predict.
-
-    Raises:
-        ValueError: It would.
-    """
+    """Raise `ValueError` for a language model that reads backwards, and so sees the token to predict."""
     if bidirectional and (task.kind == "language_model" or task.stateful):
         raise ValueError(
-            "`bidirectional` must be False for a language model, which would see the token that it is to predict; "
-            "received True"
+            "`bidirectional` must be False for a language model, which would see the token to predict; received True"
         )
 
 
 def head(x: Tensor, task: SequenceTask, dropout: float = 0.0) -> Tensor:
-    """The last layers: from (batch, width), or (batch, steps, width) where every step has an answer, to what the task
-    asks for, in float32 whatever the precision of the body.
+    """Add the last layers, in float32, for the output of the task.
+
+    Args:
+        x: The output of the body, (batch, width), or (batch, steps, width) for an answer at every step.
+        task: The task.
+        dropout: Share of `x` to drop.
 
     Raises:
-        ValueError: The task wants an answer a step and the body gives one a sequence.
-    """  # noqa: D205
+        ValueError: The task needs an answer for every step, and `x` has one for a sequence.
+    """
     if task.each_step and len(x.shape) != 3:
         raise ValueError(
-            f"it gives one answer a sequence, and a {task.kind} needs one a step: choose lstm, gru, irnn or tcn"
+            f"this model has one answer for a sequence, and a {task.kind} needs one for every step: choose lstm, gru, "
+            "irnn or tcn"
         )
     if dropout:
         x = keras.layers.Dropout(dropout, name="head_dropout")(x)

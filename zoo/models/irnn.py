@@ -16,7 +16,7 @@ def irnn(
         task: Channels, classes and input statistics.
         units: Width of the layer.
         recurrent_gain: Scale of the identity; 1 as published, 0.01 for tasks that need no long memory.
-        head_dropout: Share of the head's inputs dropped.
+        head_dropout: Share of the head's inputs to drop.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits

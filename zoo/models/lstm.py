@@ -38,37 +38,37 @@ def lstm(
     Args:
         task: Channels, classes and input statistics.
         cell: A name in `zoo.layers.CELLS`, such as "lstm" or "layer_norm"; docs/family.md lists them.
-        units: Width of each layer, of each direction where bidirectional.
-        layers: How many LSTM layers, one above the other.
-        bidirectional: Read every layer forwards and backwards and concatenate.
-        activation: Candidate and hidden activation; a name or a name with numbers, "leaky_relu(0.33)".
+        units: Width of each layer, or of each direction.
+        layers: Number of LSTM layers, one above the other.
+        bidirectional: Whether every layer reads forwards and backwards, with concatenated outputs.
+        activation: Candidate and hidden activation: a name, or a name with numbers such as "leaky_relu(0.33)".
         recurrent_activation: Activation of the three gates.
         input_gate_activation: Activation of the input gate, or `None` to inherit.
         forget_gate_activation: Activation of the forget gate.
         candidate_activation: Activation of the candidate.
         output_gate_activation: Activation of the output gate.
-        hidden_activation: Activation of the cell state where it leaves the cell.
-        dropout: Share of each LSTM layer's inputs dropped.
-        recurrent_dropout: Share of each LSTM layer's hidden state dropped, where it enters the gates.
+        hidden_activation: Activation of the cell state before the output gate.
+        dropout: Share of each LSTM layer's inputs to drop.
+        recurrent_dropout: Share of each LSTM layer's hidden state to drop where it enters the gates.
         zoneout_h: Probability that a unit of the hidden state keeps its value for a step; not for "batch_norm".
         zoneout_c: Probability that a unit of the cell state keeps its value.
-        chrono_steps: Longest dependency in steps: the gates' biases start from `zoo.initializers.ChronoBias`. For cells
-            that have the four gates; `None` starts the forget gate's at 1 and the others at 0.
+        chrono_steps: Longest dependency in steps, for biases from `zoo.initializers.ChronoBias`, in cells with all four
+            gates; with `None` the forget gate's bias starts at 1 and the others at 0.
         identity_recurrent: Gain of the identity from which each gate's recurrent kernel starts
             (`zoo.initializers.IdentityRecurrent`), such as 1 or 0.5; `None` starts from an orthogonal matrix. Not for
             "projection".
-        cell_clip: Bound of the cell state, for "lstm" only; `None` for none.
-        projection: Width of what "projection" gives, half of `units` where `None`; for that cell only.
-        max_steps: Steps with statistics of their own in "batch_norm", 100 where `None`; for that cell only.
-        head_dropout: Share of the head's inputs dropped.
-        engine: Which code runs the recurrence; for "lstm" without zoneout only.
+        cell_clip: Bound for the cell state, for "lstm" only; `None` for none.
+        projection: Width of the output, for "projection" only; `None` for half of `units`.
+        max_steps: Number of steps with separate statistics, for "batch_norm" only; `None` for 100.
+        head_dropout: Share of the head's inputs to drop.
+        engine: The engine that runs the recurrence; for "lstm" without zoneout only.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
         (batch, classes).
 
     Raises:
-        ValueError: `layers` is below 1, the cell is unknown or has no such argument, or a layer refuses its arguments.
+        ValueError: `layers` is below 1, the cell is unknown or lacks an argument, or a layer refuses its arguments.
 
     Example:
     >>> model = lstm(SequenceTask(channels=12, classes=9), units=100)

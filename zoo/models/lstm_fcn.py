@@ -23,10 +23,9 @@ def lstm_fcn(
 ) -> keras.Model:
     """An LSTM branch with dropout beside a fully convolutional branch, concatenated.
 
-    The published network turns its input on its side for the LSTM ("dimension shuffle"): one LSTM step a channel, the
-    whole series of that channel as the step's values. That needs a fixed number of steps. With `steps` this is
-    what happens, sequences being padded or cropped; without, the LSTM reads the sequence in time and any length goes
-    in.
+    The published network transposes its input for the LSTM ("dimension shuffle"): each channel is one LSTM step, whose
+    values are the whole series of that channel. With `steps` the model does that, on sequences padded or cropped to
+    this number of steps. Without it the LSTM reads the sequence in time, and the model takes any length.
 
     Args:
         task: Channels, classes and input statistics.
@@ -34,9 +33,9 @@ def lstm_fcn(
         filters: Filters of the first and third convolution block; the second has twice as many.
         steps: Length of the time axis for the dimension shuffle, or `None` to read in time.
         activation: Candidate and hidden activation of the LSTM.
-        recurrent_activation: Activation of its gates.
-        branch_dropout: Share of the LSTM branch's output dropped; 0.8 as published.
-        engine: Which code runs the recurrence.
+        recurrent_activation: Activation of the gates.
+        branch_dropout: Share of the LSTM branch's output to drop; 0.8 as published.
+        engine: The engine that runs the recurrence.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
@@ -76,12 +75,12 @@ def mlstm_fcn(
         task: Channels, classes and input statistics.
         units: Width of the LSTM.
         filters: Filters of the first and third convolution block; the second has twice as many.
-        squeeze_ratio: How much narrower the squeezed layer is; 16 as published.
+        squeeze_ratio: Factor by which the squeezed layer is narrower; 16 as published.
         steps: Length of the time axis for the dimension shuffle, or `None` to read in time.
         activation: Candidate and hidden activation of the LSTM.
-        recurrent_activation: Activation of its gates.
+        recurrent_activation: Activation of the gates.
         branch_dropout: Share of the LSTM branch's output dropped; 0.8 as published.
-        engine: Which code runs the recurrence.
+        engine: The engine that runs the recurrence.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
@@ -123,7 +122,7 @@ def _two_branches(
 
 
 def _time_axis(inputs: SequenceInputs, steps: int | None) -> tuple[Any, Any, Any]:
-    """What the convolutions read, its mask, and the input turned on its side where the time axis is fixed."""
+    """The input of the convolutions, its mask, and the transposed input if the time axis is fixed."""
     if steps is None:
         return inputs.normalized, inputs.mask, None
     padded = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)

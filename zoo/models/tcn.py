@@ -23,16 +23,16 @@ def tcn(
         block_i(x) = relu(x' + f(f(x))),  f = dropout(relu(causal convolution with dilation 2^i)),  x' = x or a 1 x 1
         convolution of it where the widths differ
 
-    It sees 1 + 2 * (kernel_size - 1) * (2^levels - 1) steps back. Weight normalisation, which the paper uses, is left
-    out: it is a way to train the same functions.
+    Its receptive field is 1 + 2 * (kernel_size - 1) * (2^levels - 1) steps. Without the paper's weight normalisation,
+    which changes the training but not the functions.
 
     Args:
         task: Channels, classes and input statistics.
         filters: Filters of each convolution.
-        kernel_size: Steps that each convolution sees.
+        kernel_size: Number of steps in each convolution.
         levels: Number of blocks; the dilation doubles with each.
-        dropout: Share of whole filters dropped after each convolution.
-        head_dropout: Share of the head's inputs dropped.
+        dropout: Share of whole filters to drop after each convolution.
+        head_dropout: Share of the head's inputs to drop.
 
     Returns:
         A functional model from `{"features": (batch, steps, channels), "lengths": (batch,)}` to logits
@@ -55,7 +55,7 @@ def tcn(
     x = ZeroPadding(name="zero_padding")(inputs.normalized, inputs.mask)
     for index in range(levels):
         x = _block(x, filters, kernel_size, 2**index, dropout, f"level_{index + 1}")
-    # Causal convolutions never see padding on the right, so the last valid step is clean without more masking.
+    # Causal convolutions never see padding on the right, so the last valid step needs no further masking.
     if not task.each_step:
         x = LastStep(name="last_step")(x, inputs.lengths)
     return inputs.model(head(x, task, head_dropout), name="tcn")

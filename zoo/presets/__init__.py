@@ -1,4 +1,4 @@
-"""Trained models that come with the package, each with a card that says where it came from.
+"""Trained models that come with the package, each with a card about its origin.
 
     model = zoo.presets.load_preset("japanese_vowels")
     model.predict({"features": x, "lengths": lengths})     logits; the classes are in describe("japanese_vowels")
@@ -19,13 +19,13 @@ _FOLDER = Path(__file__).parent
 
 
 class DamagedPreset(RuntimeError):
-    """The file of a preset is not what its card says."""
+    """The file of a preset differs from the one that its card describes."""
 
     exit_code = 1
 
 
 def names() -> list[str]:
-    """The presets there are.
+    """The names of the presets.
 
     Example:
     >>> "japanese_vowels" in names()
@@ -38,7 +38,7 @@ def describe(name: str) -> dict[str, Any]:
     """The card of a preset: dataset, classes, features, scores, configuration, command, versions, licence of the data.
 
     Raises:
-        ValueError: There is no such preset.
+        ValueError: The name is unknown.
 
     Example:
     >>> describe("japanese_vowel")
@@ -51,20 +51,20 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def load_preset(name: str, head: bool = True) -> keras.Model:
-    """A trained model, to predict with or to train further.
+    """Load a trained model, for predictions or further training.
 
     Args:
-        name: One of `names()`.
-        head: False leaves out the last layer: the model then gives what that layer is given, (batch, width), for a head
-            of your own.
+        name: Name of the preset, from `names()`.
+        head: Whether to keep the last layer; without it the output is that layer's input, (batch, width), for a head of
+            your own.
 
     Returns:
-        A functional model of `{"features": (batch, steps, channels), "lengths": (batch,)}`; it takes raw values and
-        normalises them itself. Not compiled.
+        A functional model of `{"features": (batch, steps, channels), "lengths": (batch,)}`, not compiled; it takes raw
+        values and normalises them.
 
     Raises:
-        ValueError: There is no such preset.
-        DamagedPreset: Its file is not the one that its card describes.
+        ValueError: The name is unknown.
+        DamagedPreset: The file differs from the one that the card describes.
 
     Example:
     >>> load_preset("japanese_vowels").output_shape, load_preset("japanese_vowels", head=False).output_shape
@@ -74,7 +74,7 @@ def load_preset(name: str, head: bool = True) -> keras.Model:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != card["sha256"]:
         raise DamagedPreset(f"{path} has sha256 {digest[:16]}..., expected {card['sha256'][:16]}...: install it again")
-    import zoo.models  # noqa: F401  (its layers are what the file is made of)
+    import zoo.models  # noqa: F401  (registers the layers in the file)
 
     model = keras.models.load_model(path, compile=False)
     if head:

@@ -1,7 +1,7 @@
 """Compiled files that are made once and kept on the disk.
 
-A file is what was made and, behind it, the SHA-256 of that: 32 bytes that no reader of ELF files looks at. One that was
-cut off or changed is known by them and made again.
+At the end of each file is the SHA-256 of the rest: 32 bytes that readers of ELF files ignore. A file that was truncated
+or changed is recognised by it and made again.
 """
 
 import atexit
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 _DIGEST = hashlib.sha256().digest_size
-_instead: dict[Path, Path] = {}  # where a file is that could not be written to its place
+_instead: dict[Path, Path] = {}  # the replacement of each file that could not be written to its place
 
 
 def folder() -> Path:
-    """Where compiled files are kept.
+    """The folder of compiled files.
 
     Returns:
-        `$ZOO_CACHE_DIR/cuda`; without that variable `$XDG_CACHE_HOME/sequence-zoo/cuda`, or that below `~/.cache`.
+        `$ZOO_CACHE_DIR/cuda`; else `$XDG_CACHE_HOME/sequence-zoo/cuda`; else `~/.cache/sequence-zoo/cuda`.
     """
     zoo_folder = os.environ.get("ZOO_CACHE_DIR")
     shared = os.environ.get("XDG_CACHE_HOME")
@@ -32,15 +32,15 @@ def folder() -> Path:
 
 
 def cached(ingredients: Any, suffix: str, make: Callable[[], bytes]) -> Path:
-    """The file that was made of `ingredients`, made now where there is none that is whole.
+    """The file that is made of `ingredients`, which is made now unless it exists and is complete.
 
-    Several processes may ask for one file at once. Where the folder cannot be written, a warning says so and the file
+    Several processes may request one file at once. If the folder cannot be written, there is a warning, and the file
     goes to a folder of this process, which is removed when the process ends.
 
     Args:
-        ingredients: All that decides what is made, as values that JSON can hold.
+        ingredients: Everything that decides the content, as values that JSON can hold.
         suffix: End of the file's name, such as ".cubin".
-        make: Gives what the file holds.
+        make: Function that returns the content.
 
     Example:
     >>> from unittest import mock
@@ -79,20 +79,20 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        Path(fresh).replace(path)  # not flushed: after a power cut, the digest tells
+        Path(fresh).replace(path)  # not flushed: after a power cut the digest does not match
     except BaseException:
         Path(fresh).unlink(missing_ok=True)
         raise
 
 
-def _private_folder(wanted: Path, error: OSError) -> Path:
+def _private_folder(preferred: Path, error: OSError) -> Path:
     if _instead:
         return next(iter(_instead.values())).parent
     made = Path(tempfile.mkdtemp(prefix="sequence-zoo-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     warnings.warn(
-        f"compiled kernels cannot be kept in {wanted} ({error}), so that every process compiles them anew; "
-        "name a folder that can be written in ZOO_CACHE_DIR",
+        f"compiled kernels cannot be kept in {preferred} ({error}), so every process compiles them again; "
+        "set ZOO_CACHE_DIR to a folder that can be written",
         RuntimeWarning,
         stacklevel=4,
     )

@@ -1,6 +1,6 @@
 """Compile at run time: CUDA C++ with NVRTC, NVIDIA's compiler as a library, and C++ with the machine's own compiler.
 
-What was compiled is kept on the disk (`cache.py`). Nothing is loaded or looked for before it is first needed.
+The results are kept on the disk (`cache.py`). Nothing is loaded or searched before it is first needed.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ _SONAMES = ("libnvrtc.so.13", "libnvrtc.so.12")
 
 
 class CompileError(RuntimeError):
-    """A kernel could not be compiled; the message holds the compiler's log."""
+    """A kernel could not be compiled; the message has the compiler's log."""
 
 
 @dataclass(frozen=True)
 class _Nvrtc:
-    """NVRTC as ctypes sees it, and what tells one NVRTC from another."""
+    """NVRTC loaded by ctypes, and what identifies its version."""
 
     library: ctypes.CDLL
     identity: tuple[int, ...]
@@ -47,21 +47,21 @@ class _Nvrtc:
 
 
 def unavailable() -> str | None:
-    """Why no CUDA can be compiled here, in one line, or `None` where it can.
+    """The reason why CUDA cannot be compiled here, in one line, or `None`.
 
     Example:
     >>> unavailable() is None or "NVRTC was not found" in unavailable()
     True
     """
-    found = _nvrtc()
-    return found if isinstance(found, str) else None
+    nvrtc = _nvrtc()
+    return nvrtc if isinstance(nvrtc, str) else None
 
 
 def compile_cached(source: str, headers: Mapping[str, str], options: Sequence[str], architecture: int) -> Path:
     """Compile a CUDA kernel.
 
     Args:
-        source: CUDA C++, in which kernels that are looked up by name are `extern "C"`.
+        source: CUDA C++ with kernels that are `extern "C"`, so that they can be found by name.
         headers: The text of each included file, by the name in its `#include`.
         options: Options for NVRTC, such as "-DUNITS=64".
         architecture: Compute capability of the GPU, 90 for 9.0.
@@ -70,7 +70,7 @@ def compile_cached(source: str, headers: Mapping[str, str], options: Sequence[st
         A .cubin file.
 
     Raises:
-        CompileError: There is no NVRTC, or it refused the source.
+        CompileError: There is no NVRTC, or it rejected the source.
     """
     nvrtc = _nvrtc()
     if isinstance(nvrtc, str):
@@ -86,7 +86,7 @@ def host_library(source: str, options: Sequence[str] = (), versions: Sequence[st
     Args:
         source: The text.
         options: More options of the compiler, such as "-I" and a folder.
-        versions: What else the result depends on, such as the version of the headers in that folder.
+        versions: Further dependencies of the result, such as the version of the headers in that folder.
 
     Returns:
         A shared library.
@@ -122,13 +122,10 @@ def _compile(nvrtc: _Nvrtc, source: str, headers: Mapping[str, str], options: Se
     try:
         status = nvrtc.library.nvrtcCompileProgram(program, len(options), strings(options))
         if status:
-            log = (
-                nvrtc.read(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog")
-                .rstrip(b"\0")
-                .decode(errors="replace")
-            )
+            log = nvrtc.read(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog").rstrip(b"\0")
             raise CompileError(
-                f"NVRTC refused a kernel: {nvrtc.error(status)}; options: {' '.join(options)}\n{log.strip()}"
+                f"NVRTC rejected a kernel: {nvrtc.error(status)}; options: {' '.join(options)}\n"
+                f"{log.decode(errors='replace').strip()}"
             )
         return nvrtc.read(program, "nvrtcGetCUBINSize", "nvrtcGetCUBIN")
     finally:
@@ -137,7 +134,7 @@ def _compile(nvrtc: _Nvrtc, source: str, headers: Mapping[str, str], options: Se
 
 @functools.cache
 def _nvrtc() -> _Nvrtc | str:
-    """NVRTC, or why there is none."""
+    """NVRTC, or the reason why there is none."""
     problems = []
     for path in [*_places(), *map(Path, _SONAMES)]:
         try:
@@ -150,18 +147,18 @@ def _nvrtc() -> _Nvrtc | str:
 
 def _load(path: Path) -> _Nvrtc:
     for part in sorted(path.parent.glob("libnvrtc-builtins.so*")) if path.is_absolute() else ():
-        ctypes.CDLL(str(part))  # NVRTC asks for it by its name, and finds it once it is loaded
+        ctypes.CDLL(str(part))  # NVRTC loads it by its name, which works only if it has been loaded before
     library = ctypes.CDLL(str(path))
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
     major, minor = ctypes.c_int(), ctypes.c_int()
-    size = path.stat().st_size if path.is_absolute() else 0  # patches of one version differ in it
+    size = path.stat().st_size if path.is_absolute() else 0  # tells patches of one version apart
     nvrtc = _Nvrtc(library, (size,))
     nvrtc.call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
     return _Nvrtc(library, (major.value, minor.value, size))
 
 
 def _places() -> Iterator[Path]:
-    """The libraries that there are, those of the packages that torch and JAX bring first, newest first."""
+    """The NVRTC libraries on this machine, newest first, those of torch's and JAX's packages before others."""
     packages = importlib.util.find_spec("nvidia")
     for root in (packages.submodule_search_locations or ()) if packages else ():
         for pattern in ("cu[0-9]*/lib", "cuda_nvrtc/lib"):

@@ -1,7 +1,7 @@
-"""CUDA's driver API by ctypes: what a GPU can do, and launching a kernel from a .cubin file on a stream.
+"""CUDA's driver API by ctypes: properties of a GPU, and launching a kernel from a .cubin file on a stream.
 
-It comes with the driver (libcuda.so.1), so no CUDA toolkit is needed. A device is named by its number, which torch, JAX
-and the driver count alike: all three see the devices that CUDA_VISIBLE_DEVICES leaves.
+It comes with the driver (libcuda.so.1), so no CUDA toolkit is needed. Devices have the same numbers in torch, JAX and
+the driver: all three see the devices in CUDA_VISIBLE_DEVICES.
 """
 
 import ctypes
@@ -23,10 +23,10 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel to run, and the blocks and threads that run it.
+    """A kernel, and the blocks and threads that run it.
 
     Attributes:
-        module: Path of a .cubin file; for tensors on the CPU, of a shared library with a function that does the same:
+        module: Path of a .cubin file; for tensors on the CPU, of a shared library with an equivalent function:
             `extern "C" int zoo_emulate(const char* name, int grid, int block, void** pointers, int steps, int batch,
             float clip)`. It gets the pointers of all inputs, then of all outputs, and returns 0 on success.
         name: Name of the kernel, "forward" or "backward".
@@ -43,7 +43,7 @@ class Launch:
 
 
 def unavailable() -> str | None:
-    """Why there is no GPU that CUDA can use, in one line, or `None` where there is one.
+    """The reason why CUDA has no GPU here, in one line, or `None`.
 
     Example:
     >>> unavailable() is None or "NVIDIA driver" in unavailable()
@@ -74,23 +74,23 @@ def architecture(device: int = 0) -> int:
 
 
 def start(launch: Launch, device: int, stream: int, arguments: Sequence[Any]) -> None:
-    """Put a kernel on a stream. Nothing waits for it.
+    """Enqueue a kernel on a stream, without waiting for it.
 
     Args:
-        launch: What to run.
+        launch: The kernel.
         device: Number of the device.
-        stream: Handle of a stream of the device's primary context, which is the one that torch uses.
+        stream: Handle of a stream of the device's primary context, the context that torch uses.
         arguments: The kernel's arguments, as ctypes values.
 
     Raises:
         OSError: The module cannot be read.
-        RuntimeError: The driver refused; the message says what and why.
+        RuntimeError: The driver returned an error; the message has the function and the reason.
     """
     addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
     with _context(device):
         with _loading:
             function = _function(device, launch.module, launch.name)
-        if launch.shared:  # more than 48 KB with the kernel's own must be asked for, and its own is not known here
+        if launch.shared:  # needed above 48 KB together with the kernel's static memory, which is not known here
             _call("cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared)
         grid, block = (launch.grid, 1, 1), (launch.block, 1, 1)
         _call("cuLaunchKernel", function, *grid, *block, launch.shared, ctypes.c_void_p(stream), addresses, None)
@@ -107,7 +107,7 @@ def _function(device: int, module: str, name: str) -> ctypes.c_void_p:
 def _module(device: int, path: str) -> ctypes.c_void_p:
     """The module of a file in the current context, which is that of `device`."""
     image, module = Path(path).read_bytes(), ctypes.c_void_p()
-    # Loading takes memory, which is forbidden while the framework captures a graph, unless this thread says otherwise.
+    # Loading allocates memory, which is forbidden while the framework captures a graph, unless this thread relaxes it.
     mode = ctypes.c_int(_CAPTURE_MODE_RELAXED)
     _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
     try:
@@ -119,7 +119,7 @@ def _module(device: int, path: str) -> ctypes.c_void_p:
 
 @contextmanager
 def _context(device: int) -> Iterator[None]:
-    """Make the device's primary context that of this thread, which may have had none yet."""
+    """Make the device's primary context the current one of this thread, which may have none yet."""
     _call("cuCtxPushCurrent_v2", _primary_context(device))
     try:
         yield
@@ -156,5 +156,5 @@ def _call(function: str, *arguments: Any) -> None:
 def _check(library: ctypes.CDLL, function: str, status: int) -> None:
     if status:
         text = ctypes.c_char_p()
-        library.cuGetErrorString(status, ctypes.byref(text))  # leaves the pointer null where it knows no such status
+        library.cuGetErrorString(status, ctypes.byref(text))  # the pointer stays null for an unknown status
         raise RuntimeError(f"{function} failed: {(text.value or b'unknown error').decode()} ({status})")

@@ -1,9 +1,9 @@
-"""Run a kernel on tensors of JAX or torch: on a GPU from a .cubin file, on a CPU by a library that emulates it.
+"""Runs a kernel on tensors of JAX or torch: on a GPU from a .cubin file, on a CPU by a library that emulates it.
 
     kernel(inputs..., outputs..., int steps, int batch, float clip)
 
-torch hands out the pointers and the stream, and `driver.py` does the rest. JAX calls a handler in C++ from inside its
-compiled program (`src/xla_call.cc`), which is built when it is first needed.
+With torch's pointers and stream, `driver.py` launches the kernel. JAX calls a handler in C++ from its compiled program
+(`src/xla_call.cc`), which is built when it is first needed.
 """
 
 import ctypes
@@ -26,11 +26,11 @@ SOURCE = Path(__file__).with_name("src") / "xla_call.cc"
 Outputs = Sequence[tuple[Sequence[int], str]]
 
 
-@functools.cache  # what could not be built is not tried again for every layer
+@functools.cache  # so that a failed build is not repeated for every layer
 def unavailable() -> str | None:
-    """Why the current Keras backend can call no kernel, in one line, or `None` where it can.
+    """The reason why the current Keras backend cannot call a kernel, in one line, or `None`.
 
-    On JAX this builds the handler where it has not been built yet, which takes some seconds.
+    On JAX this builds the handler if it has not been built yet, which takes some seconds.
     """
     backend = keras.backend.backend()
     if backend == "torch":
@@ -41,31 +41,31 @@ def unavailable() -> str | None:
         _target()
     except (BuildError, OSError) as error:
         lines = str(error).splitlines()
-        telling = next((line for line in lines if "error:" in line), lines[0])
-        return f"what lets JAX call it could not be built: {telling}"
+        summary = next((line for line in lines if "error:" in line), lines[0])
+        return f"its handler for JAX could not be built: {summary}"
     return None
 
 
 def run(
     launch: Launch, inputs: Sequence[Tensor], outputs: Outputs, steps: int, batch: int, clip: float
 ) -> tuple[Tensor, ...]:
-    """Run a kernel on the device that the inputs are on.
+    """Run a kernel on the device of its inputs.
 
     Args:
-        launch: What to run.
-        inputs: Tensors of the current backend, on one device. One without elements stands for "absent": the kernel
-            gets a pointer that it must not follow, perhaps null.
-        outputs: Shape and type, such as "float32", of each. They hold anything before the kernel fills them.
-        steps: Given to the kernel.
-        batch: Given to the kernel.
-        clip: Given to the kernel; infinity is fine.
+        launch: The kernel.
+        inputs: Tensors of the current backend, on one device. One without elements means "absent": its pointer, perhaps
+            null, must not be followed.
+        outputs: Shape and type, such as "float32", of each output. They are not initialised for the kernel.
+        steps: Argument of the kernel.
+        batch: Argument of the kernel.
+        clip: Argument of the kernel; infinity is allowed.
 
     Returns:
-        The outputs. Without a block to run they are zeros. No gradient passes through.
+        The outputs; zeros if there are no blocks. They have no gradient.
 
     Raises:
-        RuntimeError: The module cannot be loaded, has no such kernel, or the launch was refused. On JAX it is raised
-            where the outputs are waited for.
+        RuntimeError: The module cannot be loaded, has no such kernel, or the launch failed. JAX raises it when the
+            outputs are used.
         ValueError: The inputs are on different devices, or the backend is TensorFlow.
     """
     if not launch.grid:
@@ -84,8 +84,8 @@ def _on_torch(
     device = inputs[0].device
     if any(tensor.device != device for tensor in inputs):
         raise ValueError(f"the inputs must be on one device; received {[str(tensor.device) for tensor in inputs]}")
-    # A copy that is made here, and any tensor that is dropped after this call, may be freed before the kernel has run.
-    # What gets that memory next comes behind the kernel on the same stream, so nothing has to be told to the allocator.
+    # These copies may be freed before the kernel has run. That is safe: the next user of their memory comes after the
+    # kernel on the same stream.
     inputs = [tensor.contiguous() for tensor in inputs]
     results = tuple(torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device) for shape, dtype in outputs)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *results) if device.type != "meta"]
@@ -95,8 +95,8 @@ def _on_torch(
         driver.start(launch, device.index, stream, [*pointers, *numbers])
     elif device.type == "cpu":
         _emulate(launch, pointers, numbers)
-    elif device.type != "meta":  # on which Keras finds out shapes
-        raise ValueError(f"a kernel runs on a GPU of NVIDIA or emulated on the CPU; the inputs are on {device}")
+    elif device.type != "meta":  # the device by which Keras infers shapes
+        raise ValueError(f"a kernel runs on an NVIDIA GPU, or emulated on the CPU; received inputs on {device}")
     return results
 
 
@@ -132,7 +132,7 @@ def _on_jax(
 
 @functools.cache
 def _target() -> str:
-    """The name under which XLA knows the handlers, which are built and registered now."""
+    """Build and register the handlers, and return their name in XLA."""
     import jax
 
     name, library = "zoo_launch", ctypes.CDLL(str(_handlers()))
@@ -149,7 +149,7 @@ def _handlers() -> Path:
     """
     import jax
 
-    options = ["-O1", "-isystem", jax.ffi.include_dir()]  # what takes time is to read the headers
+    options = ["-O1", "-isystem", jax.ffi.include_dir()]  # not -O2: nearly all the time goes into reading the headers
     return host_library(SOURCE.read_text(encoding="utf-8"), options, [importlib.metadata.version("jaxlib")])
 
 

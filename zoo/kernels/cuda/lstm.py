@@ -1,11 +1,11 @@
-"""The CUDA engine's recurrence between what a layer hands over and what the kernels take.
+"""The CUDA engine's recurrence: brings a layer's tensors into the layout of the kernels, and calls these.
 
-    z = x W + b, for all steps at once, by the backend, which differentiates it too
+    z = x W + b, for all steps at once, by the backend, which also differentiates it
     hidden, h, c = kernel(z, U, h, c)
     d_z, d_h, d_c = kernel(...)                       d_U = [h, hidden before each step]^T d_z, one product
 
-The units are padded to a multiple of 32 with zero weights, the order of the columns of z is the kernels' own (see
-src/lstm.cu), and time comes first, so that a step is one piece of memory.
+Units are padded with zero weights to a multiple of 32, the columns of z are in the kernels' order (see src/lstm.cu),
+and the first axis is time, so that a step is contiguous in memory.
 """
 
 from dataclasses import dataclass, replace
@@ -25,20 +25,20 @@ from zoo.types import Gates, Tensor
 def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`.
 
-    What it is given may be float32, float16 or bfloat16; inside, everything is float32 but the operands of the
-    recurrent product, which are float16 (bfloat16 where that was given).
+    The operands may be float32, float16 or bfloat16. Inside, everything is float32 except the operands of the recurrent
+    product, which are float16, or bfloat16 if the operands are.
     """
     x, units = _float(operands.x), int(operands.recurrent_kernel.shape[0])
     batch, steps = int(x.shape[0]), int(x.shape[1])
     if batch == 0 or steps == 0:
         return _nothing(operands, options, batch, steps, units)
-    mask, wide = operands.mask, padded(units)
+    mask, width = operands.mask, padded(units)
     if options.go_backwards:
         x, mask = ops.flip(x, axis=1), None if mask is None else ops.flip(mask, axis=1)
     x = without_masked(x, mask)
     core = _Core(
         Variant(
-            units=wide,
+            units=width,
             activations=Gates(*(activation.name for activation in options.activations)),
             half="bfloat16" if keras.backend.standardize_dtype(operands.x.dtype) == "bfloat16" else "float16",
             masked=mask is not None,
@@ -51,11 +51,11 @@ def lstm(operands: Operands, options: Options) -> Outputs:
         options.cell_clip or 0.0,
     )
     tensors = [
-        _projected(x, operands, wide),
-        _widen(_widen(ops.reshape(_float(operands.recurrent_kernel), (units, 4, units)), wide), wide, axis=0),
-        _widen(_float(operands.h), wide),
-        _widen(_float(operands.c), wide),
-        _parameters(options, operands, units, wide),
+        _projected(x, operands, width),
+        _padded(_padded(ops.reshape(_float(operands.recurrent_kernel), (units, 4, units)), width), width, axis=0),
+        _padded(_float(operands.h), width),
+        _padded(_float(operands.c), width),
+        _parameters(options, operands, width),
         *([] if mask is None else [ops.cast(ops.transpose(mask), "uint8")]),
     ]
     *hidden, h, c = differentiable(core.forward, core.backward, core.infer, options.training)(*tensors)
@@ -64,17 +64,17 @@ def lstm(operands: Operands, options: Options) -> Outputs:
     return masked_outputs(outputs, mask, options.zero_output_for_mask), h, c
 
 
-def _projected(x: Tensor, operands: Operands, wide: int) -> Tensor:
-    """Z, (steps, batch, 4 * wide) in the kernels' order of columns."""
+def _projected(x: Tensor, operands: Operands, width: int) -> Tensor:
+    """Z, (steps, batch, 4 * width), in the kernels' order of columns."""
     steps_first = ops.transpose(x, (1, 0, 2))
-    kernel = _in_order(_float(operands.kernel), wide)
-    bias = None if operands.bias is None else _in_order(_float(operands.bias)[None], wide)
+    kernel = _in_order(_float(operands.kernel), width)
+    bias = None if operands.bias is None else _in_order(_float(operands.bias)[None], width)
     if operands.dropout is not None:
         z = _projected_by_gate(steps_first, kernel, operands.dropout)
         return z if bias is None else z + bias
     if bias is not None:
-        # As the row of one more channel, which is 1: neither it nor its gradient then costs a pass over z. Rows of
-        # whole 32 bytes are what matrix products of a GPU are fast with.
+        # The bias is the row of an additional channel that is 1, so that neither it nor its gradient costs a pass over
+        # z. A GPU's matrix products are fast with rows of a multiple of 32 bytes.
         channels = int(x.shape[-1])
         missing = -(channels + 1) % 8
         ones = ops.ones((*steps_first.shape[:2], 1), "float32")
@@ -84,35 +84,35 @@ def _projected(x: Tensor, operands: Operands, wide: int) -> Tensor:
 
 
 def _projected_by_gate(steps_first: Tensor, kernel: Tensor, dropout: Tensor) -> Tensor:
-    """Each gate of its own x. The columns of a gate are every fourth."""
+    """Z where each gate has its own dropout of x. Every fourth column belongs to a gate."""
     kernels = ops.split(ops.reshape(kernel, (kernel.shape[0], -1, 4)), 4, axis=-1)
     masks = [_float(mask)[:, : steps_first.shape[-1]] for mask in ops.unstack(dropout, 4)]
     parts = [ops.matmul(steps_first * mask, part[:, :, 0]) for mask, part in zip(masks, kernels, strict=True)]
     return ops.reshape(ops.stack(parts, axis=-1), (*steps_first.shape[:2], -1))
 
 
-def _in_order(weights: Tensor, wide: int) -> Tensor:
-    """(m, 4 * units) in Keras's order of columns to (m, 4 * wide) in the kernels': (warp, r, half, gate)."""
+def _in_order(weights: Tensor, width: int) -> Tensor:
+    """(m, 4 * units) in Keras's order of columns to (m, 4 * width) in the kernels': (warp, r, half, gate)."""
     rows, units = int(weights.shape[0]), int(weights.shape[1]) // 4
-    gates = ops.reshape(_widen(ops.reshape(weights, (rows, 4, units)), wide), (rows, 4, wide // 16, 2, 8))
-    return ops.reshape(ops.transpose(gates, (0, 2, 4, 3, 1)), (rows, 4 * wide))
+    gates = ops.reshape(_padded(ops.reshape(weights, (rows, 4, units)), width), (rows, 4, width // 16, 2, 8))
+    return ops.reshape(ops.transpose(gates, (0, 2, 4, 3, 1)), (rows, 4 * width))
 
 
-def _in_gates(weights: Tensor, wide: int) -> Tensor:
-    """(m, 4 * wide) in the kernels' order of columns to (m, 4, wide)."""
+def _in_gates(weights: Tensor, width: int) -> Tensor:
+    """(m, 4 * width) in the kernels' order of columns to (m, 4, width)."""
     rows = int(weights.shape[0])
-    lanes = ops.reshape(weights, (rows, wide // 16, 8, 2, 4))
-    return ops.reshape(ops.transpose(lanes, (0, 4, 1, 3, 2)), (rows, 4, wide))
+    lanes = ops.reshape(weights, (rows, width // 16, 8, 2, 4))
+    return ops.reshape(ops.transpose(lanes, (0, 4, 1, 3, 2)), (rows, 4, width))
 
 
-def _parameters(options: Options, operands: Operands, units: int, wide: int) -> Tensor:
-    """What each activation is given beside its argument, (5, wide)."""
+def _parameters(options: Options, operands: Operands, width: int) -> Tensor:
+    """The parameter of each activation, (5, width)."""
     values = [next((value for _, value in a.parameters), 0.0) for a in options.activations]
     if all(slope is None for slope in operands.slopes):
-        return ops.transpose(ops.broadcast_to(ops.convert_to_tensor(values, "float32"), (wide, 5)))
-    # Padding repeats a value that the function is made for: celu divides by its parameter.
+        return ops.transpose(ops.broadcast_to(ops.convert_to_tensor(values, "float32"), (width, 5)))
+    # Not padded with zeros, by which celu would divide.
     rows = [
-        ops.full((wide,), value, "float32") if slope is None else _widen(_float(slope), wide, fill=value)
+        ops.full((width,), value, "float32") if slope is None else _padded(_float(slope), width, fill=value)
         for value, slope in zip(values, operands.slopes, strict=True)
     ]
     return ops.stack(rows)
@@ -127,8 +127,8 @@ def _float(tensor: Tensor) -> Tensor:
     return ops.cast(tensor, "float32")
 
 
-def _widen(tensor: Tensor, wide: int, axis: int = -1, fill: float = 0.0) -> Tensor:
-    missing = wide - int(tensor.shape[axis])
+def _padded(tensor: Tensor, width: int, axis: int = -1, fill: float = 0.0) -> Tensor:
+    missing = width - int(tensor.shape[axis])
     if not missing:
         return tensor
     widths = [(0, 0)] * len(tensor.shape)
@@ -136,26 +136,26 @@ def _widen(tensor: Tensor, wide: int, axis: int = -1, fill: float = 0.0) -> Tens
     return ops.pad(tensor, widths, constant_values=fill)
 
 
-def fragments(matrix: Tensor, wide: int, half: str) -> Tensor:
-    """First operands of the tensor cores, in the order in which lanes read them.
+def fragments(matrix: Tensor, width: int, half: str) -> Tensor:
+    """The first operands of the tensor cores, in the order in which lanes read them.
 
     Args:
-        matrix: (4, wide, wide): for each gate the matrix whose rows a warp multiplies.
-        wide: The padded units.
+        matrix: (4, width, width): for each gate the matrix whose rows a warp multiplies.
+        width: The padded units.
         half: Type of the operands.
 
     Returns:
-        (warp, gate, tile, r, q, upper column, upper row, 2): lane (r, q) holds of each tile of 16 x 16 the rows r and
-        r + 8, and the columns 2 q, 2 q + 1 and those 8 further.
+        (warp, gate, tile, r, q, upper column, upper row, 2): from each tile of 16 x 16, lane (r, q) has the rows r and
+        r + 8, and the columns 2 q, 2 q + 1, 2 q + 8 and 2 q + 9.
     """
-    tiles = wide // 16
+    tiles = width // 16
     axes = ops.reshape(matrix, (4, tiles, 2, 8, tiles, 2, 4, 2))  # gate; warp, upper row, r; tile, upper column, q, 2
     return ops.cast(ops.transpose(axes, (1, 0, 4, 3, 6, 5, 2, 7)), half)
 
 
 @dataclass(frozen=True)
 class _Core:
-    """The kernels as functions of padded tensors: z, U (wide, 4, wide), h, c, parameters and, if masked, valid."""
+    """The kernels as functions of padded tensors: z, U (width, 4, width), h, c, parameters and, if masked, valid."""
 
     variant: Variant
     steps: int
@@ -170,25 +170,25 @@ class _Core:
         return self._outputs(self._run_forward(replace(self.variant, keep=False), tensors))
 
     def forward(self, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        found = self._run_forward(replace(self.variant, keep=True), tensors)
-        hidden, _, _, kept, cells = found
-        return self._outputs(found), (*tensors[1:], hidden, kept, cells)
+        results = self._run_forward(replace(self.variant, keep=True), tensors)
+        hidden, _, _, kept, cells = results
+        return self._outputs(results), (*tensors[1:], hidden, kept, cells)
 
-    def _outputs(self, found: Any) -> tuple[Tensor, ...]:
-        hidden, h, c, *_ = found
+    def _outputs(self, results: Any) -> tuple[Tensor, ...]:
+        hidden, h, c, *_ = results
         return (hidden, h, c) if self.variant.sequences else (h, c)
 
     def _run_forward(self, variant: Variant, tensors: Any) -> Any:
         z, recurrent, h, c, parameters, *valid = tensors
-        wide, threads = variant.units, variant.threads
-        every_step, keep = variant.sequences or variant.keep, int(variant.keep)
+        width, threads = variant.units, variant.threads
+        every_step, keep = variant.sequences or variant.keep, int(variant.keep)  # an unused output has no elements
         return run(
             kernel(variant, "forward", self.blocks),
-            [z, fragments(ops.transpose(recurrent, (1, 2, 0)), wide, variant.half), h, c, parameters, _one(valid)],
+            [z, fragments(ops.transpose(recurrent, (1, 2, 0)), width, variant.half), h, c, parameters, _one(valid)],
             [
-                ((self.steps * every_step, self.batch, wide), "float32"),
-                ((self.batch, wide), "float32"),
-                ((self.batch, wide), "float32"),
+                ((self.steps * every_step, self.batch, width), "float32"),
+                ((self.batch, width), "float32"),
+                ((self.batch, width), "float32"),
                 ((self.blocks * keep, self.steps, 4, threads, 4), "float32"),
                 ((self.blocks * keep, self.steps + 1, threads, 4), "float32"),
             ],
@@ -200,17 +200,18 @@ class _Core:
     def backward(self, kept: tuple[Tensor, ...], upstream: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         recurrent, h_start, _, parameters, *valid, hidden, gates, cells = kept
         *d_hidden, d_h, d_c = upstream
-        variant, wide = self.variant, self.variant.units
+        variant, width = self.variant, self.variant.units
+        # The largest gradient of each row and step, from which the kernel takes its scale for half precision.
         largest = [ops.max(ops.abs(tensor), axis=-1) for tensor in (*d_hidden, d_h, d_c)]
         if not d_hidden:
             largest.insert(0, ops.zeros((self.steps, self.batch)))
-            d_hidden = [ops.zeros((0, self.batch, wide))]
+            d_hidden = [ops.zeros((0, self.batch, width))]
         d_z, d_h, d_c, d_parameters = run(
             kernel(replace(variant, keep=True), "backward", self.blocks),
             [
                 gates,
                 cells,
-                fragments(ops.transpose(recurrent, (1, 0, 2)), wide, variant.half),
+                fragments(ops.transpose(recurrent, (1, 0, 2)), width, variant.half),
                 parameters,
                 _one(valid),
                 d_hidden[0],
@@ -219,10 +220,10 @@ class _Core:
                 ops.concatenate([largest[0], ops.maximum(largest[1], largest[2])[None]]),
             ],
             [
-                ((self.steps, self.batch, 4 * wide), "float32"),
-                ((self.batch, wide), "float32"),
-                ((self.batch, wide), "float32"),
-                ((self.blocks * any(variant.learned), 5, wide), "float32"),
+                ((self.steps, self.batch, 4 * width), "float32"),
+                ((self.batch, width), "float32"),
+                ((self.batch, width), "float32"),
+                ((self.blocks * any(variant.learned), 5, width), "float32"),
             ],
             self.steps,
             self.batch,
@@ -230,10 +231,10 @@ class _Core:
         )
         d_recurrent = ops.matmul(ops.transpose(h_start), d_z[0])
         if self.steps > 1:
-            before = ops.reshape(hidden[:-1], (-1, wide))
-            d_recurrent = d_recurrent + ops.matmul(ops.transpose(before), ops.reshape(d_z[1:], (-1, 4 * wide)))
+            before = ops.reshape(hidden[:-1], (-1, width))
+            d_recurrent = d_recurrent + ops.matmul(ops.transpose(before), ops.reshape(d_z[1:], (-1, 4 * width)))
         d_parameters = ops.sum(d_parameters, axis=0) if any(variant.learned) else None
-        return (d_z, _in_gates(d_recurrent, wide), d_h, d_c, d_parameters, *(None for _ in valid))
+        return (d_z, _in_gates(d_recurrent, width), d_h, d_c, d_parameters, *(None for _ in valid))
 
 
 def _one(valid: list[Tensor]) -> Tensor:

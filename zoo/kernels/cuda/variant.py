@@ -1,7 +1,4 @@
-"""Compiles the CUDA kernels: one source text, specialised by a set of macros, a variant.
-
-A kernel is compiled for this GPU and a variant at its first use.
-"""
+"""Compiles the CUDA kernels at their first use: one source text, specialised by a set of macros, a variant."""
 
 import functools
 import re
@@ -17,7 +14,7 @@ SOURCES = Path(__file__).parent / "src"
 ACTIVATIONS = Path(__file__).parents[1] / "native" / "src" / "activations.h"  # shared with the native engine
 
 ROWS = 8  # rows of the batch for each block of threads
-LARGEST = 128  # units that a block can hold: the recurrent kernel stays in its registers
+LARGEST = 128  # units of a block, whose registers hold the recurrent kernel
 COMPILER_FLAGS = ("--std=c++17", "--device-as-default-execution-space")
 _CHUNKS = {"forward": 4, "backward": 6}  # pieces of 16 bytes that each thread reads in a stage
 
@@ -29,7 +26,7 @@ class Variant:
     Attributes:
         units: Width of the states, padded: 32, 64, 96 or 128.
         activations: The name of each gate's activation.
-        half: Type of what the tensor cores multiply, "float16" or "bfloat16".
+        half: Type of the operands of the tensor cores, "float16" or "bfloat16".
         masked: Whether steps may be masked.
         clipped: Whether the cell state is clipped.
         keep: Whether the forward kernel keeps what the backward kernel needs.
@@ -61,7 +58,7 @@ class Variant:
     @property
     def stages(self) -> int:
         """Stages of the ring buffer that holds the inputs of coming steps."""
-        # A step of a narrow layer takes less time than memory needs to answer, so more steps are fetched ahead.
+        # A step of a narrow layer takes less time than a read from memory, so more steps are fetched ahead.
         return 3 if self.units > 64 else 5
 
     def shared(self, name: str) -> int:

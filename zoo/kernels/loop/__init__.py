@@ -1,7 +1,7 @@
-"""The loop engine: the LSTM recurrence with a gradient written by hand, on every Keras backend, for any activation.
+"""The loop engine: the LSTM recurrence with a hand-written gradient, on every Keras backend and for any activation.
 
 `passes.py` has the forward and the backward pass over z = x W + b. This module prepares their inputs and checks what
-the engine supports. The gradients of W, b and x are the backend's own, from that of z: one product or sum each.
+the engine supports. From the gradient of z the backend derives those of W, b and x: one product or sum each.
 """
 
 import functools
@@ -21,7 +21,7 @@ from zoo.types import Tensor
 
 
 def refuses(spec: LayerSpec) -> str | None:
-    """Why the engine cannot run such a layer, or `None` where it can: the weights of another layer get no gradient.
+    """The reason why the engine cannot run such a layer, or `None`: weights of an activation layer get no gradient.
 
     Example:
     >>> from zoo.activations import get
@@ -44,7 +44,7 @@ def refuses(spec: LayerSpec) -> str | None:
 @functools.cache
 def _has_weights(activation: LayerActivation, units: int) -> bool:
     """Whether the layer has variables once it is built, the state of a seed included."""
-    state = random.getstate()  # Keras takes seeds from there: asking may not change what is drawn later
+    state = random.getstate()  # Keras draws seeds from Python's generator, and this check must not change later draws
     try:
         layer = activation.make()
         layer.build((None, units))
@@ -56,26 +56,20 @@ def _has_weights(activation: LayerActivation, units: int) -> bool:
 def lstm(operands: Operands, options: Options) -> Outputs:
     """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
 
-    A function that stands for an activation gets no gradient for anything but its argument.
-
-    Returns:
-        The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
+    An activation that is a function gets a gradient only for its argument. See `zoo.kernels.contract.Run`.
     """
     return _run(operands, options, by_hand=True)
 
 
 def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = None) -> Outputs:
-    """The same in operations that the backend differentiates by itself, as often and in whichever mode is asked for.
+    """Run the same recurrence in operations that the backend can differentiate repeatedly and in every mode.
 
-    What an engine computes that has a first derivative only, in reverse mode: see `zoo.kernels.derivatives`.
+    Used for the derivatives that an engine lacks: see `zoo.kernels.derivatives`.
 
     Args:
         operands: The tensors of the call.
-        options: What the call does.
-        z_offset: Added to what the gates receive, (b, t, 4 n), where its gradient is wanted.
-
-    Returns:
-        The outputs, the last h and the last c, as `lstm` gives them.
+        options: The options of the call.
+        z_offset: Added to the preactivations, (b, t, 4 n), in order to get their gradient; or `None`.
     """
     return _run(operands, options, by_hand=False, z_offset=z_offset, unrolled=vectorised(operands.x))
 
@@ -85,20 +79,20 @@ def _run(
 ) -> tuple[Tensor, Tensor, Tensor]:
     x = _time_major(without_masked(operands.x, operands.mask), options)
     mask = None if operands.mask is None else _time_major(operands.mask, options)
-    of_x = of_h = None
+    x_factors = h_factors = None
     if operands.dropout is not None:
-        of_x, of_h = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
-    z = product(operands.kernel, of_x, _times)(x)
+        x_factors, h_factors = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
+    z = product(operands.kernel, x_factors, _times)(x)
     z = z if operands.bias is None else z + operands.bias
     z = z if z_offset is None else z + _time_major(z_offset, options)
     valid = None if mask is None else mask[..., None]
-    given = (z, operands.recurrent_kernel, operands.h, operands.c, valid, of_h, *operands.slopes)
+    tensors = (z, operands.recurrent_kernel, operands.h, operands.c, valid, h_factors, *operands.slopes)
     dtype = keras.backend.standardize_dtype(operands.x.dtype)
-    passes = Passes(options, tuple(tensor is not None for tensor in given), dtype, unrolled)
+    passes = Passes(options, tuple(tensor is not None for tensor in tensors), dtype, unrolled)
     run = passes.infer
     if by_hand:
         run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
-    hidden, cell = run(*(tensor for tensor in given if tensor is not None))
+    hidden, cell = run(*(tensor for tensor in tensors if tensor is not None))
     last = hidden[-1] if options.return_sequences else hidden
     hidden = ops.swapaxes(hidden, 0, 1) if options.return_sequences else hidden
     mask = None if mask is None else ops.swapaxes(mask, 0, 1)
@@ -111,6 +105,6 @@ def _time_major(tensor: Tensor, options: Options) -> Tensor:
 
 
 def _times(x: Tensor, kernel: Tensor) -> Tensor:
-    """(t, b, d) @ (d, k), as one product of two matrices."""
+    """(t, b, d) @ (d, k) as one product of two matrices."""
     steps, batch, channels = ops.shape(x)
     return ops.reshape(ops.reshape(x, (-1, channels)) @ kernel, (steps, batch, kernel.shape[-1]))

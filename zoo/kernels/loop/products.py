@@ -1,6 +1,6 @@
 """Products of a sequence with the kernel of four gates, and their gradients.
 
-`factors` (4, b, width) are those of dropout, of which each gate has its own; `None` where nothing is dropped.
+`factors` (4, b, width) are the dropout factors, which differ between gates; `None` without dropout.
 """
 
 import operator
@@ -15,7 +15,7 @@ from zoo.types import Tensor
 def product(
     kernel: Tensor, factors: Tensor | None, times: Callable[[Tensor, Tensor], Tensor] = operator.matmul
 ) -> Callable[[Tensor], Tensor]:
-    """The function a -> a @ kernel, made outside a loop."""
+    """The function from a to a @ kernel, prepared outside the loop."""
     if factors is None:
         return lambda a: times(a, kernel)
     blocks = list(zip(ops.unstack(factors, 4), split_gates(kernel), strict=True))
@@ -23,7 +23,7 @@ def product(
 
 
 def product_back(kernel: Tensor, factors: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """From the gradient of a @ kernel to that of a."""
+    """The function from the gradient of a @ kernel to that of a."""
     if factors is None:
         transposed = ops.transpose(kernel)
         return lambda d: d @ transposed
@@ -35,7 +35,7 @@ def product_back(kernel: Tensor, factors: Tensor | None) -> Callable[[Tensor], T
 
 
 def kernel_gradient(a: Tensor, d: Tensor, factors: Tensor | None) -> Tensor:
-    """From all a (t, b, n), and the gradients of all a @ kernel (t, b, 4 n), to that of the kernel."""
+    """The gradient of the kernel, from a (t, b, n) and the gradient of a @ kernel (t, b, 4 n) at all steps."""
 
     def gradient(a: Tensor, d: Tensor) -> Tensor:
         return ops.transpose(ops.reshape(a, (-1, a.shape[-1]))) @ ops.reshape(d, (-1, d.shape[-1]))

@@ -1,4 +1,4 @@
-"""What a gradient written by hand needs of each Keras backend: a loop over time, and a vector-Jacobian product."""
+"""A loop over time and a vector-Jacobian product on every Keras backend, for a hand-written gradient."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,20 +21,20 @@ def scan(
 ) -> tuple[Tensors, Tensors]:
     """Run `step` along the first axis of `inputs`, without keeping anything for a gradient.
 
-    Unlike `keras.ops.scan` it runs backwards without a copy, and under TensorFlow it is told what a step emits, so that
-    it works with an unknown batch and in XLA.
+    Unlike `keras.ops.scan` it runs backwards without a copy, and it is given the widths that a step emits, so that on
+    TensorFlow it works with an unknown batch size and in XLA.
 
     Args:
-        step: Takes the states and the step's slice of `inputs`; gives the new states and what it emits, both tuples
-            of tensors (batch, width).
-        states: Before the first step.
+        step: From the states and the step's slice of `inputs` to the new states and the emitted tensors, both tuples of
+            tensors (batch, width).
+        states: The states before the first step.
         inputs: A tuple, plain or named, of tensors (steps, ...), `None` and such tuples, with at least one tensor.
         emitted: Width and type of each tensor that a step emits.
-        reverse: Begin at the last step. What is emitted stands where its inputs stood.
-        unrolled: Have no loop operation in a graph of TensorFlow; the number of steps has to be known then.
+        reverse: Whether to begin at the last step. An emitted tensor has the index of its inputs.
+        unrolled: Whether to have no loop operation in a graph of TensorFlow; the number of steps has to be known then.
 
     Returns:
-        The states after all steps, and what was emitted, each (steps, batch, width).
+        The states after all steps, and the emitted tensors, each (steps, batch, width).
 
     Example:
     >>> from keras import ops
@@ -45,14 +45,12 @@ def scan(
     (3.0, [2.0, 1.0, 0.0])
     """
     run: Any = {"jax": _on_jax, "torch": _unrolled, "tensorflow": _on_tensorflow}[keras.backend.backend()]
-    if unrolled:
-        run = _unrolled
-    found: tuple[Tensors, Tensors] = run(step, states, inputs, emitted, reverse)
-    return found
+    result: tuple[Tensors, Tensors] = (_unrolled if unrolled else run)(step, states, inputs, emitted, reverse)
+    return result
 
 
 def _map(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """`inputs` with `function` of each leaf, `None` left as it is."""
+    """Apply `function` to each leaf of `inputs` except `None`."""
     if inputs is None:
         return None
     if not isinstance(inputs, tuple):
@@ -64,25 +62,25 @@ def _map(function: Callable[[Any], Any], inputs: Any) -> Any:
 def _on_jax(step: Step, states: Tensors, inputs: Any, _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
     from jax import lax
 
-    found: tuple[Tensors, Tensors] = lax.scan(step, states, inputs, reverse=reverse)
-    return found
+    result: tuple[Tensors, Tensors] = lax.scan(step, states, inputs, reverse=reverse)
+    return result
 
 
 def _unrolled(step: Step, states: Tensors, inputs: Any, _: Any, reverse: bool) -> tuple[Tensors, Tensors]:
     tensors: list[Tensor] = []
     _map(tensors.append, inputs)
     slices, make = list(zip(*map(ops.unstack, tensors), strict=True)), _maker(inputs)
-    found = []
-    for each in reversed(slices) if reverse else slices:
-        states, rows = step(states, make(iter(each)))
-        found.append(rows)
+    emitted = []
+    for leaves in reversed(slices) if reverse else slices:
+        states, rows = step(states, make(iter(leaves)))
+        emitted.append(rows)
     if reverse:
-        found.reverse()
-    return states, tuple(ops.stack(rows) for rows in zip(*found, strict=True))
+        emitted.reverse()
+    return states, tuple(ops.stack(rows) for rows in zip(*emitted, strict=True))
 
 
 def _maker(inputs: Any) -> Callable[[Iterator[Any]], Any]:
-    """The function from leaves to a structure such as `inputs`; `keras.tree` would slow an eager loop at each step."""
+    """The function from leaves to a structure like `inputs`; `keras.tree` would slow each step of an eager loop."""
     if not isinstance(inputs, tuple):
         return next if inputs is not None else lambda _: None
     parts, make = [_maker(part) for part in inputs], getattr(inputs, "_make", tuple)
@@ -94,9 +92,9 @@ def _on_tensorflow(
 ) -> tuple[Tensors, Tensors]:
     import tensorflow as tf
 
-    if tf.executing_eagerly():  # a loop in Python in any case, and there is no forward mode through lists
+    if tf.executing_eagerly():  # the loop is in Python in any case, and tensor lists have no forward mode
         return _unrolled(step, states, inputs, emitted, reverse)
-    # Lists by their raw operations: the rows of a `tf.TensorArray` want a batch that is known when it is traced.
+    # Raw operations on lists, because a `tf.TensorArray` needs a batch size that is known at tracing.
     tensors: list[Tensor] = []
     _map(tensors.append, inputs)
     first = tensors[0]
@@ -118,14 +116,14 @@ def _on_tensorflow(
 
     sources = _map(source, inputs)
 
-    def body(done: Tensor, held: Tensors, lists: Tensors) -> Any:
+    def body(done: Tensor, states: Tensors, lists: Tensors) -> Any:
         index = steps - 1 - done if reverse else done
-        held, new = step(held, _map(lambda read: read(index), sources))
+        states, emitted = step(states, _map(lambda read: read(index), sources))
         written = (
             tf.raw_ops.TensorListSetItem(input_handle=handle, index=index, item=row)
-            for handle, row in zip(lists, new, strict=True)
+            for handle, row in zip(lists, emitted, strict=True)
         )
-        return done + 1, held, tuple(written)
+        return done + 1, states, tuple(written)
 
     lists = tuple(tf.raw_ops.TensorListReserve(num_elements=steps, **row) for row in rows)
     _, states, lists = tf.while_loop(
@@ -137,16 +135,16 @@ def _on_tensorflow(
             tuple(tf.TensorShape([None, state.shape[-1]]) for state in states),
             tuple(tf.TensorShape([]) for _ in lists),
         ),
-        parallel_iterations=1,  # each waits for the one before it
+        parallel_iterations=1,  # each iteration needs the one before it
     )
-    found = [tf.raw_ops.TensorListStack(input_handle=handle, **row) for handle, row in zip(lists, rows, strict=True)]
-    for tensor, (width, _) in zip(found, emitted, strict=True):
+    stacks = [tf.raw_ops.TensorListStack(input_handle=handle, **row) for handle, row in zip(lists, rows, strict=True)]
+    for tensor, (width, _) in zip(stacks, emitted, strict=True):
         tensor.set_shape((first.shape[0], None, width))
-    return states, tuple(found)
+    return states, tuple(stacks)
 
 
 def vjp(function: Callable[[Tensor], Tensor], x: Tensor, upstream: Tensor) -> Tensor:
-    """The gradient of sum(function(x) * upstream) with respect to `x`, found by the backend.
+    """The gradient of sum(function(x) * upstream) with respect to `x`, computed by the backend.
 
     Example:
     >>> from keras import ops

@@ -15,7 +15,7 @@ from zoo.kernels.native.bindings import (
 
 
 def refuses(spec: LayerSpec) -> str | None:
-    """Why the engine cannot run such a layer, or `None` where it can."""
+    """The reason why the engine cannot run such a layer, or `None`."""
     return unsupported_activation(spec, codes())
 
 

@@ -15,7 +15,7 @@ _threads: int | None = None
 
 @functools.cache
 def not_built() -> str | None:
-    """Why the engine was not built, or `None` where it was.
+    """The reason why the engine was not built, or `None` if it was.
 
     Example:
     >>> not_built() is None or "build it with" in not_built()
@@ -27,7 +27,7 @@ def not_built() -> str | None:
     if not NOTE.exists():
         return f"it has not been built; {again}"
     error = json.loads(NOTE.read_text(encoding="utf-8")).get("error", "its file has gone")
-    return f"it was not built when the package was installed: {error}; once that is mended, {again}"
+    return f"it was not built when the package was installed: {error}; after fixing that, {again}"
 
 
 @functools.cache
@@ -40,8 +40,8 @@ def operations() -> Any:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The library as ctypes sees it."""
-    operations()  # the operations register when the file is first loaded, and TensorFlow must be the one who does
+    """The library for calls by ctypes."""
+    operations()  # first by TensorFlow, because the operations are registered when the file is loaded first
     loaded = ctypes.CDLL(str(LIBRARY))
     loaded.zoo_activation_name.restype = loaded.zoo_instruction_set.restype = ctypes.c_char_p
     return loaded
@@ -49,22 +49,22 @@ def library() -> ctypes.CDLL:
 
 @functools.cache
 def codes() -> dict[str, int]:
-    """The code of each activation that the library has, by name."""
-    found: dict[str, int] = {}
-    while name := library().zoo_activation_name(len(found)):
-        found[name.decode()] = len(found)
-    return found
+    """The code of each activation in the library, by name."""
+    by_name: dict[str, int] = {}
+    while name := library().zoo_activation_name(len(by_name)):
+        by_name[name.decode()] = len(by_name)
+    return by_name
 
 
 def instruction_set() -> str:
-    """The instruction set that runs on this processor: "avx512", "avx2" or "portable"."""
+    """The instruction set in use on this processor: "avx512", "avx2" or "portable"."""
     return str(library().zoo_instruction_set().decode())
 
 
 def threads() -> int:
-    """How many threads a call may use: what `set_threads` said, else TensorFlow's own number, else every core.
+    """The largest number of threads of a call: from `set_threads`, else TensorFlow's number, else all cores.
 
-    It is written into a graph when that is traced.
+    A graph keeps the number that held when it was traced.
     """
     if _threads is not None:
         return _threads
@@ -74,7 +74,7 @@ def threads() -> int:
 
 
 def set_threads(number: int | None) -> None:
-    """Let every call that is made or traced from now on use at most `number` threads; `None` for the default.
+    """Limit every call that is made or traced from now on to `number` threads; `None` restores the default.
 
     Raises:
         ValueError: `number` is not a positive int.

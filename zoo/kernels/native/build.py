@@ -1,9 +1,9 @@
-"""Build the native engine with whatever C++17 compiler there is. Needs the standard library only.
+"""Build the native engine with any C++17 compiler. Needs only Python's standard library.
 
     python zoo/kernels/native/build.py                          build it in place, as `pip install` does
     python zoo/kernels/native/build.py --sanitize address       build the stress program with a sanitizer and run it
 
-The library and a note on how it was built (or why it was not) go to the folder `lib` beside this file.
+The library, and a note on how it was built or why it could not be, go to the folder `lib` beside this file.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SOURCES = HERE / "src"
 LIBRARY = HERE / "lib" / "lstm.so"
 NOTE = HERE / "lib" / "build.json"
 
-# -fno-math-errno and the like change no result. -ffast-math would: it may assume that there are no NaNs.
+# The -fno-... flags change no result. -ffast-math would: it assumes that there are no NaNs.
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -44,7 +44,7 @@ SANITIZERS = {"address": ["address", "undefined"], "undefined": ["undefined"], "
 
 
 class BuildError(RuntimeError):
-    """The engine could not be built; the message says why."""
+    """The engine could not be built; the message gives the reason."""
 
 
 def find_compiler() -> str:
@@ -55,23 +55,23 @@ def find_compiler() -> str:
     """
     if sys.platform == "win32":
         raise BuildError("the native engine is not built on Windows")
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    for name in wanted:
+    candidates = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for name in candidates:
         path = shutil.which(name)
         if path:
             return path
-    raise BuildError(f"no C++ compiler was found (looked for {', '.join(wanted)}); install one, or name it in CXX")
+    raise BuildError(f"no C++ compiler was found (looked for {', '.join(candidates)}); install one, or name it in CXX")
 
 
 def units() -> dict[str, list[str]]:
-    """Each source file of the library and the flags of its own."""
+    """Each source file of the library with its additional flags."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    chosen = INSTRUCTION_SETS if x86 else {"portable": []}
-    return {**{f"lstm_{name}": flags for name, flags in chosen.items()}, "dispatch": [], "tensorflow_ops": []}
+    instruction_sets = INSTRUCTION_SETS if x86 else {"portable": []}
+    return {**{f"lstm_{name}": flags for name, flags in instruction_sets.items()}, "dispatch": [], "tensorflow_ops": []}
 
 
 def compile_all(names: dict[str, list[str]], folder: Path, compiler: str, extra: list[str]) -> list[str]:
-    """Compile the named sources into `folder`, two at a time; the paths of the object files."""
+    """Compile the named sources into `folder`, two at a time, and return the paths of the object files."""
 
     def one(name: str) -> str:
         target = str(folder / f"{Path(name).name}.o")
@@ -87,7 +87,7 @@ def run(command: list[str]) -> str:
     """Run `command` and return what it printed.
 
     Raises:
-        BuildError: It failed; the message holds the command and the end of its errors.
+        BuildError: It failed; the message has the command and the end of its error output.
     """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -109,12 +109,12 @@ def build() -> Path:
         LIBRARY.parent.mkdir(exist_ok=True)
         fresh = LIBRARY.with_suffix(".new")
         shutil.copy(made, fresh)
-        fresh.replace(LIBRARY)  # a process that has the old one loaded keeps it
+        fresh.replace(LIBRARY)  # atomic, and a process that has loaded the old library keeps it
     return LIBRARY
 
 
 def fingerprint(compiler: str) -> str:
-    """A digest of all that a library is made from: sources, flags, the compiler's version, and the processor's kind."""
+    """A digest of everything that a library depends on: sources, flags, the compiler's version, and the processor."""
     digest = hashlib.sha256(f"{compiler} {platform.machine()}".encode())
     for path in (Path(__file__), *sorted(SOURCES.iterdir())):
         digest.update(path.name.encode() + path.read_bytes())
@@ -122,7 +122,7 @@ def fingerprint(compiler: str) -> str:
 
 
 def noted() -> dict[str, Any]:
-    """What the last build wrote down; empty where there is nothing to read."""
+    """The note of the last build; empty if there is none."""
     try:
         return dict(json.loads(NOTE.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -130,10 +130,10 @@ def noted() -> dict[str, Any]:
 
 
 def build_or_note(anew: bool = False) -> str | None:
-    """Build the library and write down how; where that fails, write down why instead and return the reason.
+    """Build the library and write a note on it; if that fails, note the reason and return it.
 
-    A library that the same compiler has made from the same sources is kept, since installing another extra of this
-    project builds it again, unless `anew`.
+    Unless `anew`, a library that the same compiler has made from the same sources is kept, because installing another
+    extra of this project calls this function again.
     """
     note: dict[str, Any] = {}
     try:

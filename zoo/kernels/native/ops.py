@@ -1,4 +1,4 @@
-"""The native engine inside TensorFlow: two operations, the gradient that joins them, and the gradient of that."""
+"""The native engine in TensorFlow: two operations, the gradient of the first, and the gradient of that gradient."""
 
 import contextlib
 import functools
@@ -15,15 +15,15 @@ from zoo.types import Gates, Tensor
 
 # === Not in a SavedModel ===
 
-# `zoo.kernels.target` gives stock operations to whoever saves. What it cannot see is a training function that was
-# traced before and is saved later. A SavedModel holds the gradient of every operation that overrides its own, so
-# TensorFlow calls this one, without an operation, before it writes anything.
+# `zoo.kernels.target` gives stock operations to a graph that is saved. It cannot know that a training function, traced
+# before, will be saved later. A SavedModel contains every overriding gradient of an operation, so TensorFlow calls the
+# gradient below, without an operation, before it writes anything.
 _LOCAL_GRADIENT = "ZooLstmInThisProcess"
 
 
 @contextlib.contextmanager
 def _not_in_a_saved_model() -> Iterator[None]:
-    """A context in which a graph gets native operations that refuse to be saved; also a decorator."""
+    """Make native operations in a graph refuse to be saved; a context and a decorator."""
     if tf.executing_eagerly():
         yield
     else:
@@ -35,8 +35,8 @@ def _not_in_a_saved_model() -> Iterator[None]:
 def _local_gradient(op: Any, *upstream: Tensor) -> list[Tensor | None]:
     if op is None:
         raise ValueError(
-            "a function that is to be saved was traced with the native engine, whose operation ZooLstm exists in this "
-            "process only: no other program could load the file, saved with gradients or without. Save a function that "
+            "a function that is to be saved was traced with the native engine, whose operation ZooLstm exists only in "
+            "this process: no other program could load the file, saved with gradients or without. Save a function that "
             "has not been called for training, or build the layer with engine='reference'."
         )
     return _gradient(op, *upstream)
@@ -47,14 +47,10 @@ def _local_gradient(op: Any, *upstream: Tensor) -> list[Tensor | None]:
 
 @_not_in_a_saved_model()
 def lstm(operands: Operands, options: Options) -> Outputs:
-    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence.
-
-    Returns:
-        The outputs, (b, t, n) or (b, n), in the order in which the steps were read; the last h; the last c.
-    """
+    """Run the recurrence of `zoo.kernels.reference.lstm_step` over a sequence; a `zoo.kernels.contract.Run`."""
     dtype, units = operands.x.dtype, operands.recurrent_kernel.shape[0]
 
-    def given(tensor: Tensor | None, kind: Any = dtype) -> Tensor:
+    def or_empty(tensor: Tensor | None, kind: Any = dtype) -> Tensor:
         return tf.zeros((0,), kind) if tensor is None else tensor
 
     rows = [_parameter(a, slope, units, dtype) for a, slope in zip(options.activations, operands.slopes, strict=True)]
@@ -63,13 +59,13 @@ def lstm(operands: Operands, options: Options) -> Outputs:
         x=operands.x,
         kernel=operands.kernel,
         recurrent_kernel=operands.recurrent_kernel,
-        bias=given(operands.bias),
+        bias=or_empty(operands.bias),
         h0=operands.h,
         c0=operands.c,
-        mask=given(operands.mask, tf.bool),
-        dropout=given(operands.dropout),
+        mask=or_empty(operands.mask, tf.bool),
+        dropout=or_empty(operands.dropout),
         parameters=tf.stack(rows),
-        cell_clip=given(clip, tf.float64),
+        cell_clip=or_empty(clip, tf.float64),
         activations=[bindings.codes()[a.name] for a in options.activations],
         learned=sum(1 << gate for gate, slope in enumerate(operands.slopes) if slope is not None),
         threads=bindings.threads(),
@@ -78,7 +74,7 @@ def lstm(operands: Operands, options: Options) -> Outputs:
         zero_output_for_mask=options.zero_output_for_mask,
         training=options.training,
     )
-    batch, steps = operands.x.shape[:2]
+    batch, steps = operands.x.shape[:2]  # the operation leaves its shapes open
     outputs.set_shape((batch, steps, units) if options.return_sequences else (batch, units))
     h.set_shape((batch, units))
     c.set_shape((batch, units))
@@ -103,11 +99,12 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
     x, kernel, recurrent_kernel = inputs["x"], inputs["kernel"], inputs["recurrent_kernel"]
     attributes = {name: op.get_attr(name) for name in _SHARED}
     forward = op.outputs
-    if not op.get_attr("training"):
+    if not op.get_attr("training"):  # inference kept nothing, so the forward pass runs once more
         forward = bindings.operations().zoo_lstm(**inputs, **attributes, training=True)
     outputs, _, _, gates, cells, hidden = forward
+    # Without a mask the outputs of all steps are the hidden states, which are then not kept a second time.
     outputs_serve = attributes["return_sequences"] and inputs["mask"].shape.rank == 1
-    of_x = 0 not in (getattr(op, "skip_input_indices", None) or ())
+    of_x = 0 not in (getattr(op, "skip_input_indices", None) or ())  # eager TensorFlow says if x needs no gradient
     d_gates, d_bias, d_h0, d_c0, d_parameters, d_kernels = bindings.operations().zoo_lstm_grad(
         **inputs,
         gates=gates,
@@ -119,7 +116,7 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
         of_x=of_x,
         **attributes,
     )
-    # The operation says no shapes, and an optimizer that clips by value wants to know them.
+    # An optimizer that clips by value needs the shapes, which the operation leaves open.
     d_kernels.set_shape((kernel.shape[0] + recurrent_kernel.shape[0], kernel.shape[1]))
     d_parameters.set_shape(inputs["parameters"].shape)
     d_kernel, d_recurrent = tf.split(d_kernels, [kernel.shape[0], recurrent_kernel.shape[0]])
@@ -131,9 +128,9 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
 
 
 def _gradient_of_x(x: Tensor, kernel: Tensor, d_gates: Tensor, dropout: Tensor) -> Tensor:
-    """d_gates W^T, of which TensorFlow drops the computation where nobody asks for it.
+    """Compute d_gates W^T, which TensorFlow removes from a graph that does not use it.
 
-    Under dropout each gate saw x times factors of its own.
+    With dropout each gate received x times its own factors.
     """
     if dropout.shape.rank == 1:
         return tf.reshape(tf.matmul(d_gates, kernel, transpose_b=True), tf.shape(x))
@@ -149,20 +146,20 @@ def _gradient_of_x(x: Tensor, kernel: Tensor, d_gates: Tensor, dropout: Tensor) 
 def _second_gradient(op: Any, d_gates: Tensor, *upstream: Tensor) -> list[Tensor | None]:
     """Gradients of the sixteen inputs of ZooLstmGrad, through the recurrence in plain operations.
 
-    What ZooLstm kept is a function of the other inputs and gets no gradient of its own.
+    The tensors that ZooLstm kept depend on the other inputs and get no gradient of their own.
     """
     inputs = dict(zip((*_INPUTS, *_KEPT, *_UPSTREAM), op.inputs, strict=True))
-    present = [name for name in _INPUTS if name not in ("mask", "cell_clip") and _given(inputs[name]) is not None]
-    wanted = {name: inputs[name] for name in present}
-    given = [inputs[name] for name in _UPSTREAM]
+    present = [name for name in _INPUTS if name not in ("mask", "cell_clip") and _or_none(inputs[name]) is not None]
+    watched = {name: inputs[name] for name in present}
+    first_upstream = [inputs[name] for name in _UPSTREAM]
     z_offset = tf.zeros(tf.concat([tf.shape(inputs["x"])[:2], tf.shape(inputs["kernel"])[1:]], 0), inputs["x"].dtype)
     with tf.GradientTape(watch_accessed_variables=False) as outer:
-        outer.watch([*wanted.values(), *given])
+        outer.watch([*watched.values(), *first_upstream])
         with tf.GradientTape(watch_accessed_variables=False) as inner:
-            inner.watch([*wanted.values(), z_offset])
+            inner.watch([*watched.values(), z_offset])
             outputs = plain_lstm(*_call(op, inputs), z_offset)
-        sources = {"gates": z_offset, **{name: wanted[name] for name in present if name not in ("x", "dropout")}}
-        found = inner.gradient(outputs, sources, given, tf.UnconnectedGradients.ZERO)
+        sources = {"gates": z_offset, **{name: watched[name] for name in present if name not in ("x", "dropout")}}
+        first = inner.gradient(outputs, sources, first_upstream, tf.UnconnectedGradients.ZERO)
     d_bias, d_h0, d_c0, d_parameters, d_kernels = upstream
     d_kernel, d_recurrent = tf.split(d_kernels, [inputs["kernel"].shape[0], inputs["recurrent_kernel"].shape[0]])
     weights = {
@@ -174,18 +171,17 @@ def _second_gradient(op: Any, d_gates: Tensor, *upstream: Tensor) -> list[Tensor
         "c0": d_c0,
         "parameters": d_parameters,
     }
-    names = list(found)
     gradients = outer.gradient(
-        [found[name] for name in names],
-        {**wanted, **dict(zip(_UPSTREAM, given, strict=True))},
-        [weights[name] for name in names],
+        list(first.values()),
+        {**watched, **dict(zip(_UPSTREAM, first_upstream, strict=True))},
+        [weights[name] for name in first],
         tf.UnconnectedGradients.ZERO,
     )
     return [gradients.get(name) for name in (*_INPUTS, *_KEPT, *_UPSTREAM)]
 
 
 def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
-    """What ZooLstm was called with, from the inputs and attributes of ZooLstmGrad."""
+    """The operands and options of ZooLstm, from the inputs and attributes of ZooLstmGrad."""
     names = {code: name for name, code in bindings.codes().items()}
     learned = op.get_attr("learned")
     rows = [
@@ -196,14 +192,14 @@ def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
         x=inputs["x"],
         kernel=inputs["kernel"],
         recurrent_kernel=inputs["recurrent_kernel"],
-        bias=_given(inputs["bias"]),
+        bias=_or_none(inputs["bias"]),
         h=inputs["h0"],
         c=inputs["c0"],
-        mask=_given(inputs["mask"]),
-        dropout=_given(inputs["dropout"]),
+        mask=_or_none(inputs["mask"]),
+        dropout=_or_none(inputs["dropout"]),
         slopes=Gates(*[None] * 5),
     )
-    clip = _given(inputs["cell_clip"])
+    clip = _or_none(inputs["cell_clip"])
     options = Options(
         activations=Gates(
             *(_function(names[code], row) for code, row in zip(op.get_attr("activations"), rows, strict=True))
@@ -214,13 +210,13 @@ def _call(op: Any, inputs: dict[str, Tensor]) -> tuple[Operands, Options]:
     return operands, options
 
 
-def _given(tensor: Tensor) -> Tensor | None:
-    """`tensor`, but `None` where its shape (0,) says that there is none."""
+def _or_none(tensor: Tensor) -> Tensor | None:
+    """Undo `or_empty`: `None` for a tensor of shape (0,)."""
     return None if tensor.shape.rank == 1 and tensor.shape[0] == 0 else tensor
 
 
 def _function(name: str, row: Tensor) -> Callable[[Tensor], Tensor]:
-    """The activation called `name` with its parameter, where it has one, from `row`, (n,)."""
+    """The activation `name` with `row`, (n,), as its parameter, if it has one."""
     definition = ACTIVATIONS[name]
     return functools.partial(definition.function, **dict.fromkeys(definition.parameters, row))
 
