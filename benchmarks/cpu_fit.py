@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import click
 import numpy as np
-from cpu.progress import progress
+from common.progress import progress
 from scipy import stats
 
 from zoo.quiet import import_keras
@@ -126,7 +126,7 @@ def page(pairs: Sequence[Pair], header: Sequence[str]) -> str:
 def main(seeds: int, epochs: int, xla: bool, quick: bool, output: Path | None) -> None:
     """Time whole trainings with the native engine and with keras.layers.LSTM."""
     import_keras()
-    from cpu import machine
+    from common import machine
 
     load, (seeds, epochs) = machine.load(), (2, 1) if quick else (seeds, epochs)
     smaller = ["model.bidirectional=false"] if quick else []

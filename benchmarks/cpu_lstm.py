@@ -20,8 +20,9 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import click
-from cpu.cells import ACTIVATIONS, CELLS, MEMORY_CELLS, MODES, QUICK_CELLS, QUICK_MEMORY, Case, Cell
-from cpu.progress import console, progress
+from common.cells import Cell
+from common.progress import console, progress
+from cpu.cells import ACTIVATIONS, CELLS, MEMORY_CELLS, MODES, QUICK_CELLS, QUICK_MEMORY, Case
 
 from zoo.quiet import import_keras
 
@@ -62,7 +63,9 @@ def main(
 ) -> None:
     """Time the native CPU engine of zoo.layers.LSTM against the others."""
     import_keras()
-    from cpu import machine, memory, picture, report
+    from common import machine
+    from common.tables import write_csv
+    from cpu import memory, peaks, picture, report
 
     load, size = machine.load(), 256 if quick else 2048
     if quick:
@@ -71,23 +74,23 @@ def main(
     cells, activations = cells or CELLS, activations or tuple(ACTIVATIONS)
     modes = [mode for mode in MODES if what in (mode, "all")]
     cases = [Case(cell, activation, mode) for mode in modes for activation in activations for cell in cells]
-    peak = machine.matmul_peak(size)
+    peak = peaks.matmul_peak(size)
     rows = timed_rows(cases, seconds)
     held: list[dict[str, Any]] = []
     if what in ("memory", "all"):
         with progress("memory", len(memory_cells) * len(memory_sides)) as done:
             held = memory.rows(memory_cells, memory_sides, lambda: done("memory"))
-    peak = max(peak, machine.matmul_peak(size))
+    peak = max(peak, peaks.matmul_peak(size))
     rows = [row | {"share_of_matmul": float(f"{1e9 * row['gflops'] / peak:.4g}")} for row in rows]
 
     folder, name = output or machine.RESULTS, f"cpu_lstm_{machine.slug()}"
     folder.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["python benchmarks/cpu_lstm.py", *_without_output(sys.argv[1:])])
+    command = " ".join(["python benchmarks/cpu_lstm.py", *machine.plain(sys.argv[1:], "--output")])
     product = f"- product of two matrices of {size} x {size}, float32: {peak / 1e9:.0f} GFLOP/s"
-    floor = f"- calling a tf.function that adds 1: {1e3 * machine.call_floor():.2f} ms"
+    floor = f"- calling a tf.function that adds 1: {1e3 * peaks.call_floor():.2f} ms"
     text = report.summary(rows, held, [*machine.header(command, load), product, floor])
     if rows:
-        report.write_csv(folder / f"{name}.csv", rows)
+        write_csv(folder / f"{name}.csv", rows)
         picture.ratios(rows).savefig(folder / f"{name}.png", dpi=110)
         text += f"\n![Keras's time over native's, every cell]({name}.png)\n"
     (folder / f"{name}_summary.md").write_text(text)
@@ -97,9 +100,9 @@ def main(
 def timed_rows(cases: Sequence[Case], seconds: float) -> list[dict[str, Any]]:
     """Time all sides on every case."""
     import keras
+    from common.timing import alternate
     from cpu.report import rows_of
     from cpu.sides import check, sides
-    from cpu.timing import alternate
 
     if not cases:
         return []
@@ -117,15 +120,6 @@ def timed_rows(cases: Sequence[Case], seconds: float) -> list[dict[str, Any]]:
             gc.collect()
             done(str(case))
     return rows
-
-
-def _without_output(arguments: Sequence[str]) -> list[str]:
-    """The command line without the folder, which is a path of one machine."""
-    kept: list[str] = []
-    for argument in arguments:
-        follows = kept and kept[-1] == "--output"
-        kept = kept[:-1] if follows else [*kept, argument] if not argument.startswith("--output=") else kept
-    return kept
 
 
 if __name__ == "__main__":

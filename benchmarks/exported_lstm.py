@@ -25,8 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import click
 import numpy as np
-from cpu.cells import Arrays, Cell, arrays
-from cpu.timing import Times, alternate, timed
+from common.cells import Arrays, Cell, arrays
+from common.timing import Times, alternate, timed
 from numpy.typing import NDArray
 
 from serving.runtime.load import load
@@ -216,7 +216,7 @@ def _line(cell: Cell, activation: str, times: dict[str, Times], compilation: flo
 
 
 def _write(output: Path | None, lines: list[str], before: float, intra: int, inter: int) -> None:
-    from cpu import machine
+    from common import machine
 
     page = output or machine.RESULTS / "exported_lstm.md"
     command = " ".join(["python benchmarks/exported_lstm.py", *sys.argv[1:]])

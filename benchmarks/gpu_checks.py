@@ -19,7 +19,7 @@ from glob import glob
 from pathlib import Path
 
 import click
-from cpu.machine import ROOT
+from common.machine import ROOT, answer, plain
 from gpu import logs, machine
 from gpu.jobs import Job, Outcome, Stage, run
 from gpu.plan import FRAMEWORKS
@@ -55,7 +55,7 @@ def main(only: tuple[str, ...], output: Path, seconds: float, commit: str | None
             file.write(f"\n===== {line_of(outcome)}\n{outcome.text[-LONGEST:]}\n")
 
     outcomes = run(chosen, begun + seconds, say)
-    command = " ".join(["python benchmarks/gpu_checks.py", *machine.plain(sys.argv[1:], "--output", "--commit")])
+    command = " ".join(["python benchmarks/gpu_checks.py", *plain(sys.argv[1:], "--output", "--commit")])
     states = [
         f"- driver, clocks, temperature, power, memory {when}: {what}"
         for when, what in (("before", before), ("after", machine.state()))
@@ -178,7 +178,7 @@ def _find(program: str) -> str | None:
 def about() -> str:
     """What the driver and the tools say of themselves."""
     asked = (["nvidia-smi"], ["nvcc", "--version"], ["ncu", "--version"], [sys.executable, "-m", "pip", "list"])
-    return "\n\n".join(machine.answer(*command) for command in asked) + "\n"
+    return "\n\n".join(answer(*command) for command in asked) + "\n"
 
 
 def line_of(outcome: Outcome) -> str:

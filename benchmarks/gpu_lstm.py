@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import click
-from cpu.machine import RESULTS, ROOT
-from cpu.progress import console
-from cpu.report import write_csv
+from common.machine import RESULTS, ROOT, plain
+from common.progress import console
+from common.tables import write_csv
 from gpu import machine, picture, report
 from gpu.plan import DRY_MAIN, FRAMEWORKS, MAIN
 
@@ -57,7 +57,7 @@ def main(
 
     found = report.read(lines)
     rows = report.rows_of(found)
-    command = " ".join(["python benchmarks/gpu_lstm.py", *machine.plain(sys.argv[1:], "--output", "--commit")])
+    command = " ".join(["python benchmarks/gpu_lstm.py", *plain(sys.argv[1:], "--output", "--commit")])
     header = machine.header(command, commit)
     text = report.page(found, ["**A dry run: none of this is a measurement.**", "", *header] if dry else header)
     if rows:

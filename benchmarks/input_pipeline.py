@@ -16,7 +16,6 @@ is one batch that `tf.data` gives again and again: what `tf.data` itself costs.
 - `cost_quartiles`: of that share over the epochs measured.
 """
 
-import csv
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,8 @@ from typing import Any
 
 import click
 import numpy as np
-from cpu import machine
+from common import machine
+from common.tables import table, write_csv
 
 BATCH = 16
 # What data cost in an epoch of japanese_vowels, 19 steps, differs by several percent from epoch to epoch.
@@ -226,15 +226,10 @@ def main(quick: bool, output: Path) -> None:
             click.echo(f"{name} ...", err=True)
             rows += measure(name, 4 if quick else epochs)
     output.mkdir(parents=True, exist_ok=True)
-    with (output / "input_pipeline.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    columns = list(rows[0])
-    table = [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |"]
-    table += [f"| {' | '.join(row.values())} |" for row in rows]
+    write_csv(output / "input_pipeline.csv", rows)
+    lines = table(list(rows[0]), [list(row.values()) for row in rows])
     header = machine.header("python benchmarks/input_pipeline.py" + (" --quick" if quick else ""), load)
-    text = "\n".join(["# The input pipeline", "", *header, "", *table, "", __doc__.split("\n\n", 2)[2].strip(), ""])
+    text = "\n".join(["# The input pipeline", "", *header, "", *lines, __doc__.split("\n\n", 2)[2].strip(), ""])
     (output / "input_pipeline.md").write_text(text)
     click.echo(text)
 

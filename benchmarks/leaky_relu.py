@@ -2,33 +2,30 @@
 
     .venv/bin/python benchmarks/leaky_relu.py
 
-About a minute on 2 cores. Every way is timed in turn, round after round in one process, so that a slow moment of the
+About two minutes on 2 cores. Every way is timed in turn, round after round in one process, so that a slow moment of the
 machine falls on all. Prints a table and writes docs/results/leaky_relu.csv. `held_bytes_per_entry`: what the forward
 pass keeps for the backward pass (torch, JAX without compilation), or the results of all operations in the graph of
 both passes before any optimisation (TensorFlow): compare within a framework only.
 """
 
-import csv
 import importlib.util
 import os
-import platform
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from common.machine import RESULTS, processor
+from common.tables import write_csv
+from common.timing import CORES, alternate, timed
 from rich.console import Console
 from rich.table import Table
 
 SLOPE = 0.1
 SHAPES = {"a gate, 64 x 128": (64, 128), "a layer, 1024 x 1024": (1024, 1024)}
-ROUNDS = 40
-WARM_UP = 5
-RESULT = Path(__file__).parents[1] / "docs/results/leaky_relu.csv"
+SECONDS = 1.0  # for each comparison
 
 
 def ways(maximum: Any, absolute: Any, where: Any, own: Any) -> dict[str, Callable[[Any], Any]]:
@@ -132,23 +129,6 @@ def torch() -> dict[str, Any]:
 FRAMEWORKS = {"tensorflow": tensorflow, "jax": jax, "torch": torch}
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Microseconds of each call, (rounds,); in each round every call runs `repeats` times, one after the other."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(WARM_UP + ROUNDS):
-        for name, call in calls.items():
-            spent = min(seconds(call) for _ in range(repeats))
-            if turn >= WARM_UP:
-                times[name].append(1e6 * spent)
-    return {name: np.array(spent) for name, spent in times.items()}
-
-
 def rows_of(framework: str) -> list[dict[str, Any]]:
     parts = FRAMEWORKS[framework]()
     rows = []
@@ -157,21 +137,20 @@ def rows_of(framework: str) -> list[dict[str, Any]]:
         for mode, compile_ in parts["modes"].items():
             forward = {name: compile_(way) for name, way in parts["ways"].items()}
             both = {name: compile_(parts["gradient"](way)) for name, way in parts["ways"].items()}
-            repeats = 5 if shape[0] < 100 else 1
             runs = [
-                alternate({n: lambda f=f, x=x: parts["wait"](f(x)) for n, f in functions.items()}, repeats)
+                alternate({n: timed(lambda f=f, x=x: parts["wait"](f(x))) for n, f in functions.items()}, SECONDS)
                 for functions in (forward, both)
             ]
             for name, way in parts["ways"].items():
                 row = {"framework": framework, "mode": mode, "input": shape_name, "way": name}
                 for label, times in zip(("forward", "forward_backward"), runs, strict=True):
-                    low, middle, high = np.percentile(times[name], [25, 50, 75])
+                    low, middle, high = np.percentile(1e6 * times[name].seconds, [25, 50, 75])
                     row |= {f"{label}_us": f"{middle:.1f}", f"{label}_us_quartiles": f"{low:.1f} to {high:.1f}"}
                 zero = parts["tensor"](np.zeros((1,), "float32"))
                 row["gradient_at_0"] = f"{float(np.asarray(both[name](zero))[0]):.3g}"
                 row["held_bytes_per_entry"] = f"{parts['held'](way, x):.3g}"
-                row |= {"version": parts["version"], "python": platform.python_version(), "machine": platform.machine()}
-                rows.append(row | {"cores": os.cpu_count(), "rounds": ROUNDS, "slope": SLOPE})
+                row |= {"version": parts["version"], "python": sys.version.split()[0], "machine": processor()}
+                rows.append(row | {"cores": CORES, "rounds": len(runs[0][name].seconds), "slope": SLOPE})
     return rows
 
 
@@ -190,11 +169,7 @@ def main() -> None:
         place = f"{row['framework']}, {row['mode']}"
         table.add_row(place, row["input"], row["way"], *times, row["gradient_at_0"], row["held_bytes_per_entry"])
     Console(width=160).print(table)
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    with RESULT.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS / "leaky_relu.csv", rows)
 
 
 if __name__ == "__main__":

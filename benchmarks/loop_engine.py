@@ -21,8 +21,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from cpu import machine
-from cpu.timing import alternate, timed
+from common import machine
+from common.timing import alternate, timed
 
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 SIZES = [(32, 64, 16, 64), (64, 128, 32, 128), (16, 256, 8, 32)]  # batch, steps, channels, units

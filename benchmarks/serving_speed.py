@@ -29,8 +29,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import psutil
-from cpu import machine
-from cpu.timing import alternate, timed
+from common import machine
+from common.timing import alternate, timed
 
 from serving.client import bench, connect
 from serving.runtime.load import load

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cpu.machine import RESULTS, header, load
+from common.machine import RESULTS, header, load
 
 ROUNDS = 5
 TRAIN = ("train", "train.epochs=1", "dataset.name=digits_rows", "model.units=8")

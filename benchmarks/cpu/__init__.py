@@ -1,1 +1,1 @@
-"""The parts of `cpu_lstm.py` and `cpu_fit.py`: cells, sides, timing, memory, tables and picture."""
+"""The parts of `cpu_lstm.py` and `cpu_fit.py`: cells, sides, memory, tables and picture."""

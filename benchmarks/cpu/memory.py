@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpu.cells import Case, Cell
+from common.cells import Cell
+
+from cpu.cells import Case
 
 STEPS = 3
 SIDES = ("native", "reference", "keras graph", "keras xla")

@@ -1,9 +1,8 @@
 """An LSTM for onnxruntime."""
 
 import numpy as np
+from common.cells import Arrays
 from numpy.typing import NDArray
-
-from cpu.cells import Arrays
 
 
 def onnx_model(given: Arrays, units: int) -> bytes:

@@ -1,16 +1,15 @@
 """From what was measured to rows, tables and files."""
 
-import csv
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from cpu.cells import Case, Cell
-from cpu.timing import Times
+from common.cells import Cell
+from common.tables import Row, geometric_mean, table
+from common.timing import Times
 
-Row = dict[str, Any]
+from cpu.cells import Case
+
 KERAS = ("keras graph", "keras xla")
 AGAINST = ("torch", "onnxruntime", "reference")
 
@@ -39,31 +38,6 @@ def rows_of(case: Case, times: Mapping[str, Times]) -> list[Row]:
     return rows
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def mean(values: Iterable[float]) -> float:
-    """The geometric mean, of ratios; NaN of none."""
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs)) if logs else math.nan
-
-
-def table(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:
-    """A table of Markdown; nothing where there are no lines."""
-    body = [f"| {' | '.join(_text(value) for value in line)} |" for line in lines]
-    return [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |", *body, ""] if body else []
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.2f}"
-    return str(value)
-
-
 def _cell(row: Row) -> Cell:
     return Cell(row["batch"], row["steps"], row["features"], row["units"])
 
@@ -81,8 +55,8 @@ def ratio_lines(rows: Sequence[Row], other: str) -> list[list[object]]:
     rows = [row for row in rows if row["side"] == "native" and row[column] != ""]
     for activation, mine in _grouped(rows, lambda row: row["activation"]).items():
         least = min(mine, key=lambda row: row[column])
-        small = mean(row[column] for row in mine if row["batch"] <= 8)
-        large = mean(row[column] for row in mine if row["batch"] >= 32)
+        small = geometric_mean(row[column] for row in mine if row["batch"] <= 8)
+        large = geometric_mean(row[column] for row in mine if row["batch"] >= 32)
         lines.append([activation, len(mine), small, large, least[column], str(_cell(least))])
     return lines
 
@@ -96,7 +70,7 @@ def cost_lines(rows: Sequence[Row]) -> list[list[object]]:
     for (mode, activation, cell), median in medians.items():
         if activation != "tanh" and (mode, "tanh", cell) in medians:
             ratios[activation][mode].append(median / medians[mode, "tanh", cell])
-    return [[name, mean(of["training"]), mean(of["inference"])] for name, of in ratios.items()]
+    return [[name, geometric_mean(of["training"]), geometric_mean(of["inference"])] for name, of in ratios.items()]
 
 
 def share_lines(rows: Sequence[Row]) -> list[list[object]]:
@@ -107,7 +81,8 @@ def share_lines(rows: Sequence[Row]) -> list[list[object]]:
         native = [row["share_of_matmul"] for row in mine if row["side"] == "native"]
         keras = _grouped((row for row in mine if row["side"] in KERAS), lambda row: row["activation"])
         best = [max(row["share_of_matmul"] for row in both) for both in keras.values()]
-        lines.append([mode, str(cell), *(f"{value:.0%}" for value in (min(native), mean(native), mean(best)))])
+        shares = (min(native), geometric_mean(native), geometric_mean(best))
+        lines.append([mode, str(cell), *(f"{value:.0%}" for value in shares)])
     return lines
 
 

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 import tensorflow as tf
+from common.cells import Arrays, arrays
+from common.timing import CORES, Run, timed
 from numpy.typing import NDArray
 
-from cpu.cells import ACTIVATIONS, SLOPE, Arrays, Case, arrays
+from cpu.cells import ACTIVATIONS, SLOPE, Case
 from cpu.onnx_model import onnx_model
-from cpu.timing import CORES, Run, timed
 from cpu.torch_child import Child
 from zoo.layers import LSTM
 

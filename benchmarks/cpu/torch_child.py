@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cpu.cells import Cell, arrays
-from cpu.timing import timed
+from common.cells import Cell, arrays
+from common.timing import timed
 
 
 class Child:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpu.cells import Cell
+from common.cells import Cell
 
 from gpu.plan import KERAS, NARROW, TORCH, TRAINING, Side, numbers_moved, operations
 

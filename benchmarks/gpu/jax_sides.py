@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cpu.cells import Arrays, arrays
-from cpu.timing import Run
+from common.cells import Arrays, arrays
+from common.timing import Run
 
 from gpu.machine import NO_GPU
 from gpu.plan import INFERENCE, Case, Side

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cpu.progress import progress
+from common.progress import progress
 
 from gpu.machine import NO_GPU
 from gpu.plan import FRAMEWORKS, Case, Side, cases, spared

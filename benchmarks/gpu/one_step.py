@@ -3,7 +3,7 @@
 import sys
 
 import click
-from cpu.cells import Cell
+from common.cells import Cell
 
 from gpu.plan import TRAINING, Case, Side
 from gpu.torch_sides import Torch

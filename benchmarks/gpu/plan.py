@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from cpu.cells import Cell
+from common.cells import Cell
 
 FRAMEWORKS = ("torch", "jax")
 KERAS, TORCH = "keras", "torch.nn.LSTM"

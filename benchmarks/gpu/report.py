@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpu.report import table
+from common.tables import table
 
 from gpu.compare import (
     CUSTOM_COST,

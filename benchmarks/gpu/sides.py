@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-from cpu.cells import Arrays, Cell
-from cpu.timing import Run
+from common.cells import Arrays, Cell
+from common.timing import Run
 from numpy.typing import NDArray
 
 from gpu.plan import ACTIVATIONS, ENGINES, KERAS, Case, Side

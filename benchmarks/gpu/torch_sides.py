@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from cpu.cells import Arrays, arrays
-from cpu.timing import Run, timed
+from common.cells import Arrays, arrays
+from common.timing import Run, timed
 
 from gpu.machine import NO_GPU
 from gpu.plan import INFERENCE, TORCH, Case, Side

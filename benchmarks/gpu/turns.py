@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from cpu.timing import Run, Times
+from common.timing import Run, Times
 
 LEAST = 3  # rounds of the slowest side
 SLOW = 0.1  # seconds: what other sides left in the caches does not matter to a step that takes so long
@@ -34,7 +34,7 @@ DRY = Effort(rounds=2, turn=0.0, warm_up=1)
 def in_turn(runs: Mapping[str, Run], effort: Effort) -> dict[str, Times]:
     """Time `runs` round by round, each round beginning with another one, without pauses.
 
-    On a CPU (`cpu.timing.alternate`) all sides run equally many rounds. Here one side may take a thousand times as
+    On a CPU (`common.timing.alternate`) all sides run equally many rounds. Here one side may take a thousand times as
     long as another, so a slow one leaves when its `limit` is used up, after `LEAST` rounds at the earliest.
 
     Args:

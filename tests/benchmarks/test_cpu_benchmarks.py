@@ -23,7 +23,7 @@ REASON = native.not_built()
 
 def part(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module(f"cpu.{name}")
+    return importlib.import_module(name)
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 class TestCells:
     @pytest.fixture
     def cells(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        return part("cells", monkeypatch)
+        return part("cpu.cells", monkeypatch)
 
     def test_every_value_of_the_grid_occurs_equally_often(self, cells: ModuleType) -> None:
         grid = {
@@ -71,7 +71,7 @@ class TestCells:
 
 @pytest.mark.any_backend
 def test_sides_take_turns_and_each_begins_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing, order = part("timing", monkeypatch), []
+    timing, order = part("common.timing", monkeypatch), []
 
     def side(name: str, seconds: float) -> Any:
         def pretended(repeats: int) -> float:
@@ -94,11 +94,11 @@ class TestReport:
 
     @pytest.fixture
     def report(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        return part("report", monkeypatch)
+        return part("cpu.report", monkeypatch)
 
     @pytest.fixture
     def rows(self, report: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-        cells, timing = part("cells", monkeypatch), part("timing", monkeypatch)
+        cells, timing = part("cpu.cells", monkeypatch), part("common.timing", monkeypatch)
 
         def measured(**milliseconds: float) -> dict[str, Any]:
             named = {name.replace("_", " "): value for name, value in milliseconds.items()}
@@ -143,7 +143,7 @@ class TestReport:
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the sides are TensorFlow's")
 def test_sides_that_disagree_or_overflow_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    sides, cells = part("sides", monkeypatch), part("cells", monkeypatch)
+    sides, cells = part("cpu.sides", monkeypatch), part("cpu.cells", monkeypatch)
     case = cells.Case(cells.Cell(1, 2, 3, 4), "relu", "inference")
 
     def prepared(value: float) -> Any:
