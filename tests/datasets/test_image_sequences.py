@@ -125,7 +125,7 @@ def test_files_of_the_same_name_do_not_get_in_each_other_s_way(
 
 def test_the_three_ways_are_kept_once(small_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, "kmnist", "permuted").prepare()
-    monkeypatch.setattr(ImageSequences, "_made", lambda *arguments: pytest.fail("made again"))
+    monkeypatch.setattr(ImageSequences, "_rows", lambda *arguments: pytest.fail("made again"))
     for way in WAYS:
         dataset = small(monkeypatch, "kmnist", way)
         assert dataset.is_prepared()

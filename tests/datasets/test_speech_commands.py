@@ -121,7 +121,7 @@ def test_no_more_than_a_group_is_held() -> None:
             taken += 1
             yield {"audio": np.zeros(16000, np.int16), "label": np.int64(0)}
 
-    rows = SpeechCommands()._rows(examples())
+    rows = SpeechCommands()._heard(examples())
     next(rows)
     assert taken == GROUP
     assert sum(1 for _ in itertools.islice(rows, GROUP)) == GROUP

@@ -63,7 +63,7 @@ def test_the_official_builder_is_split_by_file_name(small: SpokenDigit) -> None:
 @needs_pydub
 def test_features_are_computed_once(small: SpokenDigit, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = small.load("test").digest()
-    monkeypatch.setattr(SpokenDigit, "_rows", lambda self, examples: pytest.fail("computed again"))
+    monkeypatch.setattr(SpokenDigit, "_heard", lambda self, examples: pytest.fail("computed again"))
     assert small.load("test").digest() == digest
     assert len(small.load("train")) == 10
     assert not list(tfds_store.data_directory().rglob("*.incomplete"))

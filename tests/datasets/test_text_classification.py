@@ -118,9 +118,9 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_data_director
 @pytest.fixture
 def placed(dataset: TextDataset, offline: Path, monkeypatch: pytest.MonkeyPatch) -> TextDataset:
     """Small raw files in the format of the real ones, under their names, that TFDS takes for the real ones."""
-    builder_class = tfds.builder_cls(dataset.builder)
+    builder_class = tfds.builder_cls(dataset.source)
     names = {Path(info.filename or url).name: info for url, info in builder_class.url_infos.items()}
-    folder = offline / dataset.builder
+    folder = offline / dataset.source
     folder.mkdir(parents=True)
     for name, content in RAW_FILES[type(dataset)]().items():
         (folder / name).write_bytes(content)
@@ -159,10 +159,10 @@ def test_texts_are_prepared_once_for_each_vocabulary(placed: TextDataset, monkey
 def test_a_missing_file_is_named_and_no_other(dataset: TextDataset, offline: Path) -> None:
     with pytest.raises(raw_files.RawFileMissing) as error:
         dataset.load("train")
-    needs, name, *_ = str(error.value).removeprefix(dataset.builder).split()
+    needs, name, *_ = str(error.value).removeprefix(dataset.source).split()
     assert needs == "needs"
     assert name in RAW_FILES[type(dataset)]()
-    assert str(offline / dataset.builder) in str(error.value)
+    assert str(offline / dataset.source) in str(error.value)
 
 
 def test_what_tfds_mocks_is_what_the_spec_says(
@@ -182,7 +182,7 @@ def test_version_and_classes_are_those_of_the_builder(
 ) -> None:
     dataset = dataset_class()
     assert get(dataset.spec.name).spec == dataset.spec
-    builder_class = tfds.builder_cls(dataset.builder)
+    builder_class = tfds.builder_cls(dataset.source)
     assert tfds_store.full_version(builder_class, dataset.config) == dataset.version
     builder = builder_class(data_dir=empty_data_directory, config=dataset.config)
     assert tuple(builder.info.features[dataset.label].names) == dataset.spec.classes

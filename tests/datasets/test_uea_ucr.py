@@ -112,7 +112,7 @@ def test_a_set_without_missing_values(placed: Path) -> None:
 
 def test_an_interrupted_preparation_is_completed(placed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(UeaUcr, "_keep", lambda self, facts: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(UeaUcr, "_keep_facts", lambda self, facts: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             get("uea_ucr/Toy").prepare()
     assert not get("uea_ucr/Toy").is_prepared()
@@ -131,12 +131,12 @@ def test_damaged_data_is_refused(damage: str, placed: Path) -> None:
 
 
 def test_a_disk_that_cannot_be_written(placed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, text: str) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("training.datasets.uea_ucr.write_safely", full)
     with pytest.raises(tfds_store.PreparationFailed, match=r"facts\.json .*No space left.*TFDS_DATA_DIR"):
-        UeaUcr("Toy")._keep({})
+        UeaUcr("Toy")._keep_facts({})
 
 
 def test_a_name_that_is_looked_up_forever_is_offline(empty_data_directory: Path, tmp_path: Path, monkeypatch) -> None:

@@ -75,7 +75,7 @@ def test_the_whole_run_is_there(inside):
         assert [point.step for point in client.get_metric_history(inside.kept, stored_name(metric))] == [0, 1]
     final = ("best_validation/accuracy", "test/accuracy", "seconds", "parameters")
     assert {f"result/{name}" for name in final} <= set(run.data.metrics)
-    assert run.data.metrics["peak_memory_mb"] > 100
+    assert run.data.metrics["result/peak_memory_mb"] > 100
     seen = {"cell_peak", "forget_gate_open", "dead_candidate", "gradient_first_over_last"}
     assert {f"inside/lstm_1/{name}" for name in seen} <= set(run.data.metrics)
     assert 0 < run.data.metrics["curves/train/gradient_norm"] <= run.data.metrics["curves/train/gradient_norm_max"]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, find, get
 from training.datasets.store import portable
-from training.datasets.store.tfds import data_directory
 from training.datasets.targets import STEP_LABELS, TARGETS
 from zoo.quiet import import_tensorflow
 
@@ -197,7 +196,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
     facts = dataclasses.asdict(dataset.spec)
     if isinstance(dataset, OwnData):
         return {**facts, "notes": dataset.notes, "content": _content(dataset), "length_counts": _lengths(dataset)}
-    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": _bytes_on_disk(dataset)}
+    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": dataset.bytes_on_disk()}
 
 
 def _print_all() -> None:
@@ -245,26 +244,8 @@ def _listed(whole: bool) -> "Table":
 
 
 def _size(dataset: Dataset) -> str:
-    size = _bytes_on_disk(dataset)
+    size = dataset.bytes_on_disk()
     return f"{size / 1e6:.1f} MB on disk" if size else "nothing on disk"
-
-
-def _bytes_on_disk(dataset: Dataset) -> int:
-    """What lies in the data directory under the dataset's name, or that of what it is made from."""
-    names = {dataset.spec.name, getattr(dataset, "builder", None), getattr(dataset, "source", None)} - {None}
-    root = data_directory()
-    folders = {
-        folder
-        for name in names
-        for pattern in (
-            f"{name}",
-            f"carried/{name}",
-            f"packed/{name}",
-            f"packed/{name}-*",
-        )  # a variant's folder names its version too
-        for folder in root.glob(pattern)
-    }
-    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
 def _steps(lengths: tuple[int, int] | None) -> str:

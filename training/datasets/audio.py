@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.base import Examples
 from training.datasets.log_mel import GROUP, LogMel
 from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 
@@ -24,7 +23,7 @@ class MissingAudioExtra(ImportError):
     exit_code = 1
 
 
-class Recordings(row_store.PackedDataset):
+class Recordings(row_store.RowsDataset):
     """Recordings of a TFDS builder with a label each, as log-mel features that are computed once and kept packed.
 
     At no time are more than `GROUP` waveforms in memory. A subclass sets `spec`, whose name is the builder's too, and:
@@ -40,15 +39,11 @@ class Recordings(row_store.PackedDataset):
     log_mel: LogMel
     parts: ClassVar[dict[str, int]]
 
-    def _part(self, part: str) -> Examples:
-        def rows() -> Iterable[row_store.Row]:
-            return row_store.tracked(self._rows(self._examples(part)), self.parts[part], f"{self.spec.name}, {part}")
+    def _made_of(self) -> str:
+        return f"{self.version}-{self.log_mel.key()}"
 
-        return row_store.read_or_make(self._folder(part), rows)
-
-    def _folder(self, part: str) -> Path:
-        made_of = f"{self.version}-{self.log_mel.key()}"
-        return tfds_store.data_directory() / "packed" / self.spec.name / made_of / part
+    def _rows(self, part: str) -> Iterable[row_store.Row]:
+        return row_store.tracked(self._heard(self._examples(part)), self.parts[part], f"{self.spec.name}, {part}")
 
     def _examples(self, part: str) -> Iterator[dict[str, Any]]:
         import tensorflow_datasets as tfds
@@ -75,7 +70,7 @@ class Recordings(row_store.PackedDataset):
                 "pip install 'sequence-zoo[audio]'"
             ) from error
 
-    def _rows(self, examples: Iterable[dict[str, Any]]) -> Iterator[row_store.Row]:
+    def _heard(self, examples: Iterable[dict[str, Any]]) -> Iterator[row_store.Row]:
         """The features of what the builder yields, in the same order."""
         remaining, cut = iter(examples), 0
         while group := list(itertools.islice(remaining, GROUP)):

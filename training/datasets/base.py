@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -259,8 +260,8 @@ def _chosen(items: Any, indices: NDArray[np.int64]) -> Any:
 class Dataset(ABC):
     """A dataset of the zoo: its spec, and its examples on demand.
 
-    A subclass sets `spec` and implements `_read`. One that keeps prepared data on disk overrides
-    `is_prepared` and `prepare` as well.
+    A subclass sets `spec` and implements `_read`. One that keeps prepared data on disk subclasses `RowsDataset` or
+    `TfdsDataset` of `training.datasets.store`, which say where it lies.
     """
 
     spec: Spec
@@ -293,9 +294,26 @@ class Dataset(ABC):
         """
         return None
 
+    def marks(self) -> Sequence[Path]:
+        """The files that are there once the data is prepared, completely; none where there is nothing to prepare."""
+        return ()
+
+    def folders(self) -> Sequence[Path]:
+        """The folders in which this dataset's data lies, or would lie."""
+        return ()
+
+    def stored_rows(self, part: str) -> Path | None:
+        """The folder of `store.rows` that holds exactly the examples of `part`; `None` where they are made of it."""
+        return None
+
     def is_prepared(self) -> bool:
-        """Whether `load` can start to read at once."""
-        return True
+        """Whether `load` can start to read at once; looks for files and reads none."""
+        return all(mark.is_file() for mark in self.marks())
+
+    def bytes_on_disk(self) -> int:
+        """The size of everything in `folders`."""
+        files = (file for folder in self.folders() for file in folder.rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in files)
 
     def prepare(self) -> None:
         """Bring the data into the form that `load` reads. Done already: returns at once."""

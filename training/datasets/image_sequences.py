@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from training.datasets.base import Dataset, Examples, Reference, Slices, Spec, Split
-from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
+from training.datasets.base import Examples, Reference, Slices, Spec, Split
+from training.datasets.store import raw_files, rows as row_store
 
 Way = Literal["rows", "pixels", "permuted"]
 
@@ -19,7 +19,6 @@ WAYS: tuple[Way, ...] = get_args(Way)
 PERMUTATION_SEED = 92916
 
 _VERSION = "3.0.1"
-_SPLITS: tuple[Split, ...] = ("train", "test")
 _SIDE = 28
 _PIXELS = _SIDE * _SIDE
 _VALUES = "grey level, whole numbers 0 (background) to 255"
@@ -82,7 +81,7 @@ _SOURCES = {
 SOURCES = tuple(_SOURCES)
 
 
-class ImageSequences(Dataset):
+class ImageSequences(row_store.RowsDataset):
     """28x28 grey images of 10 classes, as sequences.
 
     The images are kept packed once for all three ways. Rows and pixels can stay in that file; permuted pixels are put
@@ -102,7 +101,8 @@ class ImageSequences(Dataset):
 
     def __init__(self, source: str, way: Way) -> None:
         about = _SOURCES[source]
-        self.source, self.way = source, way
+        self.source = self.kept_as = source  # kept once for all three ways
+        self.way = way
         steps = _SIDE if way == "rows" else _PIXELS
         self.spec = Spec(
             name=f"{source}_{way}",
@@ -123,16 +123,18 @@ class ImageSequences(Dataset):
             references=about.row_references if way == "rows" else (),
         )
 
-    def is_prepared(self) -> bool:
-        return all(row_store.is_made(self._folder(split)) for split in _SPLITS)
+    def stored_rows(self, part: str) -> Path | None:
+        return super().stored_rows(part) if self.way == "rows" else None
 
-    def prepare(self) -> None:
-        for split in _SPLITS:
-            if not row_store.is_made(self._folder(split)):
-                self._images(split)
+    def _made_of(self) -> str:
+        return f"rows-{_VERSION}"
+
+    def _rows(self, part: str) -> Iterator[row_store.Row]:
+        rows = _rows(raw_files.read_official(self.source, part))
+        return row_store.tracked(rows, self.spec.counts[part], f"{self.source}, {part} images")
 
     def _read(self, split: Split) -> Examples:
-        images = self._images(split)
+        images = self._part(split)
         if self.way == "rows":
             return images
         rows = Slices.of(images.sequences)
@@ -142,17 +144,6 @@ class ImageSequences(Dataset):
             pixels = pixels[:, np.random.RandomState(PERMUTATION_SEED).permutation(_PIXELS)]
         sequences = Slices(pixels.reshape(-1, 1), rows.starts * _SIDE, rows.lengths * _SIDE)
         return dataclasses.replace(images, sequences=sequences)
-
-    def _folder(self, split: Split) -> Path:
-        return tfds_store.data_directory() / "packed" / self.source / f"rows-{_VERSION}" / split
-
-    def _images(self, split: Split) -> Examples:
-        """Every image as its rows."""
-        return row_store.read_or_make(self._folder(split), lambda: self._made(split))
-
-    def _made(self, split: Split) -> Iterator[row_store.Row]:
-        rows = _rows(raw_files.read_official(self.source, split))
-        return row_store.tracked(rows, self.spec.counts[split], f"{self.source}, {split} images")
 
 
 def _rows(examples: Iterable[dict[str, Any]]) -> Iterator[row_store.Row]:

@@ -1,12 +1,12 @@
 """Arm gestures felt by a smartwatch: the official TFDS builder `smartwatch_gestures`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from training.datasets.base import Dataset, Examples, Spec, Split
+from training.datasets.base import Spec, Split
 from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 
 # Part of the split rule: changing either would change what every earlier figure was measured on.
@@ -39,7 +39,7 @@ _CLASSES = (
 )
 
 
-class SmartwatchGestures(Dataset):
+class SmartwatchGestures(row_store.RowsDataset):
     """Eight participants make 20 gestures 20 times each, a watch with an accelerometer on the right wrist.
 
     The archive holds 3251 recordings; those beyond the 3200 that its authors describe are left out, so that every
@@ -62,26 +62,19 @@ class SmartwatchGestures(Dataset):
         "test; further repetitions are left out",
     )
 
-    def is_prepared(self) -> bool:
-        return all(row_store.is_made(_folder(split)) for split in PARTICIPANTS)
+    parts: ClassVar[Mapping[str, Any]] = {"train": PARTICIPANTS["train"], "test": PARTICIPANTS["test"]}
 
-    def prepare(self) -> None:
-        for split in PARTICIPANTS:
-            if not row_store.is_made(_folder(split)):
-                self._read(split)
+    def _made_of(self) -> str:
+        return _VERSION
 
-    def _read(self, split: Split) -> Examples:
-        return row_store.read_or_make(_folder(split), lambda: self._made(split))
+    def _folder(self, part: str) -> Path:
+        # The rule of each part is in the name of its folder.
+        members = "".join(map(str, PARTICIPANTS[cast(Split, part)]))
+        return self._root() / f"{_VERSION}-participants{members}-repetitions{REPETITIONS}" / part
 
-    def _made(self, split: Split) -> Iterator[row_store.Row]:
-        rows = _rows(raw_files.read_official(self.spec.name, "train"), split)
-        return row_store.tracked(rows, self.spec.counts[split], f"{self.spec.name}, {split} recordings")
-
-
-def _folder(split: Split) -> Path:
-    members = "".join(map(str, PARTICIPANTS[split]))
-    rule = f"{_VERSION}-participants{members}-repetitions{REPETITIONS}"
-    return tfds_store.data_directory() / "packed" / SmartwatchGestures.spec.name / rule / split
+    def _rows(self, part: str) -> Iterator[row_store.Row]:
+        rows = _rows(raw_files.read_official(self.spec.name, "train"), cast(Split, part))
+        return row_store.tracked(rows, self.spec.counts[part], f"{self.spec.name}, {part} recordings")
 
 
 def _rows(recordings: Iterable[dict[str, Any]], split: Split) -> Iterator[row_store.Row]:

@@ -39,7 +39,7 @@ class SpokenDigit(Recordings):
         examples = sorted(self._examples("train"), key=lambda example: example["audio/filename"])
         names = [example["audio/filename"].decode() for example in examples]
         in_test = [_recording_index(name) in _TEST_INDICES for name in names]
-        rows = list(row_store.tracked(self._rows(examples), len(examples), self.spec.name))
+        rows = list(row_store.tracked(self._heard(examples), len(examples), self.spec.name))
         self._keep("train", [row for row, is_test in zip(rows, in_test, strict=True) if not is_test])
         self._keep("test", [row for row, is_test in zip(rows, in_test, strict=True) if is_test])
 

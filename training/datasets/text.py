@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import PADDING, UNKNOWN, Examples, InvalidExamples
-from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
+from training.datasets.store import raw_files, rows as row_store
 from zoo.text import CUTS
 
 
@@ -85,13 +84,13 @@ def text_of(tokens: Sequence[int] | NDArray[np.int32], vocabulary: tuple[str, ..
 _FORMAT = 1
 
 
-class TextDataset(row_store.PackedDataset):
+class TextDataset(row_store.RowsDataset):
     """Texts of an official TFDS builder, each of them whole, as indices into the vocabulary of the training split.
 
     A subclass sets `spec` and what differs from the values here:
 
     Attributes:
-        builder: The builder's name.
+        source: The builder's name.
         config: Its configuration, of a builder that has some.
         version: The version of the builder, or of that configuration.
         files: Names of the raw files needed, of a builder with more of them for other configurations.
@@ -102,11 +101,9 @@ class TextDataset(row_store.PackedDataset):
         vocabulary_size: How many tokens have an index of their own; the others are `UNKNOWN`. None: all have.
     """
 
-    builder: str
     config: str | None = None
     version = "1.0.0"
     files: tuple[str, ...] | None = None
-    parts: ClassVar[dict[str, str]] = {"train": "train", "test": "test"}
     fields: tuple[str, ...] = ("text",)
     label: str | None = "label"
     tokens: Literal["words", "characters"] = "words"
@@ -117,11 +114,10 @@ class TextDataset(row_store.PackedDataset):
         if row_store.is_made(folder):
             return row_store.read(folder)
         vocabulary = self._vocabulary(part)
-        return row_store.read_or_make(folder, lambda: self._rows(part, vocabulary), lambda: vocabulary)
+        return row_store.read_or_make(folder, lambda: self._indexed(part, vocabulary), lambda: vocabulary)
 
-    def _folder(self, part: str) -> Path:
-        made_of = f"{self.version}-{self.tokens}{_FORMAT}-{self.vocabulary_size or 'all'}"
-        return tfds_store.data_directory() / "packed" / self.spec.name / made_of / part
+    def _made_of(self) -> str:
+        return f"{self.version}-{self.tokens}{_FORMAT}-{self.vocabulary_size or 'all'}"
 
     def _vocabulary(self, part: str) -> tuple[str, ...]:
         if part == "train":
@@ -129,14 +125,14 @@ class TextDataset(row_store.PackedDataset):
             return vocabulary_of((tokenise(text) for text, _ in self._texts(part)), self.vocabulary_size)
         return cast(tuple[str, ...], self._part("train").vocabulary)
 
-    def _rows(self, part: str, vocabulary: tuple[str, ...]) -> Iterator[row_store.Row]:
+    def _indexed(self, part: str, vocabulary: tuple[str, ...]) -> Iterator[row_store.Row]:
         tokenise, indexer = CUTS[self.tokens], Indexer(vocabulary)
         rows = (row_store.Row(indexer(tokenise(text)), label) for text, label in self._texts(part))
         total = self.spec.counts.get(part)
         return rows if total is None else row_store.tracked(rows, total, f"{self.spec.name}, {part}")
 
     def _texts(self, part: str) -> Iterator[tuple[str, int | None]]:
-        for row in raw_files.read_official(self.builder, self.parts[part], self.config, self.files):
+        for row in raw_files.read_official(self.source, self.parts[part], self.config, self.files):
             # What is no UTF-8 becomes U+FFFD: a bad byte is no reason to do without a text.
             text = b" ".join(row[field] for field in self.fields).decode(errors="replace")
             yield text, None if self.label is None else int(row[self.label])

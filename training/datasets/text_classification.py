@@ -16,7 +16,7 @@ def _features(vocabulary_size: int) -> str:
 class ImdbReviews(TextDataset):
     """Film reviews, whether their author liked the film; the reviews without a label are left out."""
 
-    builder, config = "imdb_reviews", "plain_text"
+    source, config = "imdb_reviews", "plain_text"
     vocabulary_size = 20000
     spec = Spec(
         name="imdb_reviews",
@@ -51,7 +51,7 @@ class ImdbReviews(TextDataset):
 class AgNews(TextDataset):
     """Title and description of news articles, by topic."""
 
-    builder, fields = "ag_news_subset", ("title", "description")
+    source, fields = "ag_news_subset", ("title", "description")
     vocabulary_size = 20000
     spec = Spec(
         name="ag_news_subset",
@@ -72,7 +72,7 @@ class AgNews(TextDataset):
 class GlueSst2(TextDataset):
     """Sentences and phrases from film reviews, by sentiment: SST-2 as the GLUE benchmark has it."""
 
-    builder, config, version = "glue", "sst2", "2.0.0"
+    source, config, version = "glue", "sst2", "2.0.0"
     files = ("SST-2.zip",)
     parts: ClassVar[dict[str, str]] = {"train": "train", "test": "validation"}
     fields = ("sentence",)
@@ -97,7 +97,7 @@ class GlueSst2(TextDataset):
 class Trec(TextDataset):
     """Questions, by what is asked for."""
 
-    builder, label = "trec", "label-coarse"
+    source, label = "trec", "label-coarse"
     vocabulary_size = 5000
     spec = Spec(
         name="trec",

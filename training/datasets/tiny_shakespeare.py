@@ -9,7 +9,7 @@ from training.datasets.text import TextDataset
 class TinyShakespeare(TextDataset):
     """40000 lines from Shakespeare's plays in one file, cut into three documents; each is one sequence."""
 
-    builder, label = "tiny_shakespeare", None
+    source, label = "tiny_shakespeare", None
     parts: ClassVar[dict[str, str]] = {"train": "train", "validation": "validation", "test": "test"}
     tokens = "characters"
     spec = Spec(

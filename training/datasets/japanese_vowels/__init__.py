@@ -1,14 +1,14 @@
 """Japanese vowels: nine speakers say /ae/. Twelve channels, 7 to 29 steps; the zoo's default dataset."""
 
-import numpy as np
+from typing import Any
 
-from training.datasets.base import Dataset, Examples, Reference, Spec, Split
-from training.datasets.store import tfds as tfds_store
+from training.datasets.base import Reference, Spec
+from training.datasets.store.tfds import TfdsDataset
 
 _FAWAZ = "H. Ismail Fawaz et al. (2019), hfawaz/dl-4-tsc results/results-mts.csv; series padded to 29 steps"
 
 
-class JapaneseVowels(Dataset):
+class JapaneseVowels(TfdsDataset):
     """The UCI data in the UEA archive's split, through the zoo's own TFDS builder."""
 
     spec = Spec(
@@ -32,16 +32,7 @@ class JapaneseVowels(Dataset):
     )
     version = "1.0.0"
 
-    def is_prepared(self) -> bool:
-        return tfds_store.is_prepared(self.spec.name, self.version)
-
-    def prepare(self) -> None:
+    def _builder_class(self) -> Any:
         from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
 
-        tfds_store.prepare(Builder)
-
-    def _read(self, split: Split) -> Examples:
-        from training.datasets.japanese_vowels.builder import JapaneseVowels as Builder
-
-        rows = list(tfds_store.read(Builder, split))
-        return Examples([row["series"] for row in rows], np.array([row["label"] for row in rows], np.int64))
+        return Builder

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _SPEC = "spec.json"
 _PARTS = ("train", "validation", "test")
 
 
-class Carried(row_store.PackedDataset):
+class Portable(row_store.RowsDataset):
     """A dataset that was brought here.
 
     Args:
@@ -48,6 +48,9 @@ class Carried(row_store.PackedDataset):
             raise tfds_store.PreparationFailed(
                 f"{folder} holds another version of {known.name} than this one of the zoo: carry it here again"
             )
+
+    def folders(self) -> Sequence[Path]:
+        return [self.folder]
 
     def _folder(self, part: str) -> Path:
         return self.folder / part
@@ -70,13 +73,14 @@ def carry(dataset: Dataset, to: Path) -> Path:
         PreparationFailed: The dataset cannot be prepared here, or the disk is full.
     """
     folder = to / "carried" / dataset.spec.name
-    if isinstance(dataset, Carried) and folder.resolve() == dataset.folder.resolve():
+    if isinstance(dataset, Portable) and folder.resolve() == dataset.folder.resolve():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    found = {"train": dataset.load("train", in_memory=False), "validation": dataset.validation()}
-    found["test"] = dataset.load("test", in_memory=False)
-    for part, examples in found.items():
-        if examples is not None:
+    for part in _PARTS:
+        examples, stored = _examples(dataset, part), dataset.stored_rows(part)
+        if stored is not None:
+            shutil.copytree(stored, folder / part)  # what has just been read, so it is whole
+        elif examples is not None:
             _keep(folder / part, examples)
     # Written last: what is half written is not read.
     write_safely(folder / _SPEC, json.dumps(dataclasses.asdict(dataset.spec), indent=2).encode())
@@ -88,7 +92,7 @@ def instead_of(dataset: Dataset, name: str) -> Dataset:
     if dataset.is_prepared():
         return dataset
     folder = tfds_store.data_directory() / "carried" / name
-    return Carried(folder, dataset) if (folder / _SPEC).is_file() else dataset
+    return Portable(folder, dataset) if (folder / _SPEC).is_file() else dataset
 
 
 @contextmanager
@@ -108,6 +112,12 @@ def where_prepared(name: str) -> Iterator[None]:
             f"{name} is not prepared here, and preparing it takes {' and '.join(needed)}. Where that is installed: "
             f"zoo datasets carry {name} --to FOLDER; then bring FOLDER here and let TFDS_DATA_DIR name it"
         ) from error
+
+
+def _examples(dataset: Dataset, part: str) -> Examples | None:
+    if part == "validation":
+        return dataset.validation()
+    return dataset.load("train" if part == "train" else "test", in_memory=False)
 
 
 def _keep(folder: Path, examples: Examples) -> None:

@@ -12,8 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,10 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import Dataset, Examples, InvalidExamples, Slices, Split
-from training.datasets.store.tfds import PreparationFailed
+from training.datasets.store.tfds import PreparationFailed, data_directory
 from zoo.files import flush
 
 _FORMAT = 1
+
+# Written last, with the size and hash of every other file.
+_DESCRIPTION = "packed.json"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def read_or_make(
 
 def is_made(folder: Path) -> bool:
     """Whether the folder is there, completely; does not look into the files."""
-    return (folder / "packed.json").is_file()
+    return (folder / _DESCRIPTION).is_file()
 
 
 def read(folder: Path) -> Examples:
@@ -94,7 +96,7 @@ def read(folder: Path) -> Examples:
         PreparationFailed: A file is not as `packed.json` says.
     """
     try:
-        about = json.loads((folder / "packed.json").read_text())
+        about = json.loads((folder / _DESCRIPTION).read_text())
         if about["format"] != _FORMAT:
             raise ValueError(f"format {about['format']}, expected {_FORMAT}")
         if about.pop("sha256") != _digest(about):
@@ -117,24 +119,34 @@ def read(folder: Path) -> Examples:
         ) from error
 
 
-class PackedDataset(Dataset):
-    """A dataset whose parts are kept packed, each in a folder of its own.
+class RowsDataset(Dataset):
+    """A dataset whose parts are kept row by row, each in a folder of its own.
 
-    A subclass sets `spec` and:
+    A subclass sets `spec`, implements `_made_of` and `_rows`, and says what differs from the values here:
 
     Attributes:
         parts: What is kept, by name: "train", "test" and, where there is a part that is set aside for validation,
             "validation"; to each whatever the subclass wants to know of it.
+        source: The TFDS builder that the rows are made from; "" for one of the dataset's own name.
+        kept_as: The folder under "packed" that holds them; "" for one of the dataset's own name.
     """
 
-    parts: ClassVar[Mapping[str, Any]]
+    parts: ClassVar[Mapping[str, Any]] = {"train": "train", "test": "test"}
+    source: str = ""
+    kept_as: str = ""
 
     def validation(self) -> Examples | None:
         """The part for validation, where there is one."""
         return self._part("validation").in_memory() if "validation" in self.parts else None
 
-    def is_prepared(self) -> bool:
-        return all(is_made(self._folder(part)) for part in self.parts)
+    def marks(self) -> Sequence[Path]:
+        return [self._folder(part) / _DESCRIPTION for part in self.parts]
+
+    def folders(self) -> Sequence[Path]:
+        return [data_directory() / (self.source or self.spec.name), self._root()]
+
+    def stored_rows(self, part: str) -> Path | None:
+        return self._folder(part) if part in self.parts else None
 
     def prepare(self) -> None:
         for part in self.parts:
@@ -144,11 +156,22 @@ class PackedDataset(Dataset):
     def _read(self, split: Split) -> Examples:
         return self._part(split)
 
-    @abstractmethod
-    def _folder(self, part: str) -> Path: ...
+    def _root(self) -> Path:
+        return data_directory() / "packed" / (self.kept_as or self.spec.name)
 
-    @abstractmethod
-    def _part(self, part: str) -> Examples: ...
+    def _folder(self, part: str) -> Path:
+        return self._root() / self._made_of() / part
+
+    def _part(self, part: str) -> Examples:
+        return read_or_make(self._folder(part), lambda: self._rows(part))
+
+    def _made_of(self) -> str:
+        """All that the rows depend on, as the name of a folder."""
+        raise NotImplementedError
+
+    def _rows(self, part: str) -> Iterable[Row]:
+        """The rows of a part, one after the other."""
+        raise NotImplementedError
 
 
 def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str, ...]] | None) -> None:
@@ -186,7 +209,7 @@ def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str
         "vocabulary": vocabulary() if vocabulary else None,
         "files": {path.name: _described(path) for path in sorted(folder.iterdir())},
     }
-    (folder / "packed.json").write_text(json.dumps({**about, "sha256": _digest(about)}, indent=2) + "\n")
+    (folder / _DESCRIPTION).write_text(json.dumps({**about, "sha256": _digest(about)}, indent=2) + "\n")
 
 
 def _target(row: Row, index: int) -> Any:

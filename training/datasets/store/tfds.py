@@ -11,11 +11,17 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from training.datasets.base import Dataset, Examples, Split
 from zoo.quiet import import_tensorflow
+
+# TFDS writes it last, and the folder gets its name when it is complete.
+_DESCRIPTION = "dataset_info.json"
 
 
 class PreparationFailed(RuntimeError):
@@ -45,7 +51,7 @@ def directory_of(name: str, version: str) -> Path:
 
 def is_prepared(name: str, version: str) -> bool:
     """Whether the dataset is there, completely; imports nothing and reads nothing."""
-    return (directory_of(name, version) / "dataset_info.json").is_file()
+    return (directory_of(name, version) / _DESCRIPTION).is_file()
 
 
 def prepare(builder_class: Any, manual_dir: Path | None = None, config: str | None = None) -> Any:
@@ -81,6 +87,45 @@ def prepare(builder_class: Any, manual_dir: Path | None = None, config: str | No
             f"{', '.join(broken)} is damaged ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]}): "
             f"delete {directory} and run again, which prepares the data anew"
         ) from error
+
+
+class TfdsDataset(Dataset):
+    """A dataset that is read as TensorFlow Datasets has prepared it.
+
+    A subclass sets `spec`, `version` and `group`, and implements `_builder_class`.
+
+    Attributes:
+        version: The version of the builder.
+        group: The feature that says which examples belong together, or `None`.
+    """
+
+    version: str
+    group: str | None = None
+
+    def marks(self) -> Sequence[Path]:
+        return [directory_of(self.spec.name, self.version) / _DESCRIPTION]
+
+    def folders(self) -> Sequence[Path]:
+        return [data_directory() / self.spec.name]
+
+    def prepare(self) -> None:
+        builder = self._builder_class()
+        prepare(builder, None if self.is_prepared() else self._manual_directory(builder))
+
+    def _read(self, split: Split) -> Examples:
+        self.prepare()
+        rows = list(read(self._builder_class(), split))
+        groups = None if self.group is None else np.array([row[self.group] for row in rows], np.int64)
+        labels = np.array([row["label"] for row in rows], np.int64)
+        return Examples([row["series"] for row in rows], labels, groups)
+
+    def _builder_class(self) -> Any:
+        """The builder; imported here, since that imports TFDS."""
+        raise NotImplementedError
+
+    def _manual_directory(self, builder_class: Any) -> Path | None:
+        """Where raw files may lie that TFDS would download otherwise."""
+        return None
 
 
 def _is_json(path: Path) -> bool:

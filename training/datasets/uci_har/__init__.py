@@ -1,12 +1,14 @@
 """Human activity recognition: thirty people with a smartphone at the waist, in six activities."""
 
-import numpy as np
+from pathlib import Path
+from typing import Any
 
-from training.datasets.base import Dataset, Examples, Reference, Spec, Split
-from training.datasets.store import raw_files, tfds as tfds_store
+from training.datasets.base import Reference, Spec
+from training.datasets.store import raw_files
+from training.datasets.store.tfds import TfdsDataset
 
 
-class UciHar(Dataset):
+class UciHar(TfdsDataset):
     """The raw inertial signals of UCI data set 240, in its split by person, through the zoo's own TFDS builder."""
 
     spec = Spec(
@@ -31,23 +33,12 @@ class UciHar(Dataset):
         ),
     )
     version = "1.0.0"
+    group = "subject"
 
-    def is_prepared(self) -> bool:
-        return tfds_store.is_prepared(self.spec.name, self.version)
-
-    def prepare(self) -> None:
+    def _builder_class(self) -> Any:
         from training.datasets.uci_har.builder import UciHar as Builder
 
-        if not self.is_prepared():
-            tfds_store.prepare(Builder, raw_files.check_raw_files(Builder))
+        return Builder
 
-    def _read(self, split: Split) -> Examples:
-        from training.datasets.uci_har.builder import UciHar as Builder
-
-        self.prepare()
-        rows = list(tfds_store.read(Builder, split))
-        return Examples(
-            [row["series"] for row in rows],
-            np.array([row["label"] for row in rows], np.int64),
-            np.array([row["subject"] for row in rows], np.int64),
-        )
+    def _manual_directory(self, builder_class: Any) -> Path | None:
+        return raw_files.check_raw_files(builder_class)

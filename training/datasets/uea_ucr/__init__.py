@@ -2,18 +2,18 @@
 
 import functools
 import json
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.base import Dataset, Examples, Spec, Split
+from training.datasets.base import Examples, Spec, Split
 from training.datasets.store import raw_files, rows as row_store, tfds as tfds_store
 from training.datasets.ts_format import channel_means, fill_missing
 from training.datasets.uea_ucr import archive, names
+from training.files import write_safely
 
 CITATION = (
     "A. Bagnall, H. A. Dau, J. Lines, M. Flynn, J. Large, A. Bostrom, P. Southam and E. Keogh (2018). The UEA "
@@ -24,7 +24,6 @@ CITATION = (
 LICENCE = "none stated by the archives for many of their sets: see the set's page and its donors"
 
 _FAMILY = "uea_ucr"
-_SPLITS = ("train", "test")
 # Part of the folder's name: another way of filling is another folder.
 _FILLING = "filled-1"
 
@@ -39,7 +38,7 @@ def split_rule(name: str) -> str:
     return f"the archive's own: {name}_TRAIN.ts and {name}_TEST.ts"
 
 
-class UeaUcr(Dataset):
+class UeaUcr(row_store.RowsDataset):
     """One set of the archives, with its official split; missing values are filled.
 
     What can be said about a set is in its files only. So the first look at `spec` prepares the data, and downloads it
@@ -84,8 +83,12 @@ class UeaUcr(Dataset):
             references=names.references(self.name),
         )
 
-    def is_prepared(self) -> bool:
-        return self._facts_file().is_file() and all(row_store.is_made(self._folder() / split) for split in _SPLITS)
+    def marks(self) -> Sequence[Path]:
+        return [*super().marks(), self._facts_file()]
+
+    def folders(self) -> Sequence[Path]:
+        root = tfds_store.data_directory()
+        return [root / self._full_name, *(root / "packed" / _FAMILY).glob(f"{self.name}-*")]
 
     def prepare(self) -> None:
         """Prepare the TFDS data, fill missing values, and keep both splits and what is known about them.
@@ -104,12 +107,12 @@ class UeaUcr(Dataset):
         info = tfds_store.prepare(Builder, manual_dir, self.name).info
         parts = {
             split: row_store.read_or_make(
-                self._folder() / split, functools.partial(self._rows, Builder, split, info.splits[split].num_examples)
+                self._folder(split), functools.partial(self._filled, Builder, split, info.splits[split].num_examples)
             )
-            for split in _SPLITS
+            for split in self.parts
         }
         lengths = np.concatenate([part.lengths for part in parts.values()])
-        self._keep(
+        self._keep_facts(
             {
                 "classes": info.features["label"].names,
                 "channels": parts["train"].channels,
@@ -120,18 +123,21 @@ class UeaUcr(Dataset):
         )
 
     def _read(self, split: Split) -> Examples:
-        return row_store.read(self._folder() / split)
+        return row_store.read(self._folder(split))
 
     @property
     def _full_name(self) -> str:
         return f"{_FAMILY}/{self.name}"
 
-    def _folder(self) -> Path:
-        return tfds_store.data_directory() / "packed" / _FAMILY / f"{self.name}-{self.version}-{_FILLING}"
+    def _root(self) -> Path:
+        return tfds_store.data_directory() / "packed" / _FAMILY
+
+    def _made_of(self) -> str:
+        return f"{self.name}-{self.version}-{_FILLING}"
 
     def _facts_file(self) -> Path:
         """Written last."""
-        return self._folder() / "facts.json"
+        return self._root() / self._made_of() / "facts.json"
 
     def _manual_directory(self) -> Path:
         """Where TFDS shall look; the error that it would give after minutes comes at once."""
@@ -144,7 +150,7 @@ class UeaUcr(Dataset):
             )
         return directory
 
-    def _rows(self, builder_class: Any, split: str, total: int) -> Iterator[row_store.Row]:
+    def _filled(self, builder_class: Any, split: str, total: int) -> Iterator[row_store.Row]:
         @functools.cache
         def means() -> NDArray[np.float64]:
             """Of the training sequences; read once more only where a value is missing."""
@@ -159,14 +165,11 @@ class UeaUcr(Dataset):
 
         return row_store.tracked(filled(), total, f"{self._full_name} {split}")
 
-    def _keep(self, facts: dict[str, Any]) -> None:
+    def _keep_facts(self, facts: dict[str, Any]) -> None:
         kept = self._facts_file()
-        unfinished = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.incomplete")
         try:
-            unfinished.write_text(json.dumps(facts, indent=2) + "\n")
-            unfinished.replace(kept)
+            write_safely(kept, f"{json.dumps(facts, indent=2)}\n".encode())
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise tfds_store.PreparationFailed(
                 f"cannot write {kept} ({type(error).__name__}: {error}): see that its folder can be written and has "
                 "space (TFDS_DATA_DIR names another)"
@@ -177,6 +180,6 @@ class UeaUcr(Dataset):
             facts: dict[str, Any] = json.loads(self._facts_file().read_text())
         except (OSError, ValueError) as error:
             raise tfds_store.PreparationFailed(
-                f"{self._facts_file()} is damaged ({error}): delete {self._folder()} and run again"
+                f"{self._facts_file()} is damaged ({error}): delete {self._root() / self._made_of()} and run again"
             ) from error
         return facts
