@@ -1,15 +1,16 @@
-"""Delivering a journal: in order, from one background thread, again and again until the store takes it."""
+"""Delivers a journal in order, from one background thread, and tries again until the store takes it."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 
 from training.tracking.journal import Event, Journal
 
 # Receives events of one kind, which follow each other.
 Send = Callable[[Sequence[Event]], None]
 
-# Seconds between two deliveries: epochs that are shorter travel together, which costs training less.
+# Seconds between two deliveries. Epochs that are shorter are sent together, which costs training less.
 PACE = 4.0
 
 # Most seconds between two attempts.
@@ -27,7 +28,7 @@ def deliver(journal: Journal, send: Send, refused: list[str]) -> None:
     """Send what is pending.
 
     Args:
-        journal: Whose.
+        journal: The journal whose events are sent.
         send: Takes the events or raises.
         refused: Gets why the store refused what it refused; that is not tried again.
 
@@ -57,31 +58,46 @@ def _groups(pending: Sequence[tuple[Event, int]]) -> Iterator[tuple[list[Event],
         yield group, last
 
 
+class State(Enum):
+    """What a courier is doing about the events of its journal."""
+
+    ARRIVED = "everything that is known of has arrived"
+    WAITING = "something is to be sent, once the pause after the last delivery is over"
+    SENDING = "a delivery is under way"
+    OVERTAKEN = "a delivery is under way, and something was appended after it began"
+    RECALLED = "a delivery is under way, and another is to follow it at once"
+    STOPPED = "no delivery follows"
+
+
+_UNDER_WAY = (State.SENDING, State.OVERTAKEN, State.RECALLED)
+
+
 class Courier:
     """Delivers a journal while something else goes on.
 
     Args:
         journal: What to deliver.
-        send: As of `deliver`.
+        send: As for `deliver`.
 
     Attributes:
-        refused: As of `deliver`.
+        refused: As for `deliver`.
     """
 
     def __init__(self, journal: Journal, send: Send) -> None:
         self._journal, self._send = journal, send
         self.refused: list[str] = []
         self._changed = threading.Condition()
-        self._waiting = self._hurried = self._stopped = self._sending = self._files = False
-        self._error: Exception | None = None
-        self._arrived = time.monotonic()
+        self._state = State.ARRIVED
+        self._error: Exception | None = None  # of the last delivery that ended
+        self._kind: str | None = None  # of the events that are being sent
+        self._next = self._progress = time.monotonic()  # earliest next delivery; last sign of life of the store
         threading.Thread(target=self._work, name="delivery", daemon=True).start()
 
     def wake(self) -> None:
         """Say that something was appended."""
         with self._changed:
-            self._waiting = True
-            self._changed.notify_all()
+            if self._state in (State.ARRIVED, State.SENDING):
+                self._become(State.WAITING if self._state is State.ARRIVED else State.OVERTAKEN)
 
     def finish(self, seconds: float) -> Exception | None:
         """Wait until everything has arrived, and stop.
@@ -94,18 +110,21 @@ class Courier:
             What is in the way, or `None` where everything has arrived.
         """
         with self._changed:
-            self._arrived = time.monotonic()
-            self._waiting = self._hurried = True
-            self._changed.notify_all()
-            while self._waiting or self._sending:
-                left = self._arrived + seconds - time.monotonic()
-                if left <= 0 and not (self._files and self._error is None):
+            self._next = self._progress = time.monotonic()
+            # Asked once more even where all seems to have arrived: what was found before may be older.
+            self._become(State.RECALLED if self._state in _UNDER_WAY else State.WAITING)
+            while self._state is not State.ARRIVED:
+                left = self._progress + seconds - time.monotonic()
+                if left <= 0 and not (self._kind == "files" and self._error is None):
                     break
                 self._changed.wait(max(left, 0.1))
-            arrived = not (self._waiting or self._sending)
-            self._stopped = True
-            self._changed.notify_all()
+            arrived = self._state is State.ARRIVED
+            self._become(State.STOPPED)
         return None if arrived else self._error or TimeoutError(f"it has not answered for {seconds:g} seconds")
+
+    def _become(self, state: State) -> None:
+        self._state = state
+        self._changed.notify_all()
 
     def _work(self) -> None:
         pause = PACE
@@ -113,35 +132,33 @@ class Courier:
             try:
                 deliver(self._journal, self._sent, self.refused)
             except Exception as error:
-                self._end(error)
-                self._rest(pause)
+                self._end(error, pause)
                 pause = min(2 * pause, LONGEST)
             else:
-                self._end(None)
                 pause = PACE
-                self._rest(pause)
+                self._end(None, pause)
 
     def _begin(self) -> bool:
+        """Wait until a delivery is due; gives whether one is to be made at all."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopped)
-            self._waiting, self._sending = False, True
-            return not self._stopped
+            while self._state is not State.STOPPED:
+                left = self._next - time.monotonic()
+                if self._state is State.WAITING and left <= 0:
+                    self._become(State.SENDING)
+                    return True
+                self._changed.wait(left if self._state is State.WAITING else None)
+        return False
 
     def _sent(self, events: Sequence[Event]) -> None:
-        self._files = events[0]["kind"] == "files"
+        self._kind = events[0]["kind"]
         self._send(events)
-        self._arrived = time.monotonic()
+        self._progress = time.monotonic()
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None, pause: float) -> None:
         with self._changed:
-            self._error, self._sending = error, False
-            self._waiting |= error is not None
-            self._changed.notify_all()
-
-    def _rest(self, seconds: float) -> None:
-        with self._changed:
-            hurried, self._hurried = self._hurried, False
-            if hurried:  # said while this delivery went on: what it found may be older
-                return
-            self._changed.wait_for(lambda: self._hurried or self._stopped, timeout=seconds)
-            self._hurried = False
+            self._error, self._kind = error, None
+            if self._state is not State.RECALLED:
+                self._next = time.monotonic() + pause
+            if self._state is not State.STOPPED:
+                all_arrived = self._state is State.SENDING and error is None
+                self._become(State.ARRIVED if all_arrived else State.WAITING)
