@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from waiting import PATIENCE
 
-from training.datasets import DATASETS, Dataset, Examples
+from training.datasets import DATASETS, Dataset, Examples, page
 from training.datasets.audio import MissingAudioExtra
 from training.datasets.store.raw_files import RawFileMissing
 
@@ -35,7 +35,17 @@ def test_the_spec_is_complete(dataset: Dataset) -> None:
     spec = dataset.spec
     assert DATASETS[spec.name] is dataset
     assert all(
-        text.strip() for text in (spec.features, spec.licence, spec.citation, spec.homepage, spec.split_rule, spec.task)
+        text.strip()
+        for text in (
+            spec.features,
+            spec.summary,
+            spec.needs,
+            spec.licence,
+            spec.citation,
+            spec.homepage,
+            spec.split_rule,
+            spec.task,
+        )
     )
     assert urlparse(spec.homepage).scheme == "https"
     assert spec.channels >= 1
@@ -84,11 +94,23 @@ def test_importing_the_package_is_cheap() -> None:
 
 def test_the_page_for_people_says_the_same(dataset: Dataset) -> None:
     spec = dataset.spec
-    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
-    facts, rule = [line for line in page.splitlines() if line.startswith(f"| `{spec.name}` |")]
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    facts, rule = [line for line in text.splitlines() if line.startswith(f"| `{spec.name}` |")]
     for fact in (f"{spec.counts['train']} / {spec.counts['test']}", spec.licence, f"x {spec.channels} |"):
         assert fact in facts
     assert spec.split_rule in rule
+
+
+def test_the_tables_of_the_page_are_made_from_the_dict() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    assert page.page(text) == text, "run python -m training.datasets.page"
+
+
+def test_where_data_lies_is_inside_the_data_directory(dataset: Dataset, empty_data_directory: Path) -> None:
+    places = [*dataset.marks(), *dataset.folders()]
+    assert all(place.is_relative_to(empty_data_directory) for place in places)
+    assert dataset.is_prepared() == (not dataset.marks())
+    assert dataset.bytes_on_disk() == 0
 
 
 def test_the_page_for_people_states_the_log_mel_parameters() -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +69,8 @@ class Spec:
         outputs: Regression and forecasting: the names of the predicted numbers, with units.
         horizon: Forecasting: how many steps ahead.
         text: Steps are tokens, whose vocabulary the examples bring along.
+        summary: In a few words what the data is, for the list of all datasets.
+        needs: What has to be there before it can be prepared.
     """
 
     name: str
@@ -86,6 +88,9 @@ class Spec:
     outputs: tuple[str, ...] = ()
     horizon: int = 1
     text: bool = False
+    # Not compared: they say nothing about the data, and stored descriptions may lack them.
+    summary: str = field(default="", compare=False)
+    needs: str = field(default="nothing", compare=False)
 
 
 class Slices(Sequence[NDArray[Any]]):

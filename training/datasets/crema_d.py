@@ -25,6 +25,8 @@ class CremaD(Recordings):
     parts: ClassVar[dict[str, int]] = {"train": 5144, "validation": 738, "test": 1556}
     spec = Spec(
         name="crema_d",
+        summary="actors speak in six emotions, as log-mel features",
+        needs="extra `audio`, a download of 579 MiB in 7438 files",
         features=log_mel.describe(),
         channels=log_mel.mels,
         classes=("neutral", "happy", "sad", "anger", "fear", "disgust"),

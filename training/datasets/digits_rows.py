@@ -15,6 +15,8 @@ class DigitsRows(Dataset):
 
     spec = Spec(
         name="digits_rows",
+        summary="handwritten digits, an image row a step; for smoke tests",
+        needs="nothing: ships with scikit-learn",
         features="one image row of 8 pixels a step, top to bottom; ink in a 4x4 block, whole numbers 0 to 16",
         channels=8,
         classes=tuple("0123456789"),

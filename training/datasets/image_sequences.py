@@ -21,11 +21,14 @@ PERMUTATION_SEED = 92916
 _VERSION = "3.0.1"
 _SIDE = 28
 _PIXELS = _SIDE * _SIDE
+_STEPS = {"rows": "an image row", "pixels": "a pixel", "permuted": "a pixel"}
 _VALUES = "grey level, whole numbers 0 (background) to 255"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
+    what: str
+    megabytes: float
     classes: tuple[str, ...]
     licence: str
     citation: str
@@ -43,6 +46,8 @@ def _gru_svm(plain: float, with_dropout: float) -> tuple[Reference, ...]:
 
 _SOURCES = {
     "mnist": _Source(
+        what="handwritten digits",
+        megabytes=11.06,
         classes=tuple("0123456789"),
         licence="CC BY-SA 3.0",
         citation="Y. LeCun, C. Cortes and C. J. C. Burges (2010). MNIST handwritten digit database. "
@@ -51,6 +56,8 @@ _SOURCES = {
         row_references=_gru_svm(0.965, 0.988),
     ),
     "fashion_mnist": _Source(
+        what="pictures of clothes",
+        megabytes=29.45,
         classes=(
             "T-shirt/top",
             "Trouser",
@@ -70,6 +77,8 @@ _SOURCES = {
         row_references=_gru_svm(0.888, 0.897),
     ),
     "kmnist": _Source(
+        what="cursive Japanese characters",
+        megabytes=20.26,
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
         licence="CC BY-SA 4.0",
         citation="T. Clanuwat, M. Bober-Irizar, A. Kitamoto, A. Lamb, K. Yamamoto and D. Ha (2018). Deep Learning for "
@@ -106,6 +115,8 @@ class ImageSequences(row_store.RowsDataset):
         steps = _SIDE if way == "rows" else _PIXELS
         self.spec = Spec(
             name=f"{source}_{way}",
+            summary=f"{about.what}, {_STEPS[way]} a step{', permuted' if way == 'permuted' else ''}",
+            needs=f"a download of {about.megabytes} MiB",
             features={
                 "rows": f"one image row of {_SIDE} pixels a step, top to bottom; {_VALUES}",
                 "pixels": f"one pixel a step, row by row from the top left; {_VALUES}",

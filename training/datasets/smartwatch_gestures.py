@@ -48,6 +48,8 @@ class SmartwatchGestures(row_store.RowsDataset):
 
     spec = Spec(
         name="smartwatch_gestures",
+        summary="arm gestures, acceleration of a watch",
+        needs="a download of 2.06 MiB",
         features="acceleration along the watch's x, y and z axes, gravity included, in m/s^2 as Android gives it; "
         "about 9 steps a second",
         channels=len(_AXES),

@@ -20,6 +20,8 @@ class SpeechCommands(Recordings):
     parts: ClassVar[dict[str, int]] = {"train": 85511, "validation": 10102, "test": 4890}
     spec = Spec(
         name="speech_commands",
+        summary="one word in one second, as log-mel features",
+        needs="extra `audio`, a download of 2.37 GiB",
         features=log_mel.describe(),
         channels=log_mel.mels,
         classes=("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes", "_silence_", "_unknown_"),

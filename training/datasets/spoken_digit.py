@@ -20,6 +20,8 @@ class SpokenDigit(Recordings):
     parts: ClassVar[dict[str, int]] = {"train": 2250, "test": 250}
     spec = Spec(
         name="spoken_digit",
+        summary="five speakers say 0 to 9, as log-mel features",
+        needs="extra `audio`, a download of 11.42 MiB",
         features=log_mel.describe(),
         channels=log_mel.mels,
         classes=tuple("0123456789"),

@@ -20,6 +20,8 @@ class ImdbReviews(TextDataset):
     vocabulary_size = 20000
     spec = Spec(
         name="imdb_reviews",
+        summary="film reviews, by sentiment",
+        needs="a download of 80.23 MiB",
         features=_features(vocabulary_size),
         channels=1,
         classes=("neg", "pos"),
@@ -55,6 +57,8 @@ class AgNews(TextDataset):
     vocabulary_size = 20000
     spec = Spec(
         name="ag_news_subset",
+        summary="news articles, by topic",
+        needs="a download of 11.24 MiB (from Google Drive)",
         features=_features(vocabulary_size) + "; title and description, joined",
         channels=1,
         classes=("World", "Sports", "Business", "Sci/Tech"),
@@ -79,6 +83,8 @@ class GlueSst2(TextDataset):
     vocabulary_size = 10000
     spec = Spec(
         name="glue_sst2",
+        summary="sentences from film reviews, by sentiment",
+        needs="a download of 7.09 MiB",
         features=_features(vocabulary_size),
         channels=1,
         classes=("negative", "positive"),
@@ -101,6 +107,8 @@ class Trec(TextDataset):
     vocabulary_size = 5000
     spec = Spec(
         name="trec",
+        summary="questions, by what is asked for",
+        needs="a download of 0.34 MiB",
         features=_features(vocabulary_size),
         channels=1,
         classes=("DESC", "ENTY", "ABBR", "HUM", "NUM", "LOC"),

@@ -14,6 +14,8 @@ class TinyShakespeare(TextDataset):
     tokens = "characters"
     spec = Spec(
         name="tiny_shakespeare",
+        summary="plays, character by character, for language models",
+        needs="a download of 1.06 MiB",
         features="characters; the 65 that occur in train have a token each",
         channels=1,
         classes=(),

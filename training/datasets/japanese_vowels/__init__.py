@@ -13,6 +13,8 @@ class JapaneseVowels(TfdsDataset):
 
     spec = Spec(
         name="japanese_vowels",
+        summary="nine speakers say /ae/; the default",
+        needs="nothing: ships with the package",
         features="12 LPC cepstrum coefficients a step; frames of 25.6 ms every 6.4 ms of speech sampled at 10 kHz",
         channels=12,
         classes=tuple(f"speaker_{number}" for number in range(1, 10)),

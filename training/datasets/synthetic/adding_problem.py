@@ -31,6 +31,7 @@ class AddingProblem(Synthetic):
     def _describe(self, name: str) -> Spec:
         return Spec(
             name=name,
+            summary="generated: add two marked numbers",
             features="a number from 0 to 1, and a marker: 1 at one step in each half of the sequence, else 0",
             channels=2,
             classes=(),

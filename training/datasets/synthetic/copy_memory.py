@@ -39,6 +39,7 @@ class CopyMemory(Synthetic):
         steps = self.length + 2 * _REMEMBERED
         return Spec(
             name=name,
+            summary="generated: repeat ten symbols after a silence",
             features=f"one of {_SYMBOLS} symbols, blank, or the go signal, one-hot; {_REMEMBERED} symbols come first, "
             f"the go signal {_REMEMBERED} steps before the end",
             channels=_SYMBOLS + 2,

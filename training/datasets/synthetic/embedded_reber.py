@@ -60,6 +60,7 @@ class EmbeddedReber(Synthetic):
     def _describe(self, name: str) -> Spec:
         return Spec(
             name=name,
+            summary="generated: what must follow in a string of a grammar",
             features=f"one of the symbols {', '.join(_SYMBOLS)}, one-hot; the label is the next symbol, at the four "
             "steps where the grammar allows only one",
             channels=len(_SYMBOLS),

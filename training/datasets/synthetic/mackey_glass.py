@@ -37,6 +37,7 @@ class MackeyGlass(Synthetic):
     def _describe(self, name: str) -> Spec:
         return Spec(
             name=name,
+            summary="generated: forecast a chaotic series",
             features=f"x of the Mackey-Glass equation with delay {_DELAY}, dimensionless; a step is one unit of time",
             channels=1,
             classes=(),

@@ -25,6 +25,7 @@ class Parity(Synthetic):
     def _describe(self, name: str) -> Spec:
         return Spec(
             name=name,
+            summary="generated: is the number of ones so far even or odd",
             features="a bit, 0 or 1",
             channels=1,
             classes=("even", "odd"),

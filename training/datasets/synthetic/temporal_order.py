@@ -38,6 +38,7 @@ class TemporalOrder(Synthetic):
     def _describe(self, name: str) -> Spec:
         return Spec(
             name=name,
+            summary="generated: which two symbols came, in which order",
             features="one of the symbols E, B, a, b, c, d, X, Y, one-hot; E is first, B last, and X or Y stand at two "
             "steps, after a tenth to two and after five to six tenths",
             channels=len(_SYMBOLS),

@@ -13,6 +13,8 @@ class UciHar(TfdsDataset):
 
     spec = Spec(
         name="uci_har",
+        summary="thirty people with a smartphone at the waist, in six activities",
+        needs="a download of 58.18 MiB",
         features="body acceleration x, y, z and total acceleration x, y, z in g, angular velocity x, y, z in rad/s, in "
         "the order body_acc, body_gyro, total_acc; windows of 2.56 s at 50 Hz, each half of the one before",
         channels=9,
