@@ -127,3 +127,10 @@ def test_unknown_names_get_the_nearest() -> None:
     with pytest.raises(UnknownSplit, match="digits_rows: unknown split 'tests'; did you mean 'test'"):
         DATASETS["digits_rows"].load("tests")  # type: ignore[arg-type]
     assert UnknownDataset.exit_code == UnknownSplit.exit_code == 2
+
+
+def test_a_subset_has_a_digest_of_its_own() -> None:
+    examples = Examples([np.full((2, 1), value, "float32") for value in range(3)], np.array([0, 1, 0]))
+    examples.digest()  # kept once it is known
+    assert examples.subset([0, 1]).digest() != examples.digest()
+    assert examples.subset([0, 1, 2]).digest() == examples.digest()

@@ -223,13 +223,27 @@ class Examples:
 
     def in_memory(self) -> "Examples":
         """The same examples, none of them in a file."""
-        loaded = {name: _loaded(value) for name, value in vars(self).items()}
-        return self if all(loaded[name] is value for name, value in vars(self).items()) else self._unchecked(**loaded)
+        loaded = {name: _loaded(value) for name, value in (("sequences", self.sequences), ("targets", self.targets))}
+        unchanged = loaded["sequences"] is self.sequences and loaded["targets"] is self.targets
+        return self if unchanged else self._unchecked(**loaded)
 
     def _unchecked(self, **changes: Any) -> "Examples":
         # What was checked once need not be read again.
-        made = object.__new__(Examples)
-        for name, value in {**vars(self), **changes}.items():
+        fields = {name: getattr(self, name) for name in ("sequences", "targets", "groups", "vocabulary")}
+        return Examples.trusted(**{**fields, **changes})
+
+    @classmethod
+    def trusted(
+        cls,
+        sequences: Sequence[NDArray[Any]],
+        targets: Any = None,
+        groups: NDArray[np.int64] | None = None,
+        vocabulary: tuple[str, ...] | None = None,
+    ) -> "Examples":
+        """Examples that are known to be right, since they were checked before they were kept: none of them is read."""
+        made = object.__new__(cls)
+        fields = {"sequences": sequences, "targets": targets, "groups": groups, "vocabulary": vocabulary}
+        for name, value in fields.items():
             object.__setattr__(made, name, value)
         return made
 

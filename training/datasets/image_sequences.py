@@ -154,7 +154,7 @@ class ImageSequences(row_store.RowsDataset):
             # RandomState's stream is frozen by NumPy's policy; default_rng's may change between releases.
             pixels = pixels[:, np.random.RandomState(PERMUTATION_SEED).permutation(_PIXELS)]
         sequences = Slices(pixels.reshape(-1, 1), rows.starts * _SIDE, rows.lengths * _SIDE)
-        return dataclasses.replace(images, sequences=sequences)
+        return Examples.trusted(sequences, images.targets)  # the same values, which were checked as rows
 
 
 def _rows(examples: Iterable[dict[str, Any]]) -> Iterator[row_store.Row]:
