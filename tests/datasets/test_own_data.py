@@ -157,7 +157,7 @@ def test_no_text_is_not_taken_for_text(tmp_path: Path) -> None:
 
 def test_the_split_stays_as_it_is() -> None:
     """Figures of a file stay comparable only while the rule gives the same; these were written down once."""
-    from training.datasets.own.tasks import _grouped, _stratified
+    from training.datasets.own.infer_task import _grouped, _stratified
 
     assert np.flatnonzero(_stratified(np.repeat([0, 1], [10, 5]))).tolist() == [2, 8, 11]
     assert np.flatnonzero(_grouped(np.array(list("abcdefghij")), np.zeros(10, np.int64))).tolist() == [2, 8]

@@ -3,7 +3,7 @@
 import pytest
 
 from training.study import Study
-from training.study.asking import NAMED_STUDIES, grid, overridden, read_study
+from training.study.cli_grid import NAMED_STUDIES, grid, overridden, read_study
 from training.study.design import PlanError
 
 SMALL = ["model.units=4", "dataset.name=digits_rows"]

@@ -26,7 +26,7 @@ from training.config import load
 from training.run import environment
 from training.run.loop import load_data
 from training.run.metrics import stored_name
-from training.tracking import diagnosis, local, quick_reading, reading, store as tracking_store
+from training.tracking import diagnosis, offline, quick_reading, reading, store as tracking_store
 from training.tracking.journal import Journal
 from training.tracking.recording import _name
 from training.train import train_one
@@ -258,7 +258,7 @@ def test_two_processes_share_a_fresh_store_and_one_is_killed(tmp_path):
 def test_runs_whose_process_is_gone_are_killed_and_no_others(inside):
     client = MlflowClient(tracking.tracking_uri())
     experiment = client.create_experiment("reaped")
-    mine = local.process_tags()
+    mine = offline.process_tags()
     fates = {
         "mine": ("RUNNING", mine),
         "gone": ("KILLED", mine | {"pid": "999999999"}),

@@ -94,7 +94,7 @@ def _asked(
     axes: list[str], seeds: int | list[int] | None, path: str | None, name: str | None, baseline: str | None
 ) -> "Study":
     """The study that was asked for."""
-    from training.study.asking import alternatives, grid, overridden, read_study
+    from training.study.cli_grid import alternatives, grid, overridden, read_study
     from training.study.design import DEFAULT_SEEDS, PlanError
 
     files = [text for text in axes if "=" not in text]

@@ -222,7 +222,7 @@ def remember(model: Any) -> dict[str, NDArray[Any]]:
     }
 
 
-def put_back(model: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+def restore(model: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Set all variables of a compiled model and its optimizer to what `remember` gave.
 
     Raises:

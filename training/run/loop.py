@@ -15,7 +15,7 @@ from training.datasets.store.portable import where_prepared
 from training.run import distribution
 from training.run.checkpoints import Checkpoints
 from training.run.optimizer import make_optimizer, precision
-from training.run.state import Course, StopOnDivergence
+from training.run.state import RunState, StopOnDivergence
 from training.run.tasks import TASKS, Scores, compile_arguments, guessing, model_task, score
 from training.run.tf_input import BeginAnew, FollowEpoch, begin_anew, feed
 from zoo import models
@@ -157,12 +157,12 @@ def run(
     trained_as = kind.trained_as(task, size)
     clipped = config.optimizer.clipnorm is not None or config.optimizer.clipvalue is not None
     divergence = StopOnDivergence(guessing(task), clipped)
-    course = Course(config.train.patience, divergence, checkpoints)
+    state = RunState(config.train.patience, divergence, checkpoints)
     how = config.train
     devices = distribution.start(how.distribution, kind.keeps_states, size, how.jit_compile, how.device)
     with devices.scope():
-        model, batches = _train(config, data, trained_as, devices, course, [divergence, *callbacks])
-    seconds, history = course.seconds, course.history
+        model, batches = _train(config, data, trained_as, devices, state, [divergence, *callbacks])
+    seconds, history = state.seconds, state.history
     if devices.spread:
         model = _for_use(config, trained_as, model)
     scored = divergence.reason is None
@@ -177,7 +177,7 @@ def run(
         reason=divergence.reason,
         model=_for_use(config, task, model) if kind.keeps_states else model,
         history=history,
-        best_epoch=course.best_epoch if scored else None,
+        best_epoch=state.best_epoch if scored else None,
         seconds=seconds,
         sequences_per_second=sequences * len(history) / seconds,
         cropped_share=batches.cropped_share,
@@ -205,7 +205,7 @@ def _train(
     data: Data,
     task: SequenceTask,
     devices: distribution.Devices,
-    course: Course,
+    state: RunState,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[keras.Model, Batches | Windows]:
     """The model with the weights of its best epoch, and what it was trained on."""
@@ -216,9 +216,9 @@ def _train(
     kind = TASKS[data.spec.task]
     batches = kind.training_batches(config, task, data.train, longest)
     _compile(model, config, task, len(batches), devices)
-    course.go_on(model)
-    if not course.ended:
-        batches.epoch = len(course.history)
+    state.resume(model)
+    if not state.ended:
+        batches.epoch = len(state.history)
         fed, steps = feed(devices.share(batches))
         in_order = devices.share(kind.batches_in_order(config, data.validation, longest), evaluation=True)
         validation, validation_steps = feed(in_order, same_order=True)
@@ -227,13 +227,13 @@ def _train(
             steps_per_epoch=steps,
             validation_data=validation,
             validation_steps=validation_steps,
-            initial_epoch=len(course.history),
+            initial_epoch=len(state.history),
             epochs=config.train.epochs,
-            callbacks=[FollowEpoch(batches), BeginAnew(), *callbacks, course],
+            callbacks=[FollowEpoch(batches), BeginAnew(), *callbacks, state],
             shuffle=False,  # the batches come in an order of their own
             verbose=0,
         )
-    course.choose_best(model)
+    state.choose_best(model)
     return model, batches
 
 

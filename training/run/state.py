@@ -1,11 +1,11 @@
-"""The course of a run: what it has come to after an epoch, and when it is to end."""
+"""The state of a run: what it has come to after an epoch, and when it is to end."""
 
 import time
 from typing import Any
 
 import keras
 
-from training.run.checkpoints import Checkpoint, Checkpoints, put_back, remember
+from training.run.checkpoints import Checkpoint, Checkpoints, remember, restore
 from training.run.metrics import epoch_metrics
 
 # Times the loss of guessing. A run seldom comes back from the first by the end of an epoch, and never from the second.
@@ -49,11 +49,11 @@ class StopOnDivergence(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class Course(keras.callbacks.Callback):
+class RunState(keras.callbacks.Callback):
     """What a run has come to: its history, and the weights of its best epoch by validation loss.
 
     It stops the run when the loss has not got better for long, as `keras.callbacks.EarlyStopping` does, and keeps
-    checkpoints, from which another `Course` goes on. It comes last among the callbacks, which may stop the run too.
+    checkpoints, from which another `RunState` goes on. It comes last among the callbacks, which may stop the run too.
 
     Args:
         patience: Stop after so many epochs without a better loss; `None` never.
@@ -82,12 +82,12 @@ class Course(keras.callbacks.Callback):
         """Wall-clock of training, that of earlier processes included."""
         return self._seconds + time.perf_counter() - self._began
 
-    def go_on(self, model: keras.Model) -> None:
+    def resume(self, model: keras.Model) -> None:
         """Set `model`, its optimizer and this object to the latest checkpoint, if there is one."""
         kept = self._checkpoints.latest() if self._checkpoints else None
         if kept is None:
             return
-        put_back(model, kept.arrays)
+        restore(model, kept.arrays)
         self._best_weights = [kept.arrays[f"best/{place}"] for place in range(len(model.weights))]
         self.history, self.best_epoch = kept.facts["history"], kept.facts["best_epoch"]
         self._seconds, self.ended = kept.facts["seconds"], kept.facts["ended"]

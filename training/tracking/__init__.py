@@ -3,7 +3,7 @@
 The store is `mlruns/mlflow.db` under the working directory, artifacts beside it, unless `MLFLOW_TRACKING_URI` names a
 server. Runs are flat and carry tags by which the UI groups them. What a run says goes to a journal first and from there
 to the store, in the background: see `journal.py` and `delivery.py`. Where MLflow is not installed there is `record`
-alone, and the journal waits: see `local.py`.
+alone, and the journal waits: see `offline.py`.
 """
 
 import importlib
@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from training.tracking.files import MODEL_FILE as MODEL_FILE, TASK_FILE as TASK_FILE
 from training.tracking.journal import JournalInUse as JournalInUse
-from training.tracking.local import (
+from training.tracking.offline import (
     MlflowMissing as MlflowMissing,
     RunNotFound as RunNotFound,
     StoreUnavailable as StoreUnavailable,

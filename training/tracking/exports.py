@@ -9,7 +9,7 @@ from typing import Any
 from training.run.checkpoints import folder_of
 from training.tracking.delivery import deliver
 from training.tracking.journal import Journal
-from training.tracking.local import root, settle, shown_uri, tell
+from training.tracking.offline import root, settle, shown_uri, warn
 from training.tracking.registry import version_with
 from training.tracking.sending import sender
 from training.tracking.store import answering, open_store
@@ -65,7 +65,7 @@ def record_export(run: StoredRun, name: str, folder: Path, metrics: Mapping[str,
     try:
         journal = Journal(folder_of(run.run_id), shown_uri())
     except (RuntimeError, OSError) as error:
-        tell(f"run {short}: the export is not recorded: {error}")
+        warn(f"run {short}: the export is not recorded: {error}")
         return False
     try:
         journal.append("files", folder=str(folder.resolve()), path=f"saved_model/{version}")
@@ -75,13 +75,13 @@ def record_export(run: StoredRun, name: str, folder: Path, metrics: Mapping[str,
         deliver(journal, sender(open_store(), run.run_id, journal.folder), refused)
     except Exception as error:
         journal.close()
-        tell(
+        warn(
             f"run {short}: artifact and registered version of {folder} are not recorded yet ({root(error)}). "
             f"They wait in {journal.folder}, and the next zoo command that reaches {shown_uri()} delivers them"
         )
         return False
     for reason in refused:
-        tell(f"run {short}: the tracking store refused {reason}")
+        warn(f"run {short}: the tracking store refused {reason}")
     settle(journal, run.run_id, complete=run.status == "FINISHED")
     return not refused
 

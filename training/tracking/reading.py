@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from training.run.metrics import plain_name
 from training.tracking.files import GOLDEN_FILE, MODEL_FILE, TASK_FILE
-from training.tracking.local import RunNotFound, has_mlflow, missing, shown_uri
+from training.tracking.offline import RunNotFound, has_mlflow, missing, shown_uri
 from training.tracking.quick_reading import read_runs
 from training.tracking.stored_run import StoredRun
 

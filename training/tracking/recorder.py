@@ -21,7 +21,7 @@ from training.run.optimizer import take_gradient_norm
 from training.tracking.delivery import Courier
 from training.tracking.diagnosis import cause, engines, figures, watch
 from training.tracking.journal import OUTBOX, Journal
-from training.tracking.local import root, settle, shown_uri, tell
+from training.tracking.offline import root, settle, shown_uri, warn
 from zoo.diagnostics import Health
 
 
@@ -105,7 +105,7 @@ class Recorder(keras.callbacks.Callback):
             if self._looking_works:
                 self._looking_works = False
                 self.tags({"diagnostics": f"stopped: {type(error).__name__}: {error}"})
-                tell(f"run {self.run_id[:8]}: its diagnostics have stopped: {type(error).__name__}: {error}")
+                warn(f"run {self.run_id[:8]}: its diagnostics have stopped: {type(error).__name__}: {error}")
 
     # === What it writes down ===
 
@@ -170,19 +170,19 @@ class Recorder(keras.callbacks.Callback):
             self._write("end", status=status, time=_milliseconds(), complete=complete)
         if self._courier is None:
             self._journal.close()
-            tell(
+            warn(
                 f"run {self.run_id[:8]}: recorded in {folder_of(self.run_id)}, since MLflow is not installed here. "
                 "Bring that folder to mlruns/runs where it is, and the next zoo command there delivers the run"
             )
             return
         problem = self._courier.finish(seconds)
         for reason in self._courier.refused:
-            tell(f"run {self.run_id[:8]}: the tracking store refused {reason}")
+            warn(f"run {self.run_id[:8]}: the tracking store refused {reason}")
         if problem is None:
             settle(self._journal, self.run_id, complete)
             return
         self._journal.close()
-        tell(
+        warn(
             f"run {self.run_id[:8]}: the tracking store {shown_uri()} does not answer ({root(problem)}). What it did "
             f"not take lies in {folder_of(self.run_id)}, and the next zoo command that reaches the store delivers it"
         )

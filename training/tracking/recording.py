@@ -10,7 +10,7 @@ from training.run.checkpoints import folder_of
 from training.run.loop import Data
 from training.tracking.delivery import Courier
 from training.tracking.journal import Journal
-from training.tracking.local import begin_here, has_mlflow, process_tags, shown_uri, tell, tracking_uri
+from training.tracking.offline import begin_here, has_mlflow, process_tags, shown_uri, tracking_uri, warn
 from training.tracking.recorder import Recorder
 
 # Seconds that a run which has ended waits for a store that takes nothing, where ZOO_TRACKING_WAIT does not say.
@@ -60,7 +60,7 @@ def record(config: Config, data: Data, run_id: str | None = None) -> Iterator[Re
 def _in_store(config: Config, data: Data, run_id: str | None) -> tuple[Recorder, Tags, bool]:
     """The recorder of a run in MLflow's store, its tags, and whether something of it is stored already."""
     from training.tracking.sending import sender
-    from training.tracking.store import answering, experiment_of, go_on, open_store
+    from training.tracking.store import answering, experiment_of, open_store, resume
 
     client = open_store()
     tags = _tags(config, data)
@@ -70,7 +70,7 @@ def _in_store(config: Config, data: Data, run_id: str | None) -> tuple[Recorder,
             made = client.create_run(experiment_of(client, config.experiment), run_name=name, tags=process_tags())
             run_id = str(made.info.run_id)
         else:
-            stored = go_on(client, run_id)
+            stored = resume(client, run_id)
     journal = Journal(folder_of(run_id), shown_uri())
     courier = Courier(journal, sender(client, run_id, journal.folder))
     return Recorder(run_id, name, config, data, journal, courier, stored), tags, bool(stored)
@@ -128,5 +128,5 @@ def _system_metrics(run_id: str, resumed: bool) -> Iterator[None]:
 
 def _no_system_metrics(run_id: str, resumed: bool) -> AbstractContextManager[None]:
     if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"):
-        tell(f"run {run_id[:8]}: the machine's load is not recorded: that takes MLflow, which is not installed here")
+        warn(f"run {run_id[:8]}: the machine's load is not recorded: that takes MLflow, which is not installed here")
     return nullcontext()

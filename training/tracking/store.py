@@ -22,14 +22,14 @@ from training.files import UNFINISHED
 from training.tracking.delivery import deliver
 from training.tracking.files import MODEL_FOLDER
 from training.tracking.journal import NAME, Journal, JournalInUse
-from training.tracking.local import (
+from training.tracking.offline import (
     StoreUnavailable,
     process_tags,
     root,
     settle,
     shown_uri,
-    tell,
     tracking_uri,
+    warn,
     without_credentials,
 )
 from training.tracking.quick_reading import is_alive
@@ -200,7 +200,7 @@ def do_not_wait(connection: object, _: object) -> None:
 # === Runs that go on, and runs whose process is gone ===
 
 
-def go_on(client: MlflowClient, run_id: str) -> frozenset[tuple[str, int]]:
+def resume(client: MlflowClient, run_id: str) -> frozenset[tuple[str, int]]:
     """Take over a run that was stopped; gives the (key, step) of all that is stored."""
     run = client.get_run(run_id)
     for key, value in process_tags().items():
@@ -239,7 +239,7 @@ def deliver_leftovers(client: MlflowClient) -> None:
             if journal.store == shown_uri():
                 _deliver_leftover(client, journal, journal.folder.name)
         except Exception as error:
-            tell(f"run {path.parent.name[:8]}: what it left in {path.parent} is still not delivered: {root(error)}")
+            warn(f"run {path.parent.name[:8]}: what it left in {path.parent} is still not delivered: {root(error)}")
             break  # where one is not taken now, the others are not either
         finally:
             journal.close()
@@ -250,9 +250,9 @@ def _deliver_leftover(client: MlflowClient, journal: Journal, run_id: str) -> No
     refused: list[str] = []
     deliver(journal, sender(client, run_id, journal.folder), refused)
     if pending:
-        tell(f"run {run_id[:8]}: delivered what the tracking store did not take earlier")
+        warn(f"run {run_id[:8]}: delivered what the tracking store did not take earlier")
     for reason in refused:
-        tell(f"run {run_id[:8]}: the tracking store refused {reason}")
+        warn(f"run {run_id[:8]}: the tracking store refused {reason}")
     settle(journal, run_id, journal.is_complete)
 
 
@@ -260,7 +260,7 @@ def _experiment_of_recorded(client: MlflowClient, about: Mapping[str, Any]) -> s
     try:
         return experiment_of(client, about["experiment"])
     except UnknownExperiment:
-        tell(
+        warn(
             f"run {about['run_id'][:8]} was recorded for the experiment {about['experiment']}, which {shown_uri()} "
             "does not have: it goes to 'sequence-zoo'"
         )
@@ -283,7 +283,7 @@ def _adopted(client: MlflowClient, journal: Journal) -> Journal:
         )
     )
     run_id = str(made.info.run_id)
-    tell(f"run {about['run_id'][:8]}, recorded without MLflow, is run {run_id[:8]} in {shown_uri()}")
+    warn(f"run {about['run_id'][:8]}, recorded without MLflow, is run {run_id[:8]} in {shown_uri()}")
     if not journal.has_ended:  # its process was killed, or the machine was taken away
         journal.append("end", status="KILLED", time=int(time.time() * 1000), complete=False)
     description = journal.outbox / MODEL_FOLDER / "MLmodel"

@@ -13,9 +13,9 @@ import numpy as np
 from training.datasets.base import Dataset, Examples, Spec, Split, Task
 from training.datasets.own.arrays import read_arrays
 from training.datasets.own.csv_files import read_folder, read_long
-from training.datasets.own.found import Found, InvalidData, InvalidRequest
+from training.datasets.own.infer_task import Decided, decide
+from training.datasets.own.parsed import Found, InvalidData, InvalidRequest
 from training.datasets.own.series import read_pair
-from training.datasets.own.tasks import Decided, decide
 from zoo.suggest import unknown
 
 __all__ = ["InvalidData", "InvalidRequest", "OwnData", "dataset", "is_path"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.own.found import Found, InvalidData, joined
+from training.datasets.own.parsed import Found, InvalidData, joined
 
 _NAME = re.compile(r"(?:(train|test)_)?(x|y|lengths|groups|classes)(?:_(train|test))?", re.IGNORECASE)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.own.found import Found, InvalidData, Problems, in_order, joined, number
+from training.datasets.own.parsed import Found, InvalidData, Problems, in_order, joined, number
 
 _ROLES = {
     "id": ("id",),

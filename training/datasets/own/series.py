@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.own.found import Found, InvalidData, joined
+from training.datasets.own.parsed import Found, InvalidData, joined
 from training.datasets.ts_format import TimeSeries, channel_means, fill_missing, read_ts
 
 TRAIN, TEST = "_TRAIN.ts", "_TEST.ts"

@@ -94,7 +94,7 @@ def root(error: BaseException) -> str:
     return root(inner) if inner else str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def tell(line: str) -> None:
+def warn(line: str) -> None:
     """Say something about deliveries on standard error."""
     print(line, file=sys.stderr)
 

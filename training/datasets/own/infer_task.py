@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import Examples, Slices, Task
-from training.datasets.own.found import Found, InvalidData, InvalidRequest, in_order, number
+from training.datasets.own.parsed import Found, InvalidData, InvalidRequest, in_order, number
 
 TEST_SHARE = 0.2
 # Part of the split rule: changing it would change what every earlier figure was measured on.
