@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from training.batches import augmentation
-from training.batches.batches import Batches, InvalidPipeline
+from training.batches.batches import Batches
+from training.batches.errors import InvalidPipeline
 from training.datasets import Examples
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from training.batches.batches import Batches, InvalidPipeline
+from training.batches.batches import Batches
+from training.batches.errors import InvalidPipeline
 from training.datasets.base import Examples
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from training.batches.batches import InvalidPipeline, bucket_boundaries, channel_statistics
+from training.batches.buckets import bucket_boundaries
+from training.batches.errors import InvalidPipeline
 from training.batches.splitting import train_validation_split
+from training.batches.statistics import channel_statistics
 from training.datasets.base import Examples
 
 

@@ -8,8 +8,11 @@ from compiling import compiled
 from hypothesis import given, settings, strategies as st
 from tiers import few
 
-from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled, class_weights, target_statistics
+from training.batches.batches import Batches
+from training.batches.errors import InvalidPipeline
 from training.batches.splitting import train_validation_split
+from training.batches.statistics import check_labelled, class_weights, target_statistics
+from training.batches.windows import Windows
 from training.datasets import Examples, Spec
 from training.run.tasks import compile_arguments, guessing, model_task, score
 from zoo.losses import StandardizedMeanSquaredError

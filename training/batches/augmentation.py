@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.batches.batches import Augment, channel_statistics
+from training.batches.batches import Augment
+from training.batches.statistics import channel_statistics
 from training.datasets.base import Examples
 from zoo.suggest import unknown
 

@@ -1,17 +1,19 @@
-"""From examples to batches: statistics, length buckets, batches.
+"""Length-bucketed, zero-padded batches.
 
 Everything here is NumPy: the same seed gives the same order on every machine and Keras backend (of one NumPy
 release; NumPy reserves the right to change its generators between releases).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from training.batches.buckets import bucket_boundaries
+from training.batches.errors import InvalidPipeline
 from training.datasets.base import Examples, Slices
 from training.datasets.targets import LABELS, STEP_LABELS
 
@@ -20,150 +22,6 @@ Batch = tuple[Any, ...]
 
 Augment = Callable[[NDArray[np.float32], NDArray[np.int64], np.random.Generator], NDArray[np.float32]]
 """From features (batch, time, channels), lengths (batch,) and a generator to other features of the same shape."""
-
-# A standard deviation below this share of a channel's root mean square is rounding, not signal: float32 itself
-# resolves 6e-8 of a value, and a few hundred summed roundings stay below 1e-5.
-_CONSTANT_CHANNEL = 1e-5
-
-# Lengths tried as bucket boundaries: bounds the search, which grows with the square.
-_CANDIDATES = 256
-
-
-class InvalidPipeline(ValueError):
-    """An argument of the pipeline that cannot be met with these examples."""
-
-    exit_code = 2
-
-
-def channel_statistics(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and variance of every channel over all steps, for a normalisation layer.
-
-    Sums are kept in float64. A channel that does not vary (standard deviation below 1e-5 of its root mean square)
-    gets variance 1: it is centred, not scaled, so that a slightly different value later stays slightly different.
-
-    Args:
-        examples: Training examples only; others would leak into the model.
-
-    Returns:
-        Two float32 arrays `[channels]`; the variance is the population's (divided by the number of steps).
-
-    Raises:
-        InvalidPipeline: A mean or variance lies outside float32; the message names the channel.
-
-    Example:
-    >>> mean, variance = channel_statistics(Examples([np.array([[1, 5], [3, 5]], "float32")], np.array([0])))
-    >>> mean.tolist(), variance.tolist()
-    ([2.0, 5.0], [1.0, 1.0])
-    """
-    steps = int(examples.lengths.sum())
-    mean = sum(sequence.sum(axis=0, dtype=np.float64) for sequence in examples.sequences) / steps
-    deviations = (np.square(sequence.astype(np.float64) - mean).sum(axis=0) for sequence in examples.sequences)
-    variance = sum(deviations) / steps
-    constant = variance <= _CONSTANT_CHANNEL**2 * (variance + np.square(mean))
-    variance = np.where(constant, 1.0, variance)
-    limits = np.finfo(np.float32)
-    unfit = np.flatnonzero((variance > limits.max) | (variance < limits.tiny))
-    if unfit.size:
-        raise InvalidPipeline(
-            f"variance of channel {unfit[0]} is {variance[unfit[0]]:.3g}, expected {limits.tiny:.3g} to "
-            f"{limits.max:.3g} (float32): measure the channel in another unit"
-        )
-    return mean.astype(np.float32), variance.astype(np.float32)
-
-
-def target_statistics(examples: Examples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and variance of every predicted number over all training targets, two float32 arrays `[outputs]`.
-
-    Variance 1 for one that does not vary, as in `channel_statistics`.
-    """
-    rows = examples.targets.reshape(-1, examples.targets.shape[-1])
-    return channel_statistics(Examples([rows]))
-
-
-def check_labelled(examples: Examples, split: str, longest: int | None) -> None:
-    """Check that some step of labelled sequences has a label: without one there is nothing to learn or to score.
-
-    Args:
-        examples: Of any task; those of other tasks have all that they need.
-        split: What they are called, for the message.
-        longest: Steps that are kept of each sequence; `None` keeps all.
-
-    Raises:
-        InvalidPipeline: None has.
-
-    Example:
-    >>> check_labelled(Examples([np.zeros((2, 1), "float32")], [np.array([-1, 1])]), "validation", longest=1)
-    Traceback (most recent call last):
-    training.batches.batches.InvalidPipeline: no step of the 1 sequences for validation has a label within the ...
-    """
-    if examples.kind is not STEP_LABELS:
-        return
-    if not any((labels[:longest] >= 0).any() for labels in examples.targets):
-        within = "" if longest is None else f" within the first {longest} steps"
-        raise InvalidPipeline(
-            f"no step of the {len(examples)} sequences for {split} has a label{within}: label steps of more sequences, "
-            "or choose another seed or dataset.validation_fraction, by which sequences are set aside for validation"
-        )
-
-
-def class_weights(examples: Examples, classes: int) -> NDArray[np.float32]:
-    """The weight of each class by which all classes weigh the same: examples / (classes * examples of the class).
-
-    A class without an example gets weight 0. Labelling counts steps.
-
-    Args:
-        examples: Training examples of a classification or labelling.
-        classes: Their number.
-
-    Example:
-    >>> examples = Examples([np.zeros((1, 1), "float32")] * 4, np.array([0, 0, 0, 1]))
-    >>> class_weights(examples, 2).tolist()
-    [0.666..., 2.0]
-    """
-    labels = examples.kind.labels(examples.targets)
-    counts = np.bincount(labels[labels >= 0], minlength=classes)
-    weights: NDArray[np.float64] = np.divide(counts.sum(), classes * counts, out=np.zeros(classes), where=counts > 0)
-    return weights.astype(np.float32)
-
-
-def bucket_boundaries(lengths: Sequence[int] | NDArray[np.int64], buckets: int) -> tuple[int, ...]:
-    """The padded lengths that waste the fewest steps.
-
-    Chosen among at most 256 quantiles of the lengths, by dynamic programming over them; equally full buckets would
-    pad half of all steps where a few sequences are much longer than the rest.
-
-    Args:
-        lengths: Steps of every sequence.
-        buckets: At most that many; fewer where there are fewer different lengths.
-
-    Returns:
-        Rising lengths; a sequence belongs to the first that is not below its own. The last is the longest.
-
-    Raises:
-        InvalidPipeline: No lengths, or less than one bucket.
-
-    Example:
-    >>> bucket_boundaries([3, 4, 5, 9, 10, 30], buckets=3)
-    (5, 10, 30)
-    """
-    if buckets < 1 or not len(lengths):
-        raise InvalidPipeline(f"received {buckets} buckets for {len(lengths)} lengths, expected at least 1 of each")
-    shares = np.arange(1, _CANDIDATES + 1) / _CANDIDATES
-    candidates = np.unique(np.quantile(lengths, shares, method="inverted_cdf")).astype(np.int64)
-    # Position 0 stands for no candidate at all: the first bucket begins there.
-    up_to = np.concatenate([[0], np.searchsorted(np.sort(lengths), candidates, side="right")])
-    tops = np.concatenate([[0], candidates])
-    steps = np.where(up_to[:, None] < up_to, (up_to - up_to[:, None]) * tops, np.inf)
-    total = np.where(np.arange(len(tops)) == 0, 0.0, np.inf)
-    choices = []
-    for _ in range(min(buckets, len(candidates))):
-        sums = total[:, None] + steps
-        choices.append(sums.argmin(axis=0))
-        total = sums.min(axis=0)
-    boundaries = [len(candidates)]
-    for choice in reversed(choices[1:]):
-        boundaries.append(int(choice[boundaries[-1]]))
-    return tuple(tops[boundaries[::-1]].tolist())
 
 
 class Batches(keras.utils.PyDataset):
@@ -301,70 +159,6 @@ class Batches(keras.utils.PyDataset):
         if self._shuffle:
             batches = [batches[position] for position in generator.permutation(len(batches))]
         return batches
-
-
-class Windows(keras.utils.PyDataset):
-    """Running text cut for truncated back-propagation through time: each batch goes on where the one before it stopped.
-
-    All documents, one behind the other, make `batch_size` streams of equal length. Item k is
-    `({"features": int32 [batch_size, steps], "lengths": int32 [batch_size]}, next tokens int32 [batch_size, steps])`,
-    steps k * steps to (k + 1) * steps of every stream; the last item may be shorter. A stateful model that is reset
-    when an epoch begins sees each stream whole, and its gradients go back to the beginning of the window.
-
-    Args:
-        examples: Text; the tokens are the targets too.
-        batch_size: Streams.
-        steps: Of a window: how far gradients go back.
-
-    Attributes:
-        epoch: Of no consequence: the order is that of the text.
-        cropped_share: Tokens at the end that do not fill a step of every stream, as a share of all.
-        padding_share: 0.
-
-    Raises:
-        InvalidPipeline: The text is not text, or too short for so many streams.
-
-    Example:
-    >>> text = Examples([np.arange(2, 13, dtype="int32")], vocabulary=("", "[UNK]", *"abcdefghijk"))
-    >>> inputs, following = Windows(text, batch_size=2, steps=3)[0]
-    >>> inputs["features"].tolist(), following.tolist()
-    ([[2, 3, 4], [7, 8, 9]], [[3, 4, 5], [8, 9, 10]])
-    """
-
-    def __init__(self, examples: Examples, batch_size: int, steps: int) -> None:
-        super().__init__()
-        if examples.vocabulary is None:
-            raise InvalidPipeline("a language model is trained on text, and these sequences hold values")
-        tokens = np.concatenate(list(examples.sequences))
-        width = (len(tokens) - 1) // max(batch_size, 1)
-        if batch_size < 1 or steps < 1 or width < 1:
-            raise InvalidPipeline(
-                f"received batch_size {batch_size} and window {steps} for a text of {len(tokens)} tokens, "
-                "expected 1 or more of each and a batch of less than the tokens"
-            )
-        self._steps, self._batch_size = steps, batch_size
-        self._streams = tokens[: width * batch_size].reshape(batch_size, width)
-        self._following = tokens[1 : width * batch_size + 1].reshape(batch_size, width)
-        self.epoch = 0
-        self.cropped_share, self.padding_share = 1.0 - width * batch_size / (len(tokens) - 1), 0.0
-
-    def shapes(self) -> tuple[Any, ...]:
-        """As of `Batches`."""
-        window = (self._batch_size, None), "int32"
-        return {"features": window, "lengths": ((self._batch_size,), "int32")}, window
-
-    def __len__(self) -> int:
-        return math.ceil(self._streams.shape[1] / self._steps)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.batch(self.epoch, index)
-
-    def batch(self, epoch: int, index: int) -> Batch:
-        """Item `index` of any epoch."""
-        window = slice(index * self._steps, (index + 1) * self._steps)
-        features = self._streams[:, window]
-        lengths = np.full(self._batch_size, features.shape[1], np.int32)
-        return {"features": features, "lengths": lengths}, self._following[:, window]
 
 
 def _gathered(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.batches.batches import InvalidPipeline
+from training.batches.errors import InvalidPipeline
 from training.datasets.base import Examples
 
 

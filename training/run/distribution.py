@@ -17,7 +17,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.batches.batches import Batch, Batches, Windows
+from training.batches.batches import Batch, Batches
+from training.batches.windows import Windows
 
 _HOSTS = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
 

@@ -7,8 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.batches.batches import Batches, InvalidPipeline, Windows, check_labelled
+from training.batches.batches import Batches
+from training.batches.errors import InvalidPipeline
 from training.batches.splitting import train_validation_split
+from training.batches.statistics import check_labelled
+from training.batches.windows import Windows
 from training.config import Config, ConfigError, find_dataset
 from training.datasets import Dataset, Examples, Spec
 from training.datasets.store.portable import where_prepared

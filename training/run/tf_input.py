@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.batches.batches import Batches, Windows
+from training.batches.batches import Batches
+from training.batches.windows import Windows
 
 # Batches are made some at a time, up to that size together: a call of Python takes longer than to make a small one.
 _CALL_BYTES = 2**20

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from training.batches.batches import channel_statistics
+from training.batches.statistics import channel_statistics
 from training.datasets import Examples, Spec, Task
 from training.run.tasks.base import Answers, Scores as Scores, TaskKind as TaskKind
 from training.run.tasks.classes import Classification, Labelling

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.batches import augmentation
-from training.batches.batches import Batches, Windows, class_weights
+from training.batches.batches import Batches
+from training.batches.statistics import class_weights
+from training.batches.windows import Windows
 from training.config import Config
 from training.datasets import Examples, Spec
 from training.run.metrics import Metric

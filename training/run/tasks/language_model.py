@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from training.batches.batches import Batches, Windows
+from training.batches.batches import Batches
+from training.batches.windows import Windows
 from training.config import Config
 from training.datasets import Examples
 from training.run.tasks.classes import Classes

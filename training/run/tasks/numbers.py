@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.batches.batches import target_statistics
+from training.batches.statistics import target_statistics
 from training.datasets import Examples, Spec
 from training.run.metrics import MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR
 from training.run.tasks.base import Answers, Scores, TaskKind
