@@ -61,8 +61,8 @@ def train_one(
 
     Args:
         config: The run.
-        console: For progress.
-        resume: The id of a run of this configuration to go on with.
+        console: Where progress is shown.
+        resume: The id of a run of this configuration to resume.
         started: Called with the run's id as soon as it has one.
         callbacks: Further Keras callbacks.
 
@@ -70,7 +70,7 @@ def train_one(
         The run's id and its result. On a host that is not the first of several nothing is recorded, and the id is "".
 
     Raises:
-        CannotResume: The run to go on with was not of this configuration and data, or is being trained elsewhere.
+        CannotResume: The run was started with another configuration or other data, or is being trained elsewhere.
     """
     from training import tracking
     from training.run import checkpoints, distribution

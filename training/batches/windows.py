@@ -22,10 +22,10 @@ class Windows(keras.utils.PyDataset):
     Args:
         examples: Text; the tokens are the targets too.
         batch_size: Streams.
-        steps: Of a window: how far gradients go back.
+        steps: Length of a window: how far gradients go back.
 
     Attributes:
-        epoch: Of no consequence: the order is that of the text.
+        epoch: Ignored, since the order is that of the text.
         cropped_share: Tokens at the end that do not fill a step of every stream, as a share of all.
         padding_share: 0.
 

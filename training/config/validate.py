@@ -41,7 +41,7 @@ class Config(Section):
     """One run.
 
     Attributes:
-        seed: Of Python, NumPy, Keras, the validation split and the order of the data.
+        seed: Seed for Python, NumPy, Keras, the validation split and the order of the data.
         experiment: The MLflow experiment that the run belongs to: its name, or "id:" and its id. Default:
             `MLFLOW_EXPERIMENT_NAME`, else `MLFLOW_EXPERIMENT_ID`, else "sequence-zoo".
         study: A tag by which runs are grouped in the MLflow UI, or `None`.
@@ -84,7 +84,7 @@ class Config(Section):
         return rows
 
     def model_arguments(self) -> dict[str, Any]:
-        """What the model's builder is called with."""
+        """The arguments of the model's builder."""
         return {key: value for key, value in self.model if key not in ("name", "embedding")}
 
 
@@ -178,7 +178,7 @@ def _check_training(section: OptimizerSection, train: TrainSection) -> None:
 
 
 def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:
-    """Refuse keys that the dataset has no use for.
+    """Refuse keys that this dataset does not use.
 
     Raises:
         ConfigError: There is such a key.
@@ -242,7 +242,7 @@ def _without_none(value: Any) -> Any:
 
 
 def _unknown_keys(values: Mapping[str, Any]) -> list[str]:
-    """A sentence for each key that no configuration has; of a model that is unknown, its keys are not judged."""
+    """A sentence for each unknown key; the keys of an unknown model are not judged."""
     model = values.get("model")
     name = model.get("name", "lstm") if isinstance(model, Mapping) else "lstm"
     keys = _keys(name)
@@ -281,7 +281,7 @@ def _keys(model: Any) -> list[str]:
 
 
 def _unknown_key(key: str, keys: Sequence[str]) -> str:
-    """Say which keys are meant: those of another section by the same name first."""
+    """Say which keys may be meant: first those of the same name in another section."""
     _, _, last = key.rpartition(".")
     likely = [valid for valid in keys if valid.rpartition(".")[2] == last]
     spelt_alike = difflib.get_close_matches(last, [valid.rpartition(".")[2] for valid in keys], n=2, cutoff=0.75)

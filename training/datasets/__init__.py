@@ -42,15 +42,15 @@ FAMILIES: dict[str, Callable[[str], Dataset]] = {
     **{problem.family: problem.of_length for problem in PROBLEMS},
     "uea_ucr": UeaUcr,
 }
-"""Datasets of which there are too many to list: `get("FAMILY/VARIANT")` calls `FAMILIES["FAMILY"]("VARIANT")`.
+"""Families of datasets, too many to list: `get("FAMILY/VARIANT")` calls `FAMILIES["FAMILY"]("VARIANT")`.
 
-That call reads no data. What it returns has the whole name in its spec, `FAMILY/VARIANT`. Where there is no such
-variant it raises a ValueError with `exit_code` 2 that says which there are.
+The call reads no data and returns a dataset whose spec has the whole name, `FAMILY/VARIANT`. For an unknown variant it
+raises a ValueError with `exit_code` 2, which lists the known ones.
 """
 
 
 class UnknownDataset(LookupError):
-    """A name that is no key of `DATASETS`, and no variant of a family in `FAMILIES`."""
+    """A name that is neither a key of `DATASETS` nor a variant of a family in `FAMILIES`."""
 
     exit_code = 2
 
@@ -95,7 +95,7 @@ def find(
         window: With a path only: from how many steps.
 
     Raises:
-        UnknownDataset: There is no such name.
+        UnknownDataset: No dataset has this name.
         ValueError: The data at the path cannot be used; it has an `exit_code`.
 
     Example:

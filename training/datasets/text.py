@@ -65,7 +65,7 @@ def text_of(tokens: Sequence[int] | NDArray[np.int32], vocabulary: tuple[str, ..
         One character a token; padding gives nothing, and a character that is not in the vocabulary gives `UNKNOWN`.
 
     Raises:
-        InvalidExamples: A token is no index into the vocabulary.
+        InvalidExamples: A token is not an index into the vocabulary.
 
     Example:
     >>> text_of([2, 3, 2, 0], ("", "[UNK]", "o", "h"))
@@ -133,6 +133,6 @@ class TextDataset(row_store.RowsDataset):
 
     def _texts(self, part: str) -> Iterator[tuple[str, int | None]]:
         for row in raw_files.read_official(self.source, self.parts[part], self.config, self.files):
-            # What is no UTF-8 becomes U+FFFD: a bad byte is no reason to do without a text.
+            # Bytes that are not UTF-8 become U+FFFD: one bad byte should not cost a whole text.
             text = b" ".join(row[field] for field in self.fields).decode(errors="replace")
             yield text, None if self.label is None else int(row[self.label])

@@ -1,4 +1,4 @@
-"""What a killed run needs to go on as if nothing had happened.
+"""What a killed run needs to be resumed as if nothing had happened.
 
 The local folder of a run, `mlruns/runs/<run id>/`, holds its configuration and its last two checkpoints until the run
 has ended. A checkpoint is one `.npz` file: everything that the epochs after it depend on. The order of the data and
@@ -33,7 +33,7 @@ _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.npz")
 
 
 class CannotResume(RuntimeError):
-    """A run that cannot go on, and why."""
+    """A run that cannot be resumed, and why."""
 
     exit_code = 2
 

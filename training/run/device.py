@@ -62,7 +62,7 @@ def use_device(name: str) -> None:
 
 
 def _jax_device(name: str) -> Any:
-    """Of this host, where several train together; Keras's own names count those of all."""
+    """A device of this host: where several hosts train together, Keras's names count the devices of all."""
     import jax
 
     kind, _, number = name.partition(":")

@@ -137,7 +137,7 @@ def start(
         keeps_states: Whether the model keeps states from batch to batch, as a language model does.
         batch_size: Rows of a whole batch.
         jit_compile: Whether steps are to be compiled by XLA.
-        device: What `use_device` was given: with "cpu" GPUs are left out, and a single GPU is no distribution.
+        device: What `use_device` was given: with "cpu" GPUs are left out, and with a single GPU nothing is distributed.
 
     Raises:
         CannotDistribute: The backend, or these devices, cannot do it.

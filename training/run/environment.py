@@ -45,7 +45,7 @@ def describe() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that a result depends on, those that are installed."""
+    """The versions of the installed packages that a result depends on."""
     found = {}
     for package in PACKAGES:
         try:

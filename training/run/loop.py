@@ -1,4 +1,4 @@
-"""From a configuration to a trained model and its figures. Logs nothing and knows no tracker: callbacks do."""
+"""Trains the model that a configuration describes, and scores it. Tracking is left to callbacks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +81,7 @@ class Data:
 
     @property
     def spec(self) -> Spec:
-        """Of the dataset."""
+        """What the dataset says about itself."""
         return self.dataset.spec
 
 
@@ -192,7 +192,7 @@ def run(
 
 
 def _can_be_scored(test: Examples, longest: int | None) -> bool:
-    """Whether any step of the test split that the model reads has a label.
+    """Whether the test split has a label at any step that the model reads.
 
     The split is read after training, so it cannot be refused before, and a trained model is worth keeping without it.
     """
@@ -264,7 +264,7 @@ def longest_seen(config: Config, model: keras.Model) -> int | None:
 
 
 def _for_use(config: Config, task: SequenceTask, trained: keras.Model) -> keras.Model:
-    """The same model for sequences that begin anew, of any batch: trained states stay behind."""
+    """A copy of the trained model that takes batches of any size and starts each sequence from zero states."""
     model = build_model(config, task)
     values = {variable.path: variable.numpy() for variable in trained.variables}
     for variable in model.trainable_variables:

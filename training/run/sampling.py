@@ -33,9 +33,9 @@ def sample(
         vocabulary: The character of each token; padding and the unknown are never drawn.
         prompt: What the text goes on from, at least one character; a new line where `None`, or the first character of
             the vocabulary where that has none.
-        characters: How many to draw.
+        characters: Number of characters to draw.
         temperature: Below 1 the likely become likelier; towards 0 the likeliest is always taken.
-        seed: Of the draws.
+        seed: Seed for the draws.
 
     Returns:
         The drawn text, without the prompt.

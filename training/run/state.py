@@ -21,7 +21,7 @@ class StopOnDivergence(keras.callbacks.Callback):
 
     Args:
         guessing: The loss of a model that knows nothing.
-        clipped: Whether gradients are clipped, which then is no advice.
+        clipped: Whether gradients are clipped already, so that clipping is not advised.
     """
 
     def __init__(self, guessing: float, clipped: bool = False) -> None:

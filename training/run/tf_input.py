@@ -1,4 +1,4 @@
-"""Hand batches to Keras's `fit`, on whichever backend it runs."""
+"""Hands batches to Keras's `fit`, as a `tf.data.Dataset` on TensorFlow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.batches.batches import Batches
 from training.batches.windows import Windows
 
-# Batches are made some at a time, up to that size together: a call of Python takes longer than to make a small one.
+# Bytes of batches that one call of Python makes: the call takes longer than making a small batch.
 _CALL_BYTES = 2**20
 
 
@@ -73,7 +73,7 @@ def feed(batches: Batches | Windows, same_order: bool = False) -> tuple[Any, int
 
 
 def _one_by_one(batches: Batches | Windows) -> Any:
-    """A call of Python for each batch. Keras begins validation anew after every epoch, and this is soon begun."""
+    """One call of Python for each batch: slow per batch, but quick to start, as Keras does after every epoch."""
     import tensorflow as tf
 
     kinds = _kinds(batches)
@@ -85,18 +85,21 @@ def _one_by_one(batches: Batches | Windows) -> Any:
         tensors = tf.numpy_function(one, [step], [dtype for _, dtype in kinds])
         return _item(batches, [tf.ensure_shape(t, shape) for t, (shape, _) in zip(tensors, kinds, strict=True)])
 
-    return tf.data.Dataset.counter().map(_as_it_is(item))
+    return tf.data.Dataset.counter().map(_without_autograph(item))
 
 
 def _some_at_once(batches: Batches | Windows) -> Any:
-    """A call of Python for some batches, which TensorFlow cuts apart: that takes 40 ms to begin, and then little."""
+    """One call of Python for several batches, which TensorFlow cuts apart.
+
+    Starting costs 40 ms; each batch after that costs almost nothing.
+    """
     import tensorflow as tf
 
     kinds, first, steps = _kinds(batches), batches.epoch, len(batches)
     at_once = max(1, _CALL_BYTES // sum(array.nbytes for array in _flat(batches, first, 0)))
 
     def several(call: int) -> list[NDArray[Any]]:
-        """Of each kind of array all values behind one another, where each begins, sizes and shapes."""
+        """For each kind of array: all values in one row, and where each array begins, its size and its shape."""
         numbers = range(call * at_once, (call + 1) * at_once)
         rows = [_flat(batches, first + step // steps, step % steps) for step in numbers]
         answer = []
@@ -106,12 +109,12 @@ def _some_at_once(batches: Batches | Windows) -> Any:
             answer += [np.concatenate([array.ravel() for array in arrays]), np.cumsum(sizes, 0) - sizes, sizes, shapes]
         return answer
 
-    def those(call: Any) -> Any:
-        given = tf.numpy_function(several, [call], [own for _, dtype in kinds for own in (dtype, *["int64"] * 3)])
-        values, places = given[::4], []
+    def batches_of_call(call: Any) -> Any:
+        arrays = tf.numpy_function(several, [call], [each for _, dtype in kinds for each in (dtype, *["int64"] * 3)])
+        values, places = arrays[::4], []
         for number, (shape, _) in enumerate(kinds):
             widths = (1, 1, len(shape))
-            tensors = given[4 * number + 1 : 4 * number + 4]
+            tensors = arrays[4 * number + 1 : 4 * number + 4]
             places.append(tuple(tf.ensure_shape(t, (at_once, w)) for t, w in zip(tensors, widths, strict=True)))
 
         def item(*places: Any) -> Any:
@@ -121,13 +124,13 @@ def _some_at_once(batches: Batches | Windows) -> Any:
                 tensors[-1].set_shape(kind)
             return _item(batches, tensors)
 
-        return tf.data.Dataset.from_tensor_slices(tuple(places)).map(_as_it_is(item))
+        return tf.data.Dataset.from_tensor_slices(tuple(places)).map(_without_autograph(item))
 
-    return tf.data.Dataset.counter().flat_map(_as_it_is(those))
+    return tf.data.Dataset.counter().flat_map(_without_autograph(batches_of_call))
 
 
-def _as_it_is(function: Any) -> Any:
-    """The function, which TensorFlow is not to rewrite: that takes time, and warns of what it cannot rewrite."""
+def _without_autograph(function: Any) -> Any:
+    """Keep AutoGraph from rewriting a function, which takes time and warns where it cannot."""
     import tensorflow as tf
 
     return tf.autograph.experimental.do_not_convert(function)
@@ -145,6 +148,6 @@ def _flat(batches: Batches | Windows, epoch: int, index: int) -> list[NDArray[An
 
 
 def _item(batches: Batches | Windows, tensors: Sequence[Any]) -> tuple[Any, ...]:
-    """What `_flat` took apart."""
+    """Put together what `_flat` took apart."""
     inputs, *_ = batches.shapes()
     return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]

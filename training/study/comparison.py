@@ -143,7 +143,7 @@ class Difference:
 
     Attributes:
         mean: Condition minus baseline, paired by seed.
-        interval: Of the mean; `None` of one pair.
+        interval: Confidence interval of the mean; `None` for a single pair.
         pairs: How many.
         dead: Pairs of which at least one run is dead.
     """
@@ -172,7 +172,7 @@ class Overall:
         same: In which both are equal.
         worse: In which it is worse.
         gain: The mean difference, errors in units of the spread of the targets; above 0 it is better.
-        p: Of the signed-rank test.
+        p: The p-value of the signed-rank test.
         corrected: By Holm, over all conditions.
     """
 

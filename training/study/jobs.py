@@ -1,4 +1,4 @@
-"""What a study asks of an executor, and what it is told in return."""
+"""The jobs that a study gives to an executor, and the events that it gets back."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,10 +15,10 @@ class Job:
         study: The study's name.
         condition: The label of what was varied.
         dataset: The label of the dataset.
-        seed: Its seed.
+        seed: Seed of the run.
         config: The configuration as nested plain values, from `Config.model_dump`.
-        threads: How many it may use.
-        resume: The id of a run to go on with, or `None` to begin.
+        threads: Number of threads that it may use.
+        resume: The id of a run to resume, or `None` for a new one.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """The run has an id: from here on it can be gone on with."""
+    """The run has an id: from now on it can be resumed."""
 
     key: str
     run_id: str
@@ -74,7 +74,7 @@ class CannotExecute(RuntimeError):
 
 
 class Executor(Protocol):
-    """Runs jobs elsewhere and says what becomes of them; closed when it is no longer needed."""
+    """Runs jobs in other processes and reports what happens; must be closed in the end."""
 
     @property
     def threads(self) -> int:

@@ -170,7 +170,7 @@ def training_curves(rows: Sequence[Row], validation: Board, baseline: str) -> Fi
     go on; a dead run is a line of its own that ends in a cross.
 
     Args:
-        rows: Of the study; those of the board's dataset are drawn.
+        rows: The study's runs; those on the board's dataset are drawn.
         validation: The order of the panels, best first.
         baseline: Its median is drawn in every panel.
     """

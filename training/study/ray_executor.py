@@ -23,9 +23,9 @@ class RayExecutor:
     """Tasks on a Ray cluster, each of `threads` CPUs.
 
     Args:
-        threads: Of each run.
+        threads: Number of threads of each run.
         limit: The most runs at once; `None` leaves that to the cluster, which queues what it has no room for.
-        address: Of the cluster, as `ray.init` takes it; `None` starts one on this machine.
+        address: Address of the cluster, as `ray.init` takes it; `None` starts one on this machine.
         module: What the tasks run; it has `prepare` and `execute` as `training.study.execution` has them.
 
     Raises:

@@ -31,14 +31,14 @@ class Row:
         study: The study's name.
         condition: The label of what was varied, such as "relu".
         dataset: Such as "japanese_vowels".
-        seed: Of the run.
+        seed: Seed of the run.
         run_id: MLflow's; "" where the run never got one.
         outcome: "converged", "diverged" or "failed".
         reason: Why it diverged or failed, or "".
         metrics: Such as "best_validation/loss" and "test/accuracy"; empty unless the run converged.
         history: One dict an epoch, such as {"train/loss": 0.3, "validation/accuracy": 0.9}.
         epochs: How many ended.
-        seconds: Of training.
+        seconds: Wall-clock time of training.
         machine: System and processor.
         threads: That the run could use.
         config: The whole configuration, with dotted keys.
@@ -104,7 +104,7 @@ def _standard(value: Any) -> Any:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Read every `*.json` file of `folder`; no folder is no rows.
+    """Read every `*.json` file of `folder`; a folder that does not exist has no rows.
 
     Returns:
         The rows, sorted by condition, dataset and seed.
@@ -156,13 +156,13 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def write_diagnostics(rows: Sequence[Row], metrics: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Write what the last look into the layers of each run saw, one row a run, in the order of `write_csv`.
+    """Write the last diagnostics of each run, one row for each run, in the order of `write_csv`.
 
-    A look is taken when there is time for one, so a second run of a row may have looked in another epoch.
+    Diagnostics are made when there is time for them, so repeating a run may give those of another epoch.
 
     Args:
         rows: The runs.
-        metrics: What the tracking store has of each run, by its id; of runs without an entry nothing is written.
+        metrics: The metrics of each run in the tracking store, by its id; runs without an entry are left out.
         path: The file.
     """
     seen = {id: {k: v for k, v in found.items() if k.startswith("within/")} for id, found in metrics.items()}

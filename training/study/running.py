@@ -176,7 +176,7 @@ def on_ray(workers: int | None, address: str | None) -> Callable[[Sequence[Plann
 
     Args:
         workers: The most runs at once; `None` for as many as the cluster takes.
-        address: Of the cluster, as `ray.init` takes it; `None` for one of this machine's own.
+        address: Address of the cluster, as `ray.init` takes it; `None` starts one on this machine.
     """
 
     def make(waiting: Sequence[Planned]) -> Executor:

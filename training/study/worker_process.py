@@ -23,7 +23,7 @@ _GRACE = 1.5
 
 
 def main(descriptor: int, module: str, threads: int) -> None:
-    """Work until there is no one to work for."""
+    """Take jobs until the study closes the pipe."""
     connection = Connection(descriptor)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()

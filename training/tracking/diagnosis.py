@@ -22,13 +22,13 @@ _TELLING = ("first non-finite value", "cell state", "is exploding", "weights")
 
 
 def watch(config: Config, data: Data, model: keras.Model) -> Health:
-    """A `Health` that looks at validation rows of the run, with the gradient flow where the model has one."""
+    """Set up diagnostics on validation rows of the run, with the gradient flow where the model is recurrent."""
     kind = TASKS[data.spec.task]
     inputs, *targets = kind.probe(config, data.validation, longest_seen(config, model))
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in leaf_layers(model).values())
-    # Weights of labels, 0 where a step has none, are nothing that the gradient flow knows of.
-    told = targets[0] if recurrent and len(targets) == 1 else None
-    return Health(inputs, told, share=_SHARE, free=_FREE)
+    # The gradient flow does not know weights, which are 0 where a step has no label.
+    labels = targets[0] if recurrent and len(targets) == 1 else None
+    return Health(inputs, labels, share=_SHARE, free=_FREE)
 
 
 def engines(model: keras.Model) -> str | None:
@@ -74,6 +74,6 @@ def _of_layer(layer: Any) -> Mapping[str, float]:
 
 
 def cause(health: Health) -> str | None:
-    """Why a run died, as far as the examinations saw it: one sentence, or `None`."""
+    """Why a run diverged, as far as the diagnostics show: one sentence, or `None`."""
     found = [(f"{finding.subject}: {finding.advice}", str(finding)) for finding in health.findings]
     return next((sentence for sign in _TELLING for about, sentence in found if sign in about), None)

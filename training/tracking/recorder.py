@@ -1,4 +1,4 @@
-"""What one run says while it trains and when it has ended."""
+"""Records one run while it trains and when it has ended."""
 
 import json
 import shutil
@@ -36,13 +36,13 @@ class Recorder(keras.callbacks.Callback):
         config: The run.
         data: Its data.
         journal: Where to write.
-        courier: Who delivers that; `None` where there is no store.
+        courier: Delivers the journal; `None` where no store is known.
         stored: (key, step) of what an earlier process has logged: not logged again.
 
     Attributes:
         run_id: As given.
         name: As given.
-        outcome: Of the run's result, once it has one.
+        outcome: The outcome of the run, once it has a result.
         health: What looks at the model while it trains, or `None`.
     """
 
@@ -89,7 +89,7 @@ class Recorder(keras.callbacks.Callback):
             self._largest_norm = f"the norm of the gradient was up to {norms['max']:.3g} in epoch {epoch + 1}"
             seen = {"train/gradient_norm": norms["mean"], "train/gradient_norm_max": norms["max"]}
             if self.health is not None:
-                # Whoever stops a run before the callbacks have heard of its epoch has seen it die.
+                # A callback before this one has stopped the run: this is the last chance to see why.
                 self.health.look() if self.model.stop_training else self.health.on_epoch_end(epoch)
                 fresh, self._looks = self.health.history[self._looks :], len(self.health.history)
                 seen |= figures(fresh[-1]) if fresh else {}
@@ -97,7 +97,7 @@ class Recorder(keras.callbacks.Callback):
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """No examination ends a training, whatever model it meets: the first that fails is the last."""
+        """Keep a failing diagnosis from ending the training: after the first failure no other is made."""
         try:
             yield
         except Exception as error:
@@ -163,7 +163,7 @@ class Recorder(keras.callbacks.Callback):
 
         Args:
             status: "FINISHED", "FAILED" or "KILLED".
-            seconds: As of `Courier.finish`.
+            seconds: As for `Courier.finish`.
         """
         complete = status == "FINISHED" or self.outcome == "diverged"
         with suppress(OSError):  # on a full disk: the run is left as it is, and what ends it says why

@@ -23,7 +23,7 @@ def sender(client: MlflowClient, run_id: str, folder: Path) -> Send:
     """What tells MLflow the events of a run. Telling it twice is the same as telling it once: points have times.
 
     Args:
-        client: Of the store.
+        client: The store's client.
         run_id: The run.
         folder: The journal's; files that wait beside it are named from there.
     """

@@ -46,7 +46,7 @@ _reaped: set[str] = set()
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn what MLflow raises within the block, of any of its many kinds, into one sentence.
+    """Turn any error of MLflow within the block into one sentence.
 
     Raises:
         StoreUnavailable: It raised.
@@ -99,9 +99,10 @@ def _client() -> MlflowClient:
 
 
 def _make_local(path: Path) -> None:
-    """Make an empty store under another name first: half of its tables, left by a process that was killed, are a store
-    that never opens again.
-    """  # noqa: D205
+    """Make an empty store under another name, and rename it.
+
+    A store with half of its tables, left by a process that was killed, would never open again.
+    """
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     for left_over in path.parent.glob(f"{unfinished.name}*"):  # SQLite's journal too
         left_over.unlink()
@@ -126,7 +127,7 @@ def make_tables(path: Path) -> None:
 
 
 def _check_local(path: Path) -> None:
-    """Raise what is wrong with a SQLite file: MLflow itself would try to open it for most of an hour."""
+    """Raise what is wrong with a SQLite file, which MLflow would try to open for most of an hour."""
     with closing(sqlite3.connect(path, timeout=_PATIENCE)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
@@ -192,7 +193,7 @@ def _refuse_two(name: str, found: Experiment | None) -> None:
 
 
 def do_not_wait(connection: object, _: object) -> None:
-    """Listen to connections of SQLAlchemy: let SQLite go on before the disk has what it wrote."""
+    """Let SQLite continue before its writes have reached the disk; a listener for connections of SQLAlchemy."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
 

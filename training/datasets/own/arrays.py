@@ -166,7 +166,7 @@ def _with_targets(
     if y.ndim == 1:
         flat, parts = y, None
     else:
-        # Steps behind the end of a sequence are not read, so whatever stands there is no label.
+        # Steps behind the end of a sequence are not read, so whatever is there is not a label.
         inside = np.arange(steps) < lengths[:, None]
         flat, parts = y[inside], np.cumsum(lengths)[:-1]
     codes, texts, declared = _codes(name, flat, classes, may_be_none=parts is not None)

@@ -336,7 +336,7 @@ def _as_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _check_cells(rows: _Rows, values: "array[float]", problems: Problems) -> None:
-    """Find what is not seen while reading: values that are no finite numbers, and empty cells of ids and the like."""
+    """Find what is not seen while reading: values that are not finite numbers, and empty cells of text."""
     for row, channel in np.argwhere(~np.isfinite(rows.values)):
         received = values[row * len(rows.channels) + channel]
         problems.add(int(rows.lines[row]), _no_number(str(received), rows.channels[channel]))

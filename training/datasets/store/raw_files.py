@@ -84,7 +84,7 @@ def read_official(
     """Examples of one split of an official TFDS builder, prepared first where that has not been done.
 
     Args:
-        name: Of the builder.
+        name: The builder's name.
         split: One of its splits.
         config: One of its configurations, of those that have some.
         needed: As for `check_raw_files`.

@@ -68,7 +68,7 @@ class Synthetic(Dataset):
         """The problem of the length that `variant` spells; for `FAMILIES`.
 
         Raises:
-            InvalidLength: `variant` is no whole number, or a too small one.
+            InvalidLength: `variant` is not a whole number, or is too small.
         """
         if not (variant.isascii() and variant.isdecimal()):
             raise InvalidLength(
@@ -103,7 +103,7 @@ def distinct_rows(draw: Callable[[int], NDArray[Any]], count: int) -> NDArray[An
 
     Args:
         draw: Gives that many rows.
-        count: How many are wanted; there must be more than that, or this takes for ever.
+        count: How many to draw; more than that must exist, or this never ends.
 
     Returns:
         The rows in the order in which each was drawn first.

@@ -108,7 +108,7 @@ def _second_shares(longest: int) -> NDArray[np.float64]:
     """How many of the ways to the final state take the state's second symbol now, as a share.
 
     Returns:
-        `[longest + 1, states]`, by the moves that are left; 0 where there is no way.
+        `[longest + 1, states]`, by the moves that are left; 0 where no move leads there.
     """
     shares = np.zeros((longest + 1, len(_MOVES)))
     ways = np.zeros(len(_MOVES) + 1)

@@ -153,7 +153,7 @@ class UeaUcr(row_store.RowsDataset):
     def _filled(self, builder_class: Any, split: str, total: int) -> Iterator[row_store.Row]:
         @functools.cache
         def means() -> NDArray[np.float64]:
-            """Of the training sequences; read once more only where a value is missing."""
+            """The mean of each channel over the training sequences, read again only where a value is missing."""
             return channel_means(row["series"] for row in tfds_store.read(builder_class, "train", config=self.name))
 
         def filled() -> Iterator[row_store.Row]:

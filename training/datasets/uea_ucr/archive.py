@@ -46,7 +46,8 @@ def opened(path: str | os.PathLike[str], name: str, split: str) -> Iterator[tupl
         What `stream_ts` gives for the split's file.
 
     Raises:
-        UnusableArchive: It is no zip file, damaged, or has not exactly one `<name>_TRAIN.ts` or `<name>_TEST.ts`.
+        UnusableArchive: It is not a zip file, is damaged, or does not hold exactly one `<name>_TRAIN.ts` and one
+            `<name>_TEST.ts`.
         MalformedTs: The `.ts` file is malformed.
     """
     wanted = f"{name}_{split.upper()}.ts"

@@ -69,6 +69,6 @@ def score(task: SequenceTask, answers: Answers) -> Scores:
 
     Args:
         task: What the model was built for.
-        answers: Of each batch what the model gave, the targets, and weights 0 or 1 of the targets or None.
+        answers: For each batch the outputs of the model, the targets, and weights 0 or 1 of the targets, or None.
     """
     return TASKS[task.kind].score(task, answers)

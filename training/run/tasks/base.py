@@ -20,7 +20,7 @@ from training.datasets import Examples, Spec
 from training.run.metrics import Metric
 from zoo.models import SequenceTask
 
-# Inputs of a batch of answers: what the model gave, the targets, and weights 0 or 1 of the targets or None.
+# For each batch the outputs of the model, the targets, and weights 0 or 1 of the targets, or None.
 Answers = Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]
 
 # Examples on which the gates are watched while a run trains.
