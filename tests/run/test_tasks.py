@@ -1,6 +1,7 @@
 """Every kind of task, from examples to a score: what a model gives, what is minimised, what is counted."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from training.batches.errors import InvalidPipeline
 from training.batches.splitting import train_validation_split
 from training.batches.statistics import check_labelled, class_weights, target_statistics
 from training.batches.windows import Windows
-from training.datasets import Examples, Spec
-from training.run.tasks import compile_arguments, guessing, model_task, score
+from training.config import load
+from training.datasets import Examples, Spec, Task
+from training.datasets.targets import TARGETS
+from training.run.metrics import METRICS, plain_name, stored_name
+from training.run.tasks import TASKS, compile_arguments, guessing, model_task, score
 from zoo.losses import StandardizedMeanSquaredError
 from zoo.models import SequenceTask, build
 
@@ -294,3 +298,42 @@ def test_padded_and_cut_inputs_give_the_same_outputs(models, kind, name, lengths
         alone = np.asarray(model({"features": sequence[None], "lengths": np.array([len(sequence)], "int32")}))[0]
         found = together[row, : len(sequence)] if kind == "labelling" else together[row]
         np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_every_kind_of_task_is_known_by_its_targets_and_its_metric():
+    assert list(TASKS) == list(TARGETS) == list(get_args(Task))
+    for kind, task in TASKS.items():
+        spec, examples = made(kind)
+        assert examples.kind is TARGETS[kind]
+        assert METRICS[task.metric.name] is task.metric
+        assert task.metric.name in score_of_zeros(model_task(spec, examples), examples).metrics
+
+
+def score_of_zeros(task, examples):
+    batches = TASKS[task.kind].batches_in_order(load(overrides=["dataset.batch_size=2"]), examples, None)
+    build_shape = {"classification": (task.classes,), "regression": (task.outputs,)}
+    found = []
+    for inputs, targets, *weights in (batches[index] for index in range(len(batches))):
+        rows, steps = len(inputs["lengths"]), inputs["features"].shape[1]
+        shape = build_shape.get(task.kind) or {
+            "labelling": (steps, task.classes),
+            "forecasting": (task.horizon, task.outputs),
+            "language_model": (steps, task.vocabulary),
+        }.get(task.kind)
+        found.append((np.zeros((rows, *shape), "float32"), targets, weights[0] if weights else None))
+    return score(task, iter(found))
+
+
+def test_metrics_are_sorted_for_mlflow_and_come_back():
+    names = [
+        "train/loss",
+        "validation/accuracy",
+        "within/lstm/cell_peak",
+        "best_validation/loss",
+        "seconds",
+        "test/loss",
+    ]
+    stored = [stored_name(name) for name in names]
+    assert sorted(stored) == stored
+    assert [plain_name(name) for name in stored] == names
+    assert [plain_name(name) for name in names] == names  # as runs of before have them

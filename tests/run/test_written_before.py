@@ -172,6 +172,11 @@ def test_an_interrupted_run_goes_on(here):
     after = tracking.find(run_id)
     assert after.status == "FINISHED"
     assert after.metrics["test/loss"] == pytest.approx(result.test.loss)
+    # Under the names that it had, so that its curves are whole.
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as connection:
+        kept = connection.execute("SELECT key, step FROM metrics WHERE run_uuid = ?", (run_id,)).fetchall()
+    assert {step for key, step in kept if key == "validation/loss"} == {0, 1, 2}
+    assert not {key for key, _ in kept if key.startswith(("curves/", "inside/", "result/"))}
 
 
 SMALL = ["dataset.name=digits_rows", "dataset.batch_size=256", "model.units=3", "train.epochs=3"]

@@ -75,6 +75,21 @@ def process_tags() -> dict[str, str]:
     return {"host": socket.gethostname(), "pid": str(os.getpid()), "process_started": f"{started:.2f}"}
 
 
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process that a run's tags name was one of this host, and has ended."""
+    return tags.get("host") == socket.gethostname() and not is_alive(tags)
+
+
+def is_alive(tags: Mapping[str, str]) -> bool:
+    """Whether the process that a run's tags name is at work on this host."""
+    try:
+        process = psutil.Process(int(tags["pid"]))
+        # Another process may have got the number. The clock by which the start is told may be set meanwhile.
+        return abs(float(process.create_time()) - float(tags["process_started"])) < 2
+    except (psutil.NoSuchProcess, KeyError, ValueError):
+        return False
+
+
 def root(error: BaseException) -> str:
     """What was wrong at first, in one line: MLflow wraps it in how it was asked, several times over.
 

@@ -5,17 +5,14 @@ file is not as expected, MLflow is asked instead.
 """
 
 import os
-import socket
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psutil
-
 from training.config.experiment import id_in
-from training.run.metrics import plain_name
 from training.tracking.journal import NAME, Journal, JournalInUse
+from training.tracking.offline import is_gone
 from training.tracking.stored_run import StoredRun
 
 _DATABASE = Path("mlruns/mlflow.db")
@@ -54,18 +51,10 @@ def _read(connection: sqlite3.Connection, experiment: str | None) -> Iterator[St
     experiment, number = experiment or "", id_in(experiment or "")
     chosen = [experiment if number is None else "", number or ""]
     for run_id, name, status, started, artifacts, experiment_id in connection.execute(_RUNS, chosen):
-        own = values.get(run_id, {})
-        yield StoredRun(
-            run_id=run_id,
-            name=name,
-            status=status,
-            started=started / 1000,
-            params={key: str(value) for key, value in own.get("params", {}).items()},
-            metrics={plain_name(key): _number(value) for key, value in own.get("metrics", {}).items()},
-            tags={key: str(value) for key, value in own.get("tags", {}).items()},
-            artifacts=artifacts,
-            experiment_id=str(experiment_id),
-        )
+        of_run = values.get(run_id, {})
+        metrics = {key: _number(value) for key, value in of_run.get("metrics", {}).items()}
+        params, tags = of_run.get("params", {}), of_run.get("tags", {})
+        yield StoredRun.of(run_id, name, status, started, params, metrics, tags, artifacts, experiment_id)
 
 
 def _number(value: object) -> float:
@@ -81,18 +70,3 @@ def _waiting() -> bool:
             continue
         return True
     return False
-
-
-def is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process that a run's tags name was one of this host, and has ended."""
-    return tags.get("host") == socket.gethostname() and not is_alive(tags)
-
-
-def is_alive(tags: Mapping[str, str]) -> bool:
-    """Whether the process that a run's tags name is at work on this host."""
-    try:
-        process = psutil.Process(int(tags["pid"]))
-        # Another process may have got the number. The clock by which the start is told may be set meanwhile.
-        return abs(float(process.create_time()) - float(tags["process_started"])) < 2
-    except (psutil.NoSuchProcess, KeyError, ValueError):
-        return False

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from training.run.metrics import plain_name
 from training.tracking.files import GOLDEN_FILE, MODEL_FILE, TASK_FILE
 from training.tracking.offline import RunNotFound, has_mlflow, missing, shown_uri
 from training.tracking.quick_reading import read_runs
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 
 def _stored(run: Any) -> StoredRun:
     info, data = run.info, run.data
-    return StoredRun(
-        run_id=info.run_id,
-        name=info.run_name,
-        status=info.status,
-        started=info.start_time / 1000,
-        params=data.params,
-        metrics={plain_name(key): value for key, value in data.metrics.items()},
-        tags=data.tags,
-        artifacts=info.artifact_uri,
-        experiment_id=str(info.experiment_id),
+    return StoredRun.of(
+        info.run_id,
+        info.run_name,
+        info.status,
+        info.start_time,
+        data.params,
+        data.metrics,
+        data.tags,
+        info.artifact_uri,
+        info.experiment_id,
     )
 
 

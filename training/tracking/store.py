@@ -24,6 +24,7 @@ from training.tracking.files import MODEL_FOLDER
 from training.tracking.journal import NAME, Journal, JournalInUse
 from training.tracking.offline import (
     StoreUnavailable,
+    is_alive,
     process_tags,
     root,
     settle,
@@ -32,7 +33,6 @@ from training.tracking.offline import (
     warn,
     without_credentials,
 )
-from training.tracking.quick_reading import is_alive
 from training.tracking.sending import FINAL, sender
 
 # Seconds that another process may keep a local store locked before it counts as dead.
