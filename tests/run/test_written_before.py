@@ -27,7 +27,7 @@ from training.datasets.base import Dataset, Examples, Reference, Spec
 from training.datasets.store import portable
 from training.run import checkpoints
 from training.study.folder import STUDIES, StudyFolder
-from training.tracking.reading import _asked as ask_mlflow
+from training.tracking.reading import _from_mlflow
 from training.train import train_one
 
 ARCHIVE = Path(__file__).with_name("written_before.zip")
@@ -124,7 +124,7 @@ def test_the_rows_of_a_study_are_read_and_reported_on(here):
 
 def test_runs_are_found_and_compared(here):
     quick = {run.run_id: run for run in tracking.runs()}
-    thorough = {run.run_id: run for run in ask_mlflow(None)}
+    thorough = {run.run_id: run for run in _from_mlflow(None)}
     assert len(quick) == 5
     assert quick == thorough
     rows = json.loads(CliRunner().invoke(compare, ["--json"], catch_exceptions=False).stdout)

@@ -345,7 +345,7 @@ def test_pictures_of_short_and_broken_runs():
 def test_runs_are_read_without_mlflow_as_mlflow_has_them(inside):
     assert tracking.runs()  # whatever was to be delivered or marked is now
     quick = quick_reading.read_runs(None)
-    assert quick == reading._asked(None)
+    assert quick == reading._from_mlflow(None)
     assert {run.run_id for run in quick} >= {inside.kept, inside.other, inside.diverged}
     assert quick_reading.read_runs("no such experiment") == []
 

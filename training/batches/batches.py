@@ -33,7 +33,7 @@ class Batches(keras.utils.PyDataset):
     float32 weights `[batch, time]` as a third part: 0 where there is no label. A classification with `class_weights`
     has weights `[batch]`. The last batch of a bucket may be smaller. The order depends on
     `seed` and `epoch` alone, and changes only when `epoch` is set: Keras's own hooks for that also fire before the
-    first epoch and after evaluations. Pass `shuffle=False` to `fit`, or Keras shuffles the batches once more.
+    first epoch and after evaluations. Pass `shuffle=False` to `fit`, or Keras shuffles the batches again.
 
     Args:
         examples: What to batch. Sequences that are mapped from a file stay there.
@@ -117,7 +117,7 @@ class Batches(keras.utils.PyDataset):
         return self.batch(self.epoch, index)
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """Item `index` of an epoch; may be asked for from any thread."""
+        """Item `index` of an epoch; may be called from any thread."""
         members = self.plan(epoch)[index]
         lengths = self._lengths[members]
         time = np.arange(self.boundaries[self._bucket[members[0]]])

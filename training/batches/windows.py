@@ -12,7 +12,7 @@ from training.datasets.base import Examples
 
 
 class Windows(keras.utils.PyDataset):
-    """Running text cut for truncated back-propagation through time: each batch goes on where the one before it stopped.
+    """Running text cut for truncated back-propagation through time: each batch continues the one before it.
 
     All documents, one behind the other, make `batch_size` streams of equal length. Item k is
     `({"features": int32 [batch_size, steps], "lengths": int32 [batch_size]}, next tokens int32 [batch_size, steps])`,
@@ -57,7 +57,7 @@ class Windows(keras.utils.PyDataset):
         self.cropped_share, self.padding_share = 1.0 - width * batch_size / (len(tokens) - 1), 0.0
 
     def shapes(self) -> tuple[Any, ...]:
-        """As of `Batches`."""
+        """As for `Batches`."""
         window = (self._batch_size, None), "int32"
         return {"features": window, "lengths": ((self._batch_size,), "int32")}, window
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from training.tracking import StoredRun
 
-# What a dataset of one's own is predicted for: other values make another problem, with losses of their own.
+# What says which problem is solved on one's own data: losses of different problems cannot be compared.
 _PROBLEM = ("dataset.path", "dataset.task", "dataset.horizon")
 
 

@@ -1,4 +1,4 @@
-"""Train the presets of the package anew.
+"""Trains the presets of the package again.
 
     python -m training.cli.presets                      all of them
     python -m training.cli.presets japanese_vowels      one

@@ -62,7 +62,7 @@ def study(
     """Run conditions x datasets x seeds and report on them, with intervals.
 
     What varies is given as KEY=VALUE,VALUE,... (every combination is a condition), or by STUDY: a Python file, or the
-    name of one in training/studies. The same command goes on with a study that was stopped; more seeds or conditions
+    name of one in training/studies. The same command resumes a study that was stopped; more seeds or conditions
     are added to what is there.
 
     \b
@@ -82,7 +82,7 @@ def study(
     if report_only and name is not None and not axes:
         _show(StudyFolder(STUDIES / name), None, as_json)
         return
-    asked = _asked(axes, seeds, path, name, baseline)
+    asked = _requested(axes, seeds, path, name, baseline)
     folder = StudyFolder(STUDIES / asked.name)
     summary = None
     if not report_only:
@@ -90,10 +90,10 @@ def study(
     _show(folder, summary, as_json)
 
 
-def _asked(
+def _requested(
     axes: list[str], seeds: int | list[int] | None, path: str | None, name: str | None, baseline: str | None
 ) -> "Study":
-    """The study that was asked for."""
+    """The requested study."""
     from training.study.cli_grid import alternatives, grid, overridden, read_study
     from training.study.design import DEFAULT_SEEDS, PlanError
 

@@ -42,7 +42,7 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     if resume is not None:
         resume, config = _stopped_run(resume)
     else:
-        config = _asked(path, data, overrides)
+        config = _requested(path, data, overrides)
     import_keras(find_devices=False)
     from training.run import distribution
 
@@ -54,7 +54,7 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     if resume is None and config.dataset.path:
         _show_own_data(config, console)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop: as with Ctrl-C
-    with _saying_how_to_go_on() as started:
+    with _saying_how_to_resume() as started:
         run_id, result = train_one(config, console, resume, started)
     if not distribution.is_first():
         return  # the first host says what came of it
@@ -77,14 +77,14 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
 
 
 class Interrupted(RuntimeError):
-    """The run was asked to stop, and can go on."""
+    """The run was interrupted, and can be resumed."""
 
     exit_code = 1
 
 
 @contextmanager
-def _saying_how_to_go_on() -> Iterator[Callable[[str], None]]:
-    """Say how a run goes on that the block leaves unfinished; yields what is to be called with the run's id."""
+def _saying_how_to_resume() -> Iterator[Callable[[str], None]]:
+    """Say how to resume a run that the block leaves unfinished; yields a function to be called with the run's id."""
     ids: list[str] = []
     try:
         yield ids.append
@@ -98,7 +98,7 @@ def _saying_how_to_go_on() -> Iterator[Callable[[str], None]]:
         raise
 
 
-def _asked(path: str | None, data: str | None, overrides: tuple[str, ...]) -> "Config":
+def _requested(path: str | None, data: str | None, overrides: tuple[str, ...]) -> "Config":
     """The configuration that a call describes, every key and value checked by itself."""
     from training.config import load
 
@@ -111,7 +111,7 @@ def _asked(path: str | None, data: str | None, overrides: tuple[str, ...]) -> "C
 
 
 def _show_own_data(config: "Config", console: "Console") -> None:
-    """Print what was inferred from data of one's own: a wrong guess should be seen before it is trained on."""
+    """Print what was inferred from one's own data, so that a wrong guess is seen before it is trained on."""
     from training.cli.datasets import spec_table
     from training.config import find_dataset
 

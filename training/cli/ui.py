@@ -67,7 +67,7 @@ def ui(run_ids: tuple[str, ...], study: str | None, port: int) -> None:
 
 
 def look_up(run_ids: Sequence[str], study: str | None, base: str) -> tuple[str, str]:
-    """The address of the page that shows what was asked for, and the store that it is in."""
+    """The address of the page that shows the requested runs, and their store."""
     from training import tracking
 
     return _page(run_ids, study, base), tracking.tracking_uri()

@@ -100,7 +100,7 @@ class OptimizerSection(Section):
 
 
 class TrainSection(Section):
-    """How long training goes on, and how its numbers are computed.
+    """How long a run trains, and how its numbers are computed.
 
     Attributes:
         epochs: At most this many.

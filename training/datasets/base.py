@@ -63,9 +63,9 @@ class Spec:
         homepage: Where the data comes from.
         split_rule: How an example got into its split.
         references: Published figures on this data; empty where none is known for this split.
-        task: What is predicted. "classification": a label a sequence. "labelling": a label a step. "regression":
-            `outputs` numbers a sequence. "forecasting": the `horizon` steps after the sequence, `outputs` numbers each.
-            "language_model": at each step the next token.
+        task: What is predicted. "classification": a label for each sequence. "labelling": a label for each step.
+            "regression": `outputs` numbers for each sequence. "forecasting": the `horizon` steps after the sequence,
+            `outputs` numbers each. "language_model": at each step the next token.
         outputs: Regression and forecasting: the names of the predicted numbers, with units.
         horizon: Forecasting: how many steps ahead.
         text: Steps are tokens, whose vocabulary the examples bring along.
@@ -135,7 +135,7 @@ class Examples:
         sequences: Per example float32 `[steps, channels]`, all values finite, or, with a vocabulary, int32 `[steps]`,
             indices into it. At least one step. A list, or `Slices`.
         targets: What is predicted, by the task of the spec. Classification: int64 `[n]`, none negative. Labelling: a
-            list or `Slices` of int64 `[steps]`, one a sequence and as long as it; -1 where a step has no label.
+            list or `Slices` of int64 `[steps]`, one for each sequence and as long as it; -1 where a step has no label.
             Regression: float32 `[n, outputs]`. Forecasting: float32 `[n, horizon, outputs]`. Language model: None.
         groups: int64 `[n]` or None. Examples of one group (a speaker, a patient) are never parted by a split.
         vocabulary: The text of each token, of text only; it begins with `PADDING` and `UNKNOWN`.

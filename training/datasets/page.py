@@ -1,4 +1,4 @@
-"""The tables of docs/datasets.md, from the dict: `python -m training.datasets.page` writes them anew."""
+"""The tables of docs/datasets.md, from the dict: `python -m training.datasets.page` writes them again."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def split_rules() -> str:
 
 
 def page(text: str) -> str:
-    """The text of the page with its tables written anew, between the comments that mark them."""
+    """The text of the page with its tables written again, between the comments that mark them."""
     for name, table in (("overview", overview()), ("split rules", split_rules())):
         begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
         pattern = re.escape(begin) + ".*?" + re.escape(end)

@@ -136,7 +136,7 @@ class Checkpoints:
 
 
 def folder_of(run_id: str) -> Path:
-    """Where the run called `run_id` keeps what it needs to go on."""
+    """Where the run called `run_id` keeps what resuming it takes."""
     return Path("mlruns/runs") / run_id
 
 
@@ -193,7 +193,7 @@ def read_description(run_id: str) -> dict[str, Any]:
 
 
 def check_description(run_id: str, description: Mapping[str, Any]) -> None:
-    """Refuse to go on with another configuration or other data.
+    """Refuse to resume with another configuration or other data.
 
     Raises:
         CannotResume: Something differs; the message says what.

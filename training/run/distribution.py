@@ -251,7 +251,7 @@ class Share(keras.utils.PyDataset):
         return self.batch(self.epoch, index)
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """Item `index` of an epoch; may be asked for from any thread."""
+        """Item `index` of an epoch; may be called from any thread."""
         devices = self._devices
         return shard(self._batches.batch(epoch, index), devices.count, devices.hosts, devices.host, self._filled)
 

@@ -146,7 +146,7 @@ def run(
         config: The run.
         callbacks: Keras callbacks, for progress and tracking.
         data: From `load_data`, where the caller wanted to see it first.
-        checkpoints: Where to keep them. If one is there, the run goes on from it and ends with the same weights, bit
+        checkpoints: Where to keep them. If there is one, the run resumes from it and ends with the same weights, bit
             for bit, as one that was never interrupted (on the same machine, with the same versions and threads).
 
     Returns:
@@ -244,7 +244,7 @@ def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows)
     """Score `model` on `batches`.
 
     Args:
-        model: Built for `task`; a stateful one begins anew.
+        model: Built for `task`; the states of a stateful one are reset.
         task: What it answers.
         batches: What to score on, in order.
     """

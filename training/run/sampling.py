@@ -31,7 +31,7 @@ def sample(
     Args:
         model: From `{"features": int32 (batch, steps), "lengths": (batch,)}` to logits (batch, steps, vocabulary).
         vocabulary: The character of each token; padding and the unknown are never drawn.
-        prompt: What the text goes on from, at least one character; a new line where `None`, or the first character of
+        prompt: The text to continue, at least one character; a new line where `None`, or the first character of
             the vocabulary where that has none.
         characters: Number of characters to draw.
         temperature: Below 1 the likely become likelier; towards 0 the likeliest is always taken.

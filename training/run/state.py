@@ -53,7 +53,7 @@ class RunState(keras.callbacks.Callback):
     """What a run has come to: its history, and the weights of its best epoch by validation loss.
 
     It stops the run when the loss has not got better for long, as `keras.callbacks.EarlyStopping` does, and keeps
-    checkpoints, from which another `RunState` goes on. It comes last among the callbacks, which may stop the run too.
+    checkpoints, from which another `RunState` resumes. It comes last among the callbacks, which may stop the run too.
 
     Args:
         patience: Stop after so many epochs without a better loss; `None` never.

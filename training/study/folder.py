@@ -120,7 +120,7 @@ class StudyFolder:
         self._started(key).unlink(missing_ok=True)
 
     def note_start(self, key: str, run_id: str) -> None:
-        """Remember which run is at work, so that a later process can go on with it."""
+        """Remember which run is at work, so that a later process can resume it."""
         write_safely(self._started(key), run_id.encode())
 
     def started(self, key: str) -> str | None:

@@ -68,7 +68,7 @@ Event = Started | Epoch | Ended | Died
 
 
 class CannotExecute(RuntimeError):
-    """No run can be started the way that was asked for."""
+    """No run can be started in the requested way."""
 
     exit_code = 1
 

@@ -75,7 +75,7 @@ class Overview:
         row = event.row
         began = self._since.pop(event.key, None)
         if began is not None:
-            # Of a run that was gone on with, this process saw only the end.
+            # Of a resumed run this process saw only the end.
             seconds = max(time.monotonic() - began, row.seconds)
             self._took.setdefault(row.dataset, []).append(seconds)
         self._waiting.discard(event.key)

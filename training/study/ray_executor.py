@@ -57,7 +57,7 @@ class RayExecutor:
         if limit is not None:
             self.slots = min(self.slots, limit)
         self._events: Any = queues.Queue(actor_options={"num_cpus": 0})
-        # A run that dies is tried again by the study, which lets it go on from its checkpoint.
+        # A run that dies is tried again by the study, which resumes it from its checkpoint.
         self._task: Any = ray.remote(max_retries=0, num_cpus=threads)(_run)
         self._folder = os.getcwd() if address is None else None
         self._module = module

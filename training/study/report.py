@@ -34,7 +34,7 @@ def write_report(
         folder: Gets `report.md`, `report.html`, which holds everything in itself, and `pictures/`.
         title: The heading.
         baseline: The condition that the others are compared with; it may have no row yet.
-        command: How the study was asked for.
+        command: The command that ran the study.
         planned: How many runs the whole study has, where some are still missing.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Running a study: what is done is kept, what was at work goes on, the rest is begun."""
+"""Runs a study: keeps the runs that have ended, resumes those that were interrupted, and begins the rest."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from training.study.jobs import Died, Ended, Event, Executor, Job, Started
 from training.study.progress import Overview
 from training.study.results import Row
 
-# A process that dies under a run gets it once more: what killed it may have been the machine.
+# A run whose process dies is tried once more: the machine may have been the reason.
 _ATTEMPTS = 2
 
 
@@ -54,7 +54,7 @@ def run_study(
         folder: Where its files are.
         executor: Makes what the runs are done by; called with those to be done, if there are any.
         console: For progress.
-        command: How it was asked for, for the report.
+        command: The command that ran it, for the report.
 
     Raises:
         PlanError: The study is not valid, or its folder holds another one.

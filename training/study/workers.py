@@ -28,7 +28,7 @@ def cores() -> int:
 def thread_variables(threads: int) -> dict[str, str]:
     """Environment variables by which the libraries under a run use that many threads; read when they are loaded.
 
-    TensorFlow and the native engine are told by `training.run.threads`.
+    `training.run.threads` sets those of TensorFlow and the native engine.
 
     Example:
     >>> thread_variables(2)["OMP_NUM_THREADS"]

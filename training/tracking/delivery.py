@@ -73,7 +73,7 @@ _UNDER_WAY = (State.SENDING, State.OVERTAKEN, State.RECALLED)
 
 
 class Courier:
-    """Delivers a journal while something else goes on.
+    """Delivers a journal in the background.
 
     Args:
         journal: What to deliver.
@@ -111,7 +111,7 @@ class Courier:
         """
         with self._changed:
             self._next = self._progress = time.monotonic()
-            # Asked once more even where all seems to have arrived: what was found before may be older.
+            # One more delivery even where all seems to have arrived: the last one may have looked too early.
             self._become(State.RECALLED if self._state in _UNDER_WAY else State.WAITING)
             while self._state is not State.ARRIVED:
                 left = self._progress + seconds - time.monotonic()

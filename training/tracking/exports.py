@@ -1,4 +1,4 @@
-"""What MLflow is told of exports and promotions; neither waits for a store that is away."""
+"""Records exports and promotions in MLflow; neither waits for a store that does not answer."""
 
 import hashlib
 import json

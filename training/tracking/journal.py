@@ -1,4 +1,4 @@
-"""What a run has to tell the tracking store, in a file first: a store that dies costs nothing and holds nothing up.
+"""What a run reports to the tracking store, written to a file first, so that no store can lose it or delay the run.
 
 Knows neither MLflow nor the network. `delivery.py` reads the journal and sends it.
 """
@@ -139,7 +139,7 @@ class Journal:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has come to an end after which it never goes on."""
+        """Whether the run has ended in a way after which it is never resumed."""
         return any(event["kind"] == "end" and event["complete"] for event in self.all())
 
     def belongs_to(self, store: str) -> None:

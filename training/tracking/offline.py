@@ -33,7 +33,7 @@ class StoreUnavailable(RuntimeError):
 
 
 class MlflowMissing(StoreUnavailable):
-    """MLflow is not installed, and what was asked for needs it."""
+    """MLflow is not installed, and the request needs it."""
 
 
 def missing(name: str) -> MlflowMissing:
@@ -110,7 +110,7 @@ def root(error: BaseException) -> str:
 
 
 def warn(line: str) -> None:
-    """Say something about deliveries on standard error."""
+    """Print a line about deliveries to standard error."""
     print(line, file=sys.stderr)
 
 
@@ -120,7 +120,7 @@ def settle(journal: Journal, run_id: str, complete: bool) -> None:
     Args:
         journal: Closed and deleted.
         run_id: Its run.
-        complete: Whether the run will never go on: then its folder has no use any more.
+        complete: Whether the run will never be resumed, so that its folder is no longer needed.
     """
     journal.discard()
     if complete:
@@ -134,7 +134,7 @@ def begin_here(name: str, experiment: str, tags: Mapping[str, str], run_id: str 
         name: The run's.
         experiment: The one that it belongs to.
         tags: By which the store should know the run when it is made.
-        run_id: A run that was begun here and goes on; `None` begins one.
+        run_id: A run that was begun here and is resumed; `None` begins one.
 
     Raises:
         JournalInUse: Another process records `run_id`.

@@ -41,10 +41,10 @@ def runs(experiment: str | None = None) -> list[StoredRun]:
         StoreUnavailable: The store does not answer.
     """
     quick = read_runs(experiment)
-    return _asked(experiment) if quick is None else quick
+    return _from_mlflow(experiment) if quick is None else quick
 
 
-def _asked(experiment: str | None) -> list[StoredRun]:
+def _from_mlflow(experiment: str | None) -> list[StoredRun]:
     """The same from MLflow, which delivers what is left over and marks runs whose process is gone."""
     if not has_mlflow():
         raise missing("runs")

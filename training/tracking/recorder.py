@@ -59,7 +59,7 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run_id, self.name, self.outcome = run_id, name, ""
         self._config, self._data, self._stored = config, data, stored
-        # A run that was begun under the names before goes on under them, so that its curves are whole.
+        # A run that was begun under earlier names keeps them, so that its curves are whole.
         self._stored_name = str if any(is_plain(key) for key, _ in stored) else stored_name
         self._journal, self._courier = journal, courier
         self.health: Health | None = None

@@ -30,7 +30,7 @@ def record(config: Config, data: Data, run_id: str | None = None) -> Iterator[Re
     Args:
         config: Logged whole, as parameters.
         data: Logged as datasets with their digests.
-        run_id: A run of this configuration to go on with; `None` makes a new one.
+        run_id: A run of this configuration to resume; `None` makes a new one.
 
     Yields:
         The `Recorder`. The run ends FINISHED, or FAILED where the block raised or its result diverged, or KILLED on

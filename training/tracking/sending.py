@@ -1,4 +1,4 @@
-"""How MLflow is told the events of a journal, kind by kind."""
+"""Sends the events of a journal to MLflow, kind by kind."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

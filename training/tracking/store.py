@@ -156,7 +156,7 @@ def experiment_of(client: MlflowClient, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     local = not os.environ.get("MLFLOW_TRACKING_URI")
-    # Without a location of its own, MLflow would put artifacts under the working directory of whoever looks.
+    # Without a location of its own, MLflow would put artifacts under the working directory of every reader.
     location = Path("mlruns/artifacts").resolve().as_uri() if local else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
@@ -198,11 +198,11 @@ def do_not_wait(connection: object, _: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-# === Runs that go on, and runs whose process is gone ===
+# === Resumed runs, and runs whose process is gone ===
 
 
 def resume(client: MlflowClient, run_id: str) -> frozenset[tuple[str, int]]:
-    """Take over a run that was stopped; gives the (key, step) of all that is stored."""
+    """Resume a run that was stopped; returns the (key, step) of all metrics that are stored."""
     run = client.get_run(run_id)
     for key, value in process_tags().items():
         client.set_tag(run_id, key, value)

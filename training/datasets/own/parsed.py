@@ -30,8 +30,8 @@ class Found:
     Attributes:
         sequences: float32 `[steps, channels]` each.
         channels: The name of every channel.
-        labels: Indices into `texts`: int64 `[n]`, or a list of int64 `[steps]`, one a sequence, where labels change
-            from step to step, -1 for a step that has none. None where the data has no labels.
+        labels: Indices into `texts`: int64 `[n]`, or a list of int64 `[steps]`, one for each sequence, where labels
+            change from step to step, -1 for a step that has none. None where the data has no labels.
         texts: Labels as they are written; a text may be there twice.
         declared: `texts` are all the classes that there are, in the order in which the data itself lists them.
         numbers: float32 `[n, outputs]` where the form of the data says that numbers are to be predicted, else None.

@@ -191,7 +191,7 @@ def _prepare_now(builder_class: Any, directory: Path, manual_dir: Path | None, c
     failures = (OSError, tfds.download.DownloadError, tfds.download.download_manager.NonMatchingChecksumError)
     try:
         data_directory().mkdir(parents=True, exist_ok=True)
-        # An extraction folder of this process's own: TFDS's shared one is deleted and made anew by every
+        # An extraction folder of this process's own: TFDS's shared one is deleted and made again by every
         # process that extracts, under the hands of those that read it.
         with (
             tempfile.TemporaryDirectory(prefix="extracted-", dir=data_directory()) as extracted,

@@ -38,7 +38,7 @@ class Scores:
             data's units.
         confusion: Counts (classes, classes): row the truth, column the answer. Classification and labelling only.
         truth: Of numbers: the targets of the first examples, (at most 512, ...).
-        predictions: What the model said of them.
+        predictions: The model's predictions for them.
     """
 
     loss: float
@@ -63,7 +63,7 @@ class TaskKind(ABC):
 
     Attributes:
         metric: The metric by which its runs are judged.
-        keeps_states: Whether a model is trained with states that go on from batch to batch.
+        keeps_states: Whether a model is trained with states that continue from batch to batch.
         guesses_from_data: Whether the loss of guessing is known only once the data has been read.
     """
 
