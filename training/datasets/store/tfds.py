@@ -109,8 +109,9 @@ class TfdsDataset(Dataset):
         return [data_directory() / self.spec.name]
 
     def prepare(self) -> None:
-        builder = self._builder_class()
-        prepare(builder, None if self.is_prepared() else self._manual_directory(builder))
+        if not self.is_prepared():
+            builder = self._builder_class()
+            prepare(builder, self._manual_directory(builder))
 
     def _read(self, split: Split) -> Examples:
         self.prepare()
