@@ -12,6 +12,7 @@ from training import datasets
 from training.cli.datasets import datasets as command
 from training.datasets import Dataset, Examples, Reference, Spec
 from training.datasets.store import portable
+from training.datasets.store.rows import Row, RowsDataset
 from training.datasets.store.tfds import PreparationFailed
 
 RANDOM = np.random.default_rng(0)
@@ -129,3 +130,32 @@ def test_a_dataset_that_cannot_be_prepared_says_how_it_gets_here(made, monkeypat
         made.load("train")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), portable.where_prepared("x"):
         __import__("no_such_module")
+
+
+class KeptByRow(RowsDataset):
+    """A dataset that is kept row by row already."""
+
+    spec = dataclasses.replace(Prepared("classification").spec, name="made_by_row")
+
+    def _made_of(self) -> str:
+        return "1"
+
+    def _rows(self, part: str):
+        return [
+            Row(values, int(label), int(who)) for values, label, who in zip(VALUES, [0, 1, 1, 0], PEOPLE, strict=True)
+        ]
+
+
+def test_what_is_kept_row_by_row_is_copied(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "here"))
+    dataset = KeptByRow()
+    dataset.prepare()
+    monkeypatch.setattr(portable, "_keep", lambda *_: pytest.fail("written again"))
+    folder = portable.carry(dataset, tmp_path / "there")
+    for part in ("train", "test"):
+        ours = {path.name: path.read_bytes() for path in dataset.stored_rows(part).iterdir()}
+        assert {path.name: path.read_bytes() for path in (folder / part).iterdir()} == ours
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "there"))
+    there = portable.instead_of(dataset, "made_by_row")
+    assert isinstance(there, portable.Portable)
+    assert there.load("test").digest() == EXAMPLES["classification"].digest()
