@@ -142,7 +142,9 @@ def run_of(name):
     return run
 
 
-@pytest.mark.parametrize("name", ["lstm-tanh-digits_rows-1", "lstm-tanh-mackey_glass-0"])
+@pytest.mark.parametrize(
+    "name", ["lstm-tanh-digits_rows-1", pytest.param("lstm-tanh-mackey_glass-0", marks=pytest.mark.slow)]
+)
 def test_models_answer_as_they_did(here, name):
     import mlflow
 
