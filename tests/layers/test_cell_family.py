@@ -1,23 +1,24 @@
-"""What every cell of the LSTM family promises: one dict, walked by every test."""
+"""What every cell of the LSTM family promises: each test walks `zoo.layers.CELLS`."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
+from cells import for_gates, over_time
 from compiling import compiled
 from keras import ops
 from tiers import few
 
 from zoo import layers
 from zoo.initializers import ChronoBias, IdentityRecurrent
-from zoo.layers.variant_lstm import VARIANTS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 7, 3)).astype("float32")
 MASK = np.arange(7) < np.array([[7], [3], [1], [0], [5], [7]])
 FIVE = {
     "input_gate_activation": "hard_sigmoid",
+    "forget_gate_activation": "relu6",
     "candidate_activation": "prelu",
     "output_gate_activation": "elliott",
     "hidden_activation": keras.layers.PReLU(),
@@ -28,16 +29,10 @@ def in_rnn(make):
     return lambda **arguments: keras.layers.RNN(make(), **arguments)
 
 
-CELLS = {
-    "layer norm": lambda: layers.LayerNormLSTMCell(5),
-    "layer norm, five activations": lambda: layers.LayerNormLSTMCell(5, forget_gate_activation="relu6", **FIVE),
-    "layer norm, random slopes": lambda: layers.LayerNormLSTMCell(5, candidate_activation="rrelu"),
-    "layer norm, dropout": lambda: layers.LayerNormLSTMCell(5, dropout=0.1, recurrent_dropout=0.1, use_bias=False),
+WITH_OPTIONS = {"dropout": 0.1, "recurrent_dropout": 0.1, "use_bias": False}
+OTHERS = {
+    "layer_norm, random slopes": lambda: layers.LayerNormLSTMCell(5, candidate_activation="rrelu"),
     "projection, dropout": lambda: layers.ProjectionLSTMCell(7, 5, dropout=0.1, seed=1),
-    "peephole": lambda: layers.PeepholeLSTMCell(5, forget_gate_activation="hard_sigmoid", **FIVE),
-    "coupled": lambda: layers.CoupledLSTMCell(5, **FIVE),
-    "projection": lambda: layers.ProjectionLSTMCell(7, 5, forget_gate_activation="hard_sigmoid"),
-    **{name: functools.partial(layers.VariantLSTMCell, name, 5) for name in VARIANTS},
     "plain, dropout": lambda: layers.LSTMCell(5, dropout=0.1, recurrent_dropout=0.1),
     "plain, random slopes": lambda: layers.LSTMCell(5, candidate_activation="rrelu", dropout=0.1),
     "zoneout of ours": lambda: layers.ZoneoutCell(layers.LSTMCell(5, "prelu", dropout=0.1), 0.1, 0.2),
@@ -45,26 +40,25 @@ CELLS = {
     "zoneout of a projection": lambda: layers.ZoneoutCell(layers.ProjectionLSTMCell(7, 5), 0.1, 0.2),
 }
 LAYERS = {
-    **{name: in_rnn(make) for name, make in CELLS.items()},
+    **{name: functools.partial(over_time, name) for name in layers.CELLS},
+    **{
+        f"{name}, with options": lambda name=name, **arguments: over_time(
+            name, cell={**WITH_OPTIONS, **for_gates(name, FIVE)}, **arguments
+        )
+        for name in layers.CELLS
+    },
+    **{name: in_rnn(make) for name, make in OTHERS.items()},
     "stacked": lambda **arguments: keras.layers.RNN(
         [layers.LayerNormLSTMCell(4), layers.ZoneoutCell(layers.ProjectionLSTMCell(6, 3), 0.1, 0.1)], **arguments
-    ),
-    "batch norm": functools.partial(layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9),
-    "batch norm, dropout": functools.partial(
-        layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9, dropout=0.1, recurrent_dropout=0.1, use_bias=False
-    ),
-    "batch norm, five activations": functools.partial(
-        layers.BatchNormLSTM, 5, max_steps=6, momentum=0.9, forget_gate_activation="relu6", **FIVE
     ),
 }
 every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 # One of every kind of cell, for what takes seconds.
 KINDS = (
-    *("layer norm, five activations", "projection, dropout", "peephole", "coupled", "FGR", "zoneout of ours"),
-    *("stacked", "batch norm"),
+    *("lstm, with options", "layer_norm, with options", "projection", "peephole, with options", "coupled", "fgr"),
+    *("zoneout of ours", "stacked", "batch_norm"),
 )
 some_layers = pytest.mark.parametrize("make", few(LAYERS, KINDS))
-every_cell = pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
 
 
 def model_of(layer):
@@ -137,7 +131,7 @@ def test_mixed_precision(make, policy):
 
 
 # Not batch norm: the first step of a continued sequence has the statistics of a first step.
-@pytest.mark.parametrize("make", [LAYERS[name] for name in ("layer norm", "FGR", "zoneout of ours", "stacked")])
+@pytest.mark.parametrize("make", [LAYERS[name] for name in ("layer_norm", "fgr", "zoneout of ours", "stacked")])
 def test_stateful_layers_go_on_where_they_stopped(make):
     plain, stateful = make(return_sequences=True), make(return_sequences=True, stateful=True)
     stateful.build((6, 3, 3))
@@ -168,7 +162,7 @@ def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
         return model([x, mask], training=False)
 
     found = traced_operations(serve.get_concrete_function())
-    assert {"While", "MatMul"} <= found  # the list is of the whole graph, the loop's body included
+    assert {"While", "MatMul"} <= found or "BlockLSTM" in found, "the list is of the whole graph, with the loop's body"
     assert not {op for op in found if "Random" in op or "Assign" in op or "PyFunc" in op}
     assert found <= ALLOWED, "an operation that a server may lack"
     for batch, steps in [(6, 7), (1, 1), (2, 5)]:
@@ -176,7 +170,7 @@ def test_an_exported_graph_draws_nothing_writes_nothing_and_is_dynamic(make):
         np.testing.assert_allclose(serve(X[:batch, :steps], MASK[:batch, :steps]), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", few(LAYERS, ["peephole", "batch norm"]))
+@pytest.mark.parametrize("make", few(LAYERS, ["peephole", "batch_norm"]))
 @pytest.mark.sample(1)
 def test_learns_which_sequences_sum_to_more_than_zero(make):
     rng = np.random.default_rng(1)
@@ -197,7 +191,7 @@ def test_learns_which_sequences_sum_to_more_than_zero(make):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize(
-    "name", few(["layer norm, random slopes", "zoneout of ours", "stacked", "batch norm"], ["stacked", "batch norm"])
+    "name", few(["layer_norm, random slopes", "zoneout of ours", "stacked", "batch_norm"], ["stacked", "batch_norm"])
 )
 @pytest.mark.sample(1, elsewhere=1)
 def test_what_draws_or_keeps_statistics_trains_on_every_backend(name):
@@ -207,16 +201,14 @@ def test_what_draws_or_keeps_statistics_trains_on_every_backend(name):
     x = RNG.normal(size=(128, 4, 3)).astype("float32")
     losses = model.fit(x, x.sum((1, 2)), epochs=5, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    if name == "batch norm":
+    if name == "batch_norm":
         assert int(layer.cell.steps_seen) == 4
         assert ops.convert_to_numpy(layer.cell.moving_mean["cell"])[:4].all()
 
 
-@every_cell
-def test_activations_are_per_gate_and_refused_where_there_is_no_gate(make):
-    cell = make()
-    if isinstance(cell, layers.ZoneoutCell):
-        return
+@pytest.mark.parametrize("name", layers.CELLS)
+def test_activations_are_per_gate_and_refused_where_there_is_no_gate(name):
+    cell = over_time(name).cell
     config = {**cell.get_config(), "name": "mine"}
     for gate in ("input_gate", "forget_gate", "candidate", "output_gate", "hidden"):
         argument = f"{gate}_activation"
@@ -229,7 +221,7 @@ def test_activations_are_per_gate_and_refused_where_there_is_no_gate(make):
 
 
 def test_learned_slopes_learn_and_each_gate_has_its_own():
-    layer = keras.layers.RNN(layers.CoupledLSTMCell(5, "prelu", **{**FIVE, "hidden_activation": "prelu(0.5)"}))
+    layer = keras.layers.RNN(layers.CoupledLSTMCell(5, "prelu", "hard_sigmoid", hidden_activation="prelu(0.5)"))
     layer.build((None, 7, 3))
     slopes = {w.name: w for w in layer.trainable_weights if w.name.endswith("slope")}
     assert sorted(slopes) == ["candidate_slope", "hidden_slope"]

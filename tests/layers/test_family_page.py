@@ -56,6 +56,7 @@ def has(make, argument):
     return argument in inspect.signature(make).parameters
 
 
+@pytest.mark.slow  # pages are written anew before a release, not with every row
 def test_the_table_of_cells_is_the_generated_one():
     assert table_of_cells() in PAGE.read_text(), (
         "run `python tests/layers/test_family_page.py` and commit docs/family.md"

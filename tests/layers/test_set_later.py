@@ -3,31 +3,23 @@
 import keras
 import numpy as np
 import pytest
+from cells import over_time
 from keras import ops
 
 from zoo import layers
-from zoo.layers.variant_lstm import VARIANTS
+from zoo.layers import CELLS
 
 X = np.random.default_rng(0).normal(size=(4, 5, 3)).astype("float32")
 
 OWNERS = {
-    "LSTM": lambda **given: layers.LSTM(4, **given),
-    "LSTM, reference": lambda **given: layers.LSTM(4, engine="reference", **given),
-    "BatchNormLSTM": lambda **given: layers.BatchNormLSTM(4, max_steps=6, **given),
+    **{name: lambda name=name, **given: over_time(name, 4, cell=given) for name in CELLS},
+    "lstm, reference": lambda **given: layers.LSTM(4, engine="reference", **given),
     "LSTMCell": lambda **given: keras.layers.RNN(layers.LSTMCell(4, **given)),
-    "LayerNormLSTMCell": lambda **given: keras.layers.RNN(layers.LayerNormLSTMCell(4, **given)),
-    "PeepholeLSTMCell": lambda **given: keras.layers.RNN(layers.PeepholeLSTMCell(4, **given)),
-    "CoupledLSTMCell": lambda **given: keras.layers.RNN(layers.CoupledLSTMCell(4, **given)),
-    "ProjectionLSTMCell": lambda **given: keras.layers.RNN(layers.ProjectionLSTMCell(4, 3, **given)),
     "ZoneoutCell": lambda **given: keras.layers.RNN(
         layers.ZoneoutCell(layers.LSTMCell(4), zoneout_h=0.1, zoneout_c=0.1, **given)
     ),
-    **{
-        name: lambda variant=name, **given: keras.layers.RNN(layers.VariantLSTMCell(variant, 4, **given))
-        for name in VARIANTS
-    },
 }
-# Another value for every argument, as the name of an argument ends.
+# Another value for an argument, by the end of its name. Any other argument is a number.
 OTHERS = {
     "activation": "softsign",
     "dropout": 0.5,
@@ -35,25 +27,18 @@ OTHERS = {
     "regularizer": "l2",
     "constraint": "non_neg",
     "bias": False,
-    "units": 9,
-    "projection": 2,
     "variant": "NP",
     "seed": 7,
-    "epsilon": 0.5,
-    "momentum": 0.25,
-    "max_steps": 3,
     "cell_clip": 0.05,
     "engine": "loop",
     "use_cudnn": False,
     "implementation": 1,
-    "zoneout_h": 0.75,
-    "zoneout_c": 0.75,
 }
 OF_KERAS = {  # Keras's own, of every layer or of every RNN layer
     *("name", "trainable", "dtype", "cell", "activity_regularizer"),
     *("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask", "unroll"),
 }
-QUICK = ("LSTM", "LayerNormLSTMCell", "ZoneoutCell")
+QUICK = ("lstm", "layer_norm", "ZoneoutCell")
 
 
 def owners(layer):
@@ -66,8 +51,9 @@ def answers(layer, training=False):
     return ops.convert_to_numpy(layer(X, training=training))
 
 
-def other_value(argument):
-    return next(value for ending, value in OTHERS.items() if argument.endswith(ending))
+def other_value(argument, before):
+    found = next((value for ending, value in OTHERS.items() if argument.endswith(ending)), None)
+    return before / 2 if found is None and isinstance(before, float) else before - 1 if found is None else found
 
 
 @pytest.mark.any_backend
@@ -94,7 +80,8 @@ def test_every_argument_acts_when_it_is_set_or_is_refused(name, of_cell):
 
 def acts(owner, argument):
     """Whether `argument` can be set to another value, which the configuration then has."""
-    value, before = other_value(argument), owner.get_config()[argument]
+    before = owner.get_config()[argument]
+    value = other_value(argument, before)
     try:
         setattr(owner, argument, value)
     except (ValueError, AttributeError) as error:
@@ -109,7 +96,7 @@ def acts(owner, argument):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("name", ["LSTM", "LSTM, reference", "BatchNormLSTM", "LSTMCell", "PeepholeLSTMCell"])
+@pytest.mark.parametrize("name", ["lstm", "lstm, reference", "batch_norm", "LSTMCell", "peephole"])
 @pytest.mark.sample(3, elsewhere=1)
 def test_what_was_set_changes_what_is_computed_and_survives_a_file(name, tmp_path):
     layer = OWNERS[name]()
@@ -155,7 +142,7 @@ def test_a_compiled_model_keeps_what_it_was_traced_with_until_it_is_compiled_aga
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
-@pytest.mark.parametrize("name", ["LSTM", "LSTM, reference", "LSTMCell", "PeepholeLSTMCell", "BatchNormLSTM"])
+@pytest.mark.parametrize("name", ["lstm", "lstm, reference", "LSTMCell", "peephole", "batch_norm"])
 @pytest.mark.sample(3, elsewhere=1)
 def test_dropout_set_later_drops_and_stops(name, rate):
     layer = OWNERS[name](dropout=0.25)

@@ -5,10 +5,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from cells import over_time
 from keras import ops
 
 from zoo import layers
-from zoo.layers.variant_lstm import VARIANTS
+from zoo.layers import CELLS
 
 pytestmark = pytest.mark.any_backend
 
@@ -24,20 +25,15 @@ def in_rnn(*cells):
 
 
 LAYERS = {
-    "LSTM": lambda: layers.LSTM(4, **OF_GATES),
-    "LSTM, slopes": lambda: layers.LSTM(4, "prelu", "prelu"),
+    **{name: lambda name=name: over_time(name, 4, cell=OF_GATES) for name in CELLS},
+    "lstm, slopes": lambda: layers.LSTM(4, "prelu", "prelu"),
     "stateful": lambda: layers.LSTM(4, stateful=True, **OF_GATES),
     "bidirectional": lambda: keras.layers.Bidirectional(layers.LSTM(4, **OF_GATES)),
-    "BatchNormLSTM": lambda: layers.BatchNormLSTM(4, max_steps=5, **OF_GATES),
-    "LayerNormLSTMCell": lambda: in_rnn(layers.LayerNormLSTMCell(4, dropout=0.5, **OF_GATES)),
-    "PeepholeLSTMCell": lambda: in_rnn(layers.PeepholeLSTMCell(4, **OF_GATES)),
-    "CoupledLSTMCell": lambda: in_rnn(layers.CoupledLSTMCell(4, **OF_GATES)),
-    "ProjectionLSTMCell": lambda: in_rnn(layers.ProjectionLSTMCell(4, 3, **OF_GATES)),
+    "layer_norm, dropout": lambda: over_time("layer_norm", 4, cell={"dropout": 0.5, **OF_GATES}),
     "stacked": lambda: in_rnn(layers.LSTMCell(4, **OF_GATES), layers.LSTMCell(4, **OF_GATES)),
     "ZoneoutCell": lambda: in_rnn(layers.ZoneoutCell(layers.LSTMCell(4, **OF_GATES), 0.1)),
-    **{name: lambda variant=name: in_rnn(layers.VariantLSTMCell(variant, 4, **OF_GATES)) for name in VARIANTS},
 }
-QUICK = ("LSTM", "bidirectional", "stacked", "ZoneoutCell")
+QUICK = ("lstm", "bidirectional", "stacked", "ZoneoutCell")
 
 
 @pytest.mark.parametrize(

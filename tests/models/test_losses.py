@@ -53,5 +53,5 @@ def test_smoothed_crossentropy_trains_and_comes_back(tmp_path):
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
 def test_a_share_that_is_none_is_refused(smoothing):
-    with pytest.raises(ValueError, match="`smoothing` must be at least 0 and less than 1, received"):
+    with pytest.raises(ValueError, match=r"`smoothing` is the share .* in \[0, 1\); received"):
         SmoothedCrossentropy(smoothing)

@@ -21,6 +21,7 @@ from derivatives_of_layers import BACKEND, of_layer, reloaded
 from gradients import float64
 from keras import ops
 
+from zoo import kernels
 from zoo.layers import LSTM
 from zoo.layers._gated_cell import GATES
 
@@ -28,10 +29,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 BEGIN, END = "<!-- derivatives: begin -->", "<!-- derivatives: end -->"
 KERAS = "keras.layers.LSTM"
 ENGINES = {
-    "tensorflow": (KERAS, "reference", "native", "loop", "cudnn"),
-    "jax": (KERAS, "reference", "loop", "cudnn", "cuda"),
-    "torch": (KERAS, "reference", "loop", "cudnn", "cuda"),
+    backend: (KERAS, *(name for name, row in kernels.ENGINES.items() if not row.backends or backend in row.backends))
+    for backend in kernels.contract.BACKENDS
 }
+STOOD_IN_FOR = ("cudnn", "cuda")  # engines that need a GPU, for which something stands in
 FLOAT32 = {("jax", "cudnn"), ("jax", "cuda"), ("torch", "cuda")}
 COLUMNS = {
     "first": "first",

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from training.datasets import text as training_text
 from zoo.export import export
-from zoo.models import SequenceTask, build
+from zoo.models import MODELS, SequenceTask, build
 from zoo.text import CUTS
 
 NUMBERS = {"channels": 3, "mean": (1.0, 2.0, 3.0), "variance": (1.0, 4.0, 0.5)}
@@ -35,13 +35,9 @@ KINDS = {
     ),
 }
 FORMS = {
-    "lstm": ("classification", {}),
+    **{name: ("classification", {}) for name in MODELS},
     "cnn_lstm": ("forecasting", {"causal": True}),
-    "cnn_lstm_parallel": ("classification", {}),
     "conv_lstm": ("regression", {"filters": 3}),
-    "deep_conv_lstm": ("classification", {}),
-    "lstm_fcn": ("classification", {}),
-    "mlstm_fcn": ("classification", {}),
     "irnn": ("regression", {}),
     "gru": ("labelling", {}),
     "fcn": ("classification", {"filters": 4}),

@@ -78,7 +78,8 @@ class Recorder:
         self._called: list[tuple[str, WideLoop | None]] = []
 
     def __call__(self) -> Recording:
-        pairs = zip(self._called, self._run(self._batch, self._arguments), strict=True)
+        results = self._run(self._batch, self._arguments)  # first, because a pass makes `_called`
+        pairs = zip(self._called, results, strict=True)
         return Recording(tuple(self._call(name, loop, *results) for (name, loop), results in pairs))
 
     def _call(

@@ -26,9 +26,11 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.kernels.contract import Operands, Options, Outputs, bound, unusual_gate
+from zoo.kernels.loop import plain_lstm
 from zoo.kernels.loop.products import product
 from zoo.kernels.masking import masked_outputs, restore, valid_first
 from zoo.kernels.reference import Function, lstm_step, split_gates
+from zoo.kernels.target import vectorised
 from zoo.types import Gates, Tensor
 
 STEPS_AT_ONCE = (8, 1)  # steps an iteration, one loop each; the second runs the steps that the first leaves
@@ -42,6 +44,8 @@ def lstm(operands: Operands, options: Options) -> Outputs:
     """
     import tensorflow as tf
 
+    if vectorised(operands.x) or _in_forward_mode(operands):  # not in a SavedModel: where the engine was named
+        return plain_lstm(operands, options)
     x, mask = operands.x, operands.mask
     if options.go_backwards:
         x, mask = tf.reverse(x, [1]), None if mask is None else tf.reverse(mask, [1])
@@ -53,6 +57,15 @@ def lstm(operands: Operands, options: Options) -> Outputs:
     if options.return_sequences:
         outputs = restore(outputs, count)
     return masked_outputs(outputs, mask, options.zero_output_for_mask, count), h, c
+
+
+def _in_forward_mode(operands: Operands) -> bool:
+    """Whether a `tf.autodiff.ForwardAccumulator` watches an operand of an eager call: tensor lists have no tangents."""
+    import tensorflow as tf
+    from tensorflow.python.eager import forwardprop_util
+
+    tensors = [operands.x, operands.kernel, operands.recurrent_kernel, operands.h, operands.c]
+    return tf.executing_eagerly() and bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 # === All steps: row r is valid before step `ends[r]`, or everywhere where `ends` is `None` ===

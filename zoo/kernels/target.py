@@ -184,7 +184,7 @@ def vectorised(x: Tensor) -> bool:
         return False
     import tensorflow as tf
 
-    if tf.executing_eagerly():  # TensorFlow vectorises graphs only
+    if tf.executing_eagerly() or _declared.get() is not None:  # TensorFlow vectorises graphs only
         return False
     callers = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame in _stack()]
     if not any(module.startswith(PARALLEL_FOR) for module, _ in callers):
