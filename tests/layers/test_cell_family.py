@@ -42,9 +42,7 @@ OTHERS = {
 LAYERS = {
     **{name: functools.partial(over_time, name) for name in layers.CELLS},
     **{
-        f"{name}, with options": lambda name=name, **arguments: over_time(
-            name, cell={**WITH_OPTIONS, **for_gates(name, FIVE)}, **arguments
-        )
+        f"{name}, with options": functools.partial(over_time, name, cell={**WITH_OPTIONS, **for_gates(name, FIVE)})
         for name in layers.CELLS
     },
     **{name: in_rnn(make) for name, make in OTHERS.items()},

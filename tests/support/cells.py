@@ -7,7 +7,7 @@ import keras
 from zoo.layers import CELLS
 
 
-def over_time(name, units=5, *, cell=None, **arguments):
+def over_time(name, units=5, /, *, cell=None, **arguments):
     """A layer of the cell `name`; `cell` has the arguments of the cell, `arguments` are the layer's."""
     make, of_cell = CELLS[name], dict(cell or {})
     if "projection" in inspect.signature(make).parameters:
