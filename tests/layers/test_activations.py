@@ -177,7 +177,7 @@ def test_mistakes_are_named(wrong, message):
 
 
 def test_a_learnable_slope_needs_an_owner():
-    with pytest.raises(TypeError, match="a layer must own it"):
+    with pytest.raises(TypeError, match="has to be the weight of a layer"):
         bind("prelu")(ops.zeros((1, 1)))
 
 
