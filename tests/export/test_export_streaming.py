@@ -127,7 +127,7 @@ REFUSED = {
     ),
     "'b' (LSTM) reads the sequence backwards": lambda: of_layers(lstm(go_backwards=True, name="b")),
     "'c' (Conv1D) sees later steps (padding='same'": lambda: of_layers(conv(padding="same", name="c"), lstm()),
-    "'c' (Conv1D) does not keep the steps": lambda: of_layers(conv(strides=2, name="c"), lstm()),
+    "'c' (Conv1D) does not keep the number of steps": lambda: of_layers(conv(strides=2, name="c"), lstm()),
     "'fixed_length' (FixedLength) has a fixed number of steps": lambda: build("lstm_fcn", TASK, steps=20, filters=4),
     "'both' (Concatenate) works along axis 1": lambda: of_layers(
         lambda x, i: keras.layers.Concatenate(axis=1, name="both")([x, x]), lstm()),

@@ -95,7 +95,7 @@ def test_what_the_model_answers_is_published(tmp_path, name, each_step):
 
 
 def test_a_head_that_does_not_say_what_it_gives_is_refused(tmp_path):
-    with pytest.raises(ExportError, match="may be logits or probabilities, and its last layer does not say"):
+    with pytest.raises(ExportError, match="may be logits or probabilities, and its last layer does not tell which"):
         export(own_model([keras.layers.Dense(3), Squashed()]), {"classes": ["a", "b", "c"]}, tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
