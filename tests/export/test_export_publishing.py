@@ -250,7 +250,7 @@ def test_signatures_that_differ_from_each_other_are_not_published(tmp_path, monk
         return {**outputs, "probabilities": outputs["probabilities"] + 0.1} if signature == "stream_step" else outputs
 
     monkeypatch.setattr(check.Written, "ask", wrong)
-    with pytest.raises(ExportError, match=r"asked by stream_step in pieces, by 0\.1"):
+    with pytest.raises(ExportError, match=r"called by stream_step in pieces, by 0\.1"):
         export(tiny(), KEPT, tmp_path / "served")
     assert list((tmp_path / "served").iterdir()) == []
 

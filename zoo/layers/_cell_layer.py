@@ -34,6 +34,7 @@ class CellLayer(CheckedArguments, keras.layers.RNN):
     def __init__(self, cell: GatedCell, **kwargs: Any) -> None:
         super().__init__(cell, **kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.supports_masking = True  # not every version of Keras's RNN layer says so
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Not by the property itself: before that is asked, Keras would track a layer given as an activation as a
