@@ -46,8 +46,8 @@ bool runs_here(const Engine* engine) {
   return engine == &portable_engine;
 }
 
-// Numbers below the smallest normal one count as 0 while this lives. Gradients that vanish over many steps would
-// otherwise end up there, where the processor is a hundred times slower. TensorFlow does the same in its own threads.
+// Flushes subnormal numbers to 0 during its lifetime. Gradients that vanish over many steps would otherwise become
+// subnormal, where the processor is a hundred times slower. TensorFlow does the same in its own threads.
 class FlushDenormals {
  public:
 #if defined(__x86_64__)
@@ -70,7 +70,7 @@ class FlushDenormals {
 
 constexpr int kLookOut = 50;  // microseconds
 
-// A call that has tasks left. It lives on the stack of its caller, who takes it off the list before returning.
+// A call with tasks left. It is on the stack of its caller, which removes it from the list before returning.
 struct Job {
   void (*body)(void*, int64_t);
   void* context;
@@ -91,8 +91,8 @@ struct Job {
   }
 };
 
-// Threads that sleep until there is a job. All calls together keep to the largest number of threads that any of them
-// asks for: a call waits until its threads are free. So two layers at once neither crowd the machine nor each other.
+// Threads that sleep until there is a job. All calls together use at most the largest number of threads of any of them:
+// a call waits until its threads are free. So two layers that run at once do not oversubscribe the machine.
 class Pool {
  public:
   void run(Job& job, int threads, int limit) {
@@ -110,7 +110,7 @@ class Pool {
     lock.unlock();
     job.work();
     lock.lock();
-    // Helpers that have not come yet have nothing left to come for; those at work finish their last task.
+    // Helpers that have not started are no longer needed; those at work finish their last task.
     for (auto at = jobs_.begin(); at != jobs_.end(); ++at) {
       if (*at == &job) {
         jobs_.erase(at);

@@ -1,8 +1,8 @@
-// The contract of the native LSTM engine: what crosses the border between the recurrence and whoever calls it.
+// The contract of the native LSTM engine between the recurrence and its callers.
 //
 // Layout. Every array is dense, row-major and owned by the caller; nothing is kept after a call returns. No alignment
-// beyond that of the element is asked for. `batch`, `steps`, `channels` and `units` are at least 1. The four gates
-// stand in Keras's order i, f, c, o. No two arrays may overlap except where "may be" says so.
+// beyond that of the element is needed. `batch`, `steps`, `channels` and `units` are at least 1. The four gates are in
+// Keras's order i, f, c, o. No two arrays may overlap except where "may be" says so.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +18,12 @@ struct Problem {
   bool go_backwards;                 // read from the last step to the first
   bool return_sequences;             // `outputs` holds every step, else the last one read
   bool of_x;                         // backward: d_gates are wanted, for the gradient of x
-  bool zero_output_for_mask;         // a masked step puts out 0, else what the step before it put out
+  bool zero_output_for_mask;         // the output of a masked step is 0, else that of the step before it
   double cell_clip;                  // bound of the cell state, +infinity for none
-  int32_t threads;                   // at most so many; for a given number the results are the same to the bit
+  int32_t threads;                   // the largest number; for a given number the results are the same to the bit
 };
 
-// All pointers are read only while the call runs. T is float or double.
+// Pointers are used only during the call. T is float or double.
 template <class T>
 struct Inputs {
   const T* x;                 // (batch, steps, channels)
@@ -53,7 +53,7 @@ struct Forward {
 
 template <class T>
 struct Backward {
-  // In: the reserve, and the gradients of what the forward pass put out.
+  // In: the reserve, and the gradients of the forward pass's outputs.
   const T* gates;
   const T* cells;
   const T* hidden;     // or `outputs`, see above
@@ -61,8 +61,8 @@ struct Backward {
   const T* d_h_n;      // (batch, units)
   const T* d_c_n;      // (batch, units)
   // Out.
-  // (batch, steps, 4 * units): of what each gate's activation received, 0 where masked. May be `gates`. It is room for
-  // the engine too: what is in it afterwards counts only if the problem said `of_x`.
+  // (batch, steps, 4 * units): for the argument of each gate's activation, 0 where masked. May be `gates`. The engine
+  // also uses it as scratch memory: its final content is valid only with `of_x`.
   T* d_gates;
   T* d_kernels;     // (channels + units, 4 * units): of the kernel and, below it, the recurrent kernel
   T* d_bias;        // (4 * units)
@@ -71,8 +71,8 @@ struct Backward {
   T* d_parameters;  // (5, units): 0 where not wanted
 };
 
-// One instruction set's version of everything: what dispatch.cpp chooses from at run time. Every
-// function throws std::bad_alloc where its scratch memory cannot be had, and nothing else.
+// The functions for one instruction set, from which dispatch.cpp chooses at run time. They throw std::bad_alloc if
+// there is no scratch memory, and nothing else.
 struct Engine {
   const char* name;
   const char* (*activation_name)(int code);  // null past the last
@@ -92,18 +92,18 @@ extern const Engine avx2_engine;
 extern const Engine avx512_engine;
 #endif
 
-// The engine named, null where the name is unknown or the processor lacks it; without a name the one in use, which is
-// the best for this processor unless `use` said otherwise.
+// The named engine, null if the name is unknown or the processor lacks it; without a name the engine in use, which is
+// the best for this processor unless `use` has chosen another.
 const Engine* engine(const char* name = nullptr);
 
-// Use `chosen` from now on, null for the best: for the tests, which run every one of them.
+// Use `chosen` from now on, null for the best; for the tests, which run all of them.
 void use(const Engine* chosen);
 
 // Bytes of the second-level cache of a core.
 int64_t second_level_cache();
 
-// Call `body(context, task)` for every task in [0, tasks), on at most `threads` threads, this one among them. All calls
-// together keep to the largest `threads` that any of them named. Throws std::bad_alloc where a task did.
+// Call `body(context, task)` for every task in [0, tasks), on at most `threads` threads, including this one. All calls
+// together use at most the largest `threads` of any of them. Throws std::bad_alloc if a task does.
 void parallel(int64_t tasks, int threads, void (*body)(void*, int64_t), void* context);
 
 // The same for any callable `body(task)`.

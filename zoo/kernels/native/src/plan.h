@@ -1,4 +1,4 @@
-// What every part of the recurrence shares: sizes, scratch memory, how a call is cut into tasks, the inner product.
+// Shared by all parts of the recurrence: sizes, scratch memory, the tasks of a call, the inner product.
 #pragma once
 
 #include <limits>
@@ -19,7 +19,7 @@ constexpr int kGates = 4;
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Memory on a cache line, zeroed unless all of it will be written before it is read.
+// Memory aligned to a cache line, zeroed unless all of it will be written before it is read.
 template <class T>
 class Buffer {
  public:
@@ -38,7 +38,7 @@ class Buffer {
   T* data_;
 };
 
-// What a task needs to know, worked out once a call.
+// The data for all tasks, computed once for each call.
 template <class T>
 struct Plan {
   const Problem& p;
@@ -65,7 +65,7 @@ struct Plan {
   int64_t at(int64_t row, int64_t t) const { return row * p.steps + t; }
 };
 
-// Held in [-bound, bound]; a NaN stays.
+// Clip to [-bound, bound]; a NaN stays a NaN.
 template <class T>
 ZOO_INLINE Vec<T> clipped(const Plan<T>& plan, Vec<T> c) {
   return plan.clips ? at_least<T>(at_most<T>(c, plan.clip), -plan.clip) : c;
@@ -95,13 +95,14 @@ ZOO_INLINE void accumulate(Vec<T> (&sum)[R][N], const T* rows, int64_t stride, i
   }
 }
 
-// Threads worth waking for so many multiplications and additions: waking one takes some tens of microseconds.
+// The number of threads worth waking for this many multiplications and additions: waking one takes tens of
+// microseconds.
 inline int worth(const Problem& p, int64_t operations) {
   constexpr int64_t kEach = 6'000'000;
   return static_cast<int>(smaller(p.threads, 1 + operations / kEach));
 }
 
-// Rows of each task: as even as they can be, and at least as many tasks as threads where there are rows enough.
+// The rows of each task: as even as possible, and at least as many tasks as threads if there are enough rows.
 struct Chunks {
   int64_t rows, tasks;
   Chunks(int64_t batch, int threads) : rows(batch) {

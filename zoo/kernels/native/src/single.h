@@ -1,8 +1,8 @@
 // A batch of one row, forward and backward.
 //
 // Every weight is used once a step, so copying the kernels into another order would cost as much as several steps. They
-// are read as they are, whole rows of columns at a time, which needs units that fill whole vectors. And the steps stand
-// in for the rows of a tile where the inputs are projected, so that W is read once for several.
+// are read in their own order, in whole rows, which requires units that fill whole vectors. For the projection of the
+// inputs, steps take the place of the rows of a tile, so that W is read once for several of them.
 //
 // There is no second row for a second thread: the units are split into parts instead, and all parts of a step must be
 // done before the next one begins.
@@ -21,14 +21,14 @@ bool single(const Plan<T>& plan) {
   return plan.p.batch == 1 && plan.width == plan.p.units && plan.p.units % 4 == 0 && !plan.in.dropout;
 }
 
-// Threads that walk through the steps together. Whoever comes first takes a part of the step, its own before any other,
-// so nobody waits for a thread that sleeps: only for one in the middle of a part.
+// Threads that go through the steps together. Each takes free parts of a step, its own part first, so no thread waits
+// for one that sleeps, only for one in the middle of a part.
 class Team {
  public:
   static constexpr int kMost = 16;
   Team(int64_t steps, int parts) : steps_(steps), parts_(parts) {}
 
-  // `work(step, part)` for what this thread, by its number `self`, gets of every step.
+  // Call `work(step, part)` for the parts of every step that this thread, number `self`, takes.
   template <class Work>
   void walk(int self, Work&& work) {
     for (int64_t step = 0; step < steps_; ++step) {

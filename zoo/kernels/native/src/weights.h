@@ -1,8 +1,8 @@
 // The gradient of both kernels, [x, h]^T dz over all rows and steps, the other half of the backward pass.
 //
-// Where the sums fit the second-level cache, a task of the backward pass gathers [x, h] and dz of some steps in a block
-// and adds the block's product to sums of its own while it is in that cache: dz need not go to memory. Else the product
-// waits until all dz are in d_gates, and the threads share its columns.
+// If the sums fit the second-level cache, a task of the backward pass gathers [x, h] and dz of some steps in a block
+// and adds the block's product to its own sums while the block is in that cache, so that dz need not go to memory.
+// Otherwise the product waits until all dz are in d_gates, and the threads share its columns.
 //
 // Columns go in tiles of kColumns vectors of one gate, rows in panels of kPanel: a tile's part of a panel is in the
 // first-level cache.
@@ -48,7 +48,7 @@ struct Block {
         dz(d_gates ? 0 : tiles.size(), false), panel(d_gates ? kPanel * Tiles<T>::kTile : 0, false),
         scaled(plan.in.dropout ? kPanel * plan.depth : 0, false), owners(room, false) {}
 
-  // Append [x, h] of a row at step s. A masked step counts for nothing, whatever it holds.
+  // Append [x, h] of a row at step s; zeros for a masked step, which may hold anything.
   void gather(int64_t row, int64_t s, const T* hidden) {
     const Problem& p = plan.p;
     const int64_t t = plan.step(s);
