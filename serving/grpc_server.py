@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from serving.addresses import cannot_listen
 from serving.config_protos import config_message, read_text_proto
 from serving.errors import Code, ServingError, invalid
 from serving.handlers import Handlers, Manager
@@ -154,11 +155,13 @@ class GrpcServer:
                 return int(self._server.add_insecure_port(address))
             return int(self._server.add_secure_port(address, credentials))
         except RuntimeError as error:
-            hint = "" if credentials is None else ", and look at the key and certificates in --ssl_config_file"
-            raise ServingError(
-                Code.UNAVAILABLE,
-                f"cannot listen on {address} for gRPC; stop what listens there or choose another {flag}{hint}",
-            ) from error
+            host = self._options.host if flag == "--port" else None
+            refusal = cannot_listen(host, address, "gRPC refuses it", flag)
+            if credentials is not None:
+                refusal = ServingError(
+                    refusal.code, f"{refusal.message}, and look at the key and certificates in --ssl_config_file"
+                )
+            raise refusal from error
 
     def _add_health(self) -> None:
         # Most servers have no health service, and it needs a package of its own.

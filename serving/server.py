@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from serving.addresses import cannot_listen
 from serving.config_protos import config_message, read_text_proto
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
@@ -97,10 +98,8 @@ class Server:
         try:
             return RestServer((options.host, options.rest_api_port), api, options.rest_api_num_threads)
         except (OSError, OverflowError) as error:
-            raise ServingError(
-                Code.UNAVAILABLE,
-                f"cannot listen on {options.host}:{options.rest_api_port}: {error}; "
-                "stop what listens there or choose another --rest_api_port",
+            raise cannot_listen(
+                options.host, f"{options.host}:{options.rest_api_port}", error, "--rest_api_port"
             ) from error
 
     def _start_grpc(self) -> "GrpcServer | None":

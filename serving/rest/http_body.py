@@ -1,146 +1,83 @@
-"""Read the body of an HTTP request completely, within limits of size and time."""
+"""The content of an HTTP request: its largest size, and what its Content-Encoding names."""
 
 import gzip
 import io
-import time
 import zlib
-from email.message import Message
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 MAX_BODY_BYTES = 64 * 2**20
-
-_CHUNK = 64 * 2**10
-_LONGEST_CHUNK_LINE = 1024
-
-
-class BodyError(Exception):
-    """The body cannot be taken; the connection is out of step and must be closed.
-
-    Attributes:
-        status: The HTTP status to answer with.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Source(Protocol):
-    """What a body is read from."""
-
-    def read1(self, size: int, /) -> bytes: ...
-
-    def readline(self, size: int, /) -> bytes: ...
+# More codings than these on one body are a way to make a server work, not to send it something.
+_MOST_CODINGS = 3
 
 
 class ContentError(Exception):
-    """The body was read, but it is not what its headers say; the connection is in step.
+    """The body was read, but it is not what its fields say; the connection is in step.
 
     Attributes:
         status: The HTTP status to answer with.
+        fields: Header fields of that answer.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, fields: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.fields = fields or {}
 
 
-def read_body(method: str, headers: Message, source: Source, seconds: float) -> bytes:
-    """Read the body that the headers announce.
+def decode_content(codings: str, body: bytes) -> bytes:
+    """Undo the codings of a body.
 
     Args:
-        method: The request's method; only POST must announce one.
-        headers: The request's headers.
-        source: Where the body comes from, with a timeout of its own for a single read.
-        seconds: How long the whole body may take.
+        codings: The value of Content-Encoding: names in the order in which they were applied; empty for none.
+        body: The content as it came.
 
     Raises:
-        BodyError: No or a senseless length, more than `MAX_BODY_BYTES`, too slow, or cut off.
-    """
-    deadline = time.monotonic() + seconds
-    encoding = headers.get("Transfer-Encoding")
-    lengths = {length.strip() for length in headers.get_all("Content-Length", [])}
-    try:
-        if encoding is not None:
-            if lengths:
-                raise BodyError(400, "got both Content-Length and Transfer-Encoding; send one of them")
-            if encoding.strip().lower() != "chunked":
-                raise BodyError(501, f"Transfer-Encoding {encoding!r} is not supported; send chunked or Content-Length")
-            return _read_chunked(source, deadline)
-        if not lengths:
-            if method == "POST":
-                raise BodyError(411, "a POST needs its length; send Content-Length or Transfer-Encoding: chunked")
-            return b""
-        return _read_exactly(source, _length(lengths), deadline)
-    except TimeoutError as error:
-        raise BodyError(408, f"the body did not arrive within {seconds:g} s; send it faster or in parts") from error
-
-
-def _length(lengths: set[str]) -> int:
-    text = lengths.pop()
-    if lengths or not (text.isascii() and text.isdecimal()):
-        raise BodyError(400, f"Content-Length must be one whole number of bytes, got {text[:40]!r}")
-    if len(text) > 18 or int(text) > MAX_BODY_BYTES:
-        raise _too_large(f"{text[:40]} bytes")
-    return int(text)
-
-
-def _too_large(what: str) -> BodyError:
-    return BodyError(413, f"the body is {what}, at most {MAX_BODY_BYTES} are taken; send fewer sequences at once")
-
-
-def _read_exactly(source: Source, size: int, deadline: float) -> bytes:
-    body = bytearray()
-    while len(body) < size:
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        part = source.read1(min(_CHUNK, size - len(body)))
-        if not part:
-            raise BodyError(400, f"the body ended after {len(body)} of {size} bytes; send as many as announced")
-        body += part
-    return bytes(body)
-
-
-def _read_chunked(source: Source, deadline: float) -> bytes:
-    body = bytearray()
-    while True:
-        line = source.readline(_LONGEST_CHUNK_LINE)
-        digits = line.split(b";")[0].strip()
-        if not line.endswith(b"\n") or not digits or len(digits) > 8 or digits.strip(b"0123456789abcdefABCDEF"):
-            raise BodyError(400, f"a chunk must start with its length in hexadecimal, got {line[:40]!r}")
-        size = int(digits, 16)
-        if size == 0:
-            break
-        if len(body) + size > MAX_BODY_BYTES:
-            raise _too_large(f"more than {len(body)} bytes")
-        body += _read_exactly(source, size, deadline)
-        if source.readline(3) not in (b"\r\n", b"\n"):
-            raise BodyError(400, f"a chunk of {size} bytes does not end where it should; send its exact length")
-    for _ in range(100):
-        if source.readline(_LONGEST_CHUNK_LINE) in (b"\r\n", b"\n"):
-            return bytes(body)
-    raise BodyError(400, "the trailer of the chunked body does not end; end it with an empty line")
-
-
-def decode_content(headers: Message, body: bytes) -> bytes:
-    """Undo the compression that the headers name.
-
-    Raises:
-        ContentError: The body is not gzip, or larger than `MAX_BODY_BYTES` without it.
+        ContentError: A coding is unknown, the body is not of that coding, or larger than `MAX_BODY_BYTES` without it.
 
     Example:
-    >>> headers = Message()
-    >>> headers["Content-Encoding"] = "gzip"
-    >>> decode_content(headers, gzip.compress(b"{}"))
+    >>> decode_content("gzip", gzip.compress(b"{}"))
     b'{}'
     """
-    if "gzip" not in headers.get("Content-Encoding", "").lower():
+    if not codings:
         return body
+    names = [name for coding in codings.split(",") if (name := coding.strip().lower()) not in ("", "identity")]
+    if len(names) > _MOST_CODINGS or not set(names) <= set(_DECODERS):
+        raise ContentError(
+            415,
+            f"Content-Encoding {codings[:40]!r} is not supported; send gzip, deflate or the content as it is",
+            {"Accept-Encoding": "gzip, deflate"},
+        )
+    for name in reversed(names):
+        body = _decoded(name, body)
+    return body
+
+
+def _decoded(name: str, body: bytes) -> bytes:
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
-            plain = stream.read(MAX_BODY_BYTES + 1)
+        plain = _DECODERS[name](body)
     except (OSError, EOFError, zlib.error) as error:
-        raise ContentError(400, f"the body is not the gzip that Content-Encoding announces: {error}") from error
+        raise ContentError(400, f"the body is not the {name} that Content-Encoding announces: {error}") from error
     if len(plain) > MAX_BODY_BYTES:
-        raise ContentError(413, str(_too_large("larger when decompressed")))
+        raise ContentError(
+            413,
+            f"the body is larger when decompressed, at most {MAX_BODY_BYTES} bytes are taken; send fewer sequences at "
+            "once",
+        )
     return plain
+
+
+def _gunzipped(body: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+        return stream.read(MAX_BODY_BYTES + 1)
+
+
+def _inflated(body: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    plain = inflater.decompress(body, MAX_BODY_BYTES + 1)
+    if not inflater.eof and len(plain) <= MAX_BODY_BYTES:
+        raise EOFError("it ends too early")
+    return plain
+
+
+# RFC 9110 8.4.1: x-gzip is gzip, and deflate is the zlib format.
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {"gzip": _gunzipped, "x-gzip": _gunzipped, "deflate": _inflated}

@@ -1,4 +1,4 @@
-"""Sockets, connections and threads around the REST API: HTTP/1.1 with keep-alive on the standard library's server."""
+"""Sockets and threads around the REST API: a thread for each connection."""
 
 import logging
 import socket
@@ -6,22 +6,25 @@ import socketserver
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from serving.rest.api import Response, RestApi
-from serving.rest.http_body import BodyError, ContentError, decode_content, read_body
+from serving.rest.http_body import ContentError, decode_content
+from serving.rest.http_connection import HttpConnection
+from serving.rest.http_request import Refused, Request
 from serving.rest.json_response import encode_error
 
 logger = logging.getLogger(__name__)
 
-# How long a connection may stay silent, and how long one body may take.
+# How long a connection may stay silent, and how long one head and one body may take.
 SILENCE_SECONDS = 30.0
 # How long a refused client may go on sending before the connection is cut: closing at once could lose the answer.
 LINGER_SECONDS = 1.0
 
+_ALLOWED = "GET, HEAD, POST, OPTIONS"
 
-class RestServer(socketserver.ThreadingMixIn, HTTPServer):
+
+class RestServer(socketserver.ThreadingTCPServer):
     """A thread per connection, and at most `threads` requests at work at a time.
 
     The address is taken at once, so a busy port is known before a model is loaded, but connections are accepted only
@@ -37,6 +40,7 @@ class RestServer(socketserver.ThreadingMixIn, HTTPServer):
     """
 
     daemon_threads = True
+    allow_reuse_address = True
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], api: RestApi, threads: int) -> None:
@@ -53,11 +57,6 @@ class RestServer(socketserver.ThreadingMixIn, HTTPServer):
         except BaseException:
             self.server_close()
             raise
-
-    def server_bind(self) -> None:
-        # HTTPServer's own looks the host's name up, which can take seconds.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:
@@ -125,93 +124,68 @@ def _shut_down(connection: socket.socket, how: int) -> None:
         logger.debug("the client has closed already: %s", error)
 
 
-class Connection(BaseHTTPRequestHandler):
+class Connection(socketserver.BaseRequestHandler):
     """One connection: reads requests, hands them to the API, writes the answers."""
 
     server: RestServer
-    protocol_version = "HTTP/1.1"
-    server_version = "zoo-serving"
-    sys_version = ""
-    timeout = SILENCE_SECONDS
-    disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body leave in one packet
 
-    def handle_one_request(self) -> None:
-        self.server.wait_for_request(self.connection)
-        super().handle_one_request()
+    def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = HttpConnection(self.request, SILENCE_SECONDS)
+        while self._begins(connection) and self._exchange(connection):
+            pass
 
-    def parse_request(self) -> bool:
-        self.server.begin_request(self.connection)
-        return super().parse_request()
-
-    def handle_expect_100(self) -> bool:
-        # The answers are buffered, and the client sends its body only after this one.
-        is_accepted = super().handle_expect_100()
-        self.wfile.flush()
-        return is_accepted
-
-    def finish(self) -> None:
-        self.server.begin_request(self.connection)
-        super().finish()
-
-    def _respond(self) -> None:
+    def _begins(self, connection: HttpConnection) -> bool:
+        """Wait for a request; whether one comes."""
+        self.server.wait_for_request(self.request)
         try:
-            body = read_body(self.command, self.headers, self.rfile, SILENCE_SECONDS)
-        except BodyError as error:
-            self.close_connection = True
-            self._write(Response(error.status, encode_error(str(error))))
+            return connection.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.server.begin_request(self.request)
+
+    def _exchange(self, connection: HttpConnection) -> bool:
+        """One request and its answer; whether another may follow."""
+        try:
+            request, body = connection.read()
+        except Refused as error:
+            _write(connection, Response(error.status, encode_error(str(error))), "close")
             self._linger()
-            return
+            return False
+        response = self._answer(request, body)
+        after = "close" if self.server.is_draining else request.connection
+        _write(connection, response, after, to_head=request.method == "HEAD")
+        return after != "close"
+
+    def _answer(self, request: Request, body: bytes) -> Response:
+        if request.path == "*":
+            return Response(200, b"", headers={"Allow": _ALLOWED})
+        # RFC 9110 9.3.2: HEAD is answered as GET, and only the content is left out.
+        method = "GET" if request.method == "HEAD" else request.method
         try:
-            plain = decode_content(self.headers, body)
-            path = self.path.partition("?")[0].partition("#")[0]
+            plain = decode_content(request.fields.get("content-encoding", ""), body)
             with self.server.workers:
-                response = self.server.api.answer(self.command, path, plain, self.headers.get("Origin"))
+                return self.server.api.answer(method, request.path, plain, request.fields.get("origin"))
         except ContentError as error:
-            response = Response(error.status, encode_error(str(error)))
+            return Response(error.status, encode_error(str(error)), headers=error.fields)
         except Exception:
             # The last line of defence: a fault of the server's own must not end the connection without an answer.
-            logger.exception("%s %s failed", self.command, self.path)
-            response = Response(500, encode_error("the server failed on this request; its log says why"))
-        self._write(response)
-
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _respond
-
-    def _write(self, response: Response) -> None:
-        if self.server.is_draining:
-            self.close_connection = True
-        self.send_response(response.status)
-        self.send_header("Content-Type", response.content_type)
-        self.send_header("Content-Length", str(len(response.body)))
-        for name, value in (response.headers or {}).items():
-            self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(response.body)
-        self.wfile.flush()
+            logger.exception("%s %s failed", request.method, request.path)
+            return Response(500, encode_error("the server failed on this request; its log says why"))
 
     def _linger(self) -> None:
         """Let the client finish sending, for a moment: unread bytes would turn the close into a reset."""
-        _shut_down(self.connection, socket.SHUT_WR)
+        _shut_down(self.request, socket.SHUT_WR)
         deadline = time.monotonic() + LINGER_SECONDS
-        self.connection.settimeout(LINGER_SECONDS)
+        self.request.settimeout(LINGER_SECONDS)
         try:
-            while time.monotonic() < deadline and self.connection.recv(2**16):
+            while time.monotonic() < deadline and self.request.recv(2**16):
                 pass
         except OSError as error:
             logger.debug("the client went away: %s", error)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no HTTP request, in the form of every other error."""
-        self.close_connection = True
-        self.command = self.command or ""
-        # Until a request line is understood, the base class takes it for HTTP/0.9 and would answer without a head.
-        self.request_version = self.protocol_version
-        text = message or self.responses.get(code, ("the request cannot be understood", ""))[0]
-        self._write(Response(code, encode_error(f"{text}; send an HTTP/1.1 request to /v1/models")))
-        self._linger()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        logger.debug(format, *args)
+def _write(connection: HttpConnection, response: Response, after: str, *, to_head: bool = False) -> None:
+    fields = [("Content-Type", response.content_type), *(response.headers or {}).items()]
+    connection.write(response.status, fields, response.body, after, to_head=to_head)

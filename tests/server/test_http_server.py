@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 import tracemalloc
-from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,12 +44,10 @@ def test_limits(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_small_body_that_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_body, "MAX_BODY_BYTES", 10**6)
-    headers = Message()
-    headers["Content-Encoding"] = "gzip"
     bomb = gzip.compress(bytes(50 * 10**6), 1)
     tracemalloc.start()
     with pytest.raises(http_body.ContentError):
-        http_body.decode_content(headers, bomb)
+        http_body.decode_content("gzip", bomb)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * 10**6
@@ -102,9 +99,9 @@ HEAD = b"POST /v1/models/digits:predict HTTP/1.1\r\nHost: x\r\n"
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"GET /v1/models/digits HTTP/9.9\r\n\r\n", 505),
-        (b"FETCH /v1/models/digits HTTP/1.1\r\n\r\n", 501),
+        (b"FETCH /v1/models/digits HTTP/1.1\r\nHost: x\r\n\r\n", 501),
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 20_000 + b"\r\n", 431),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     ],
 )
@@ -278,6 +275,20 @@ def test_a_port_that_is_taken(server: Server, tmp_path: Path) -> None:
     port = urlsplit(server.url).port
     with pytest.raises(ServingError, match="choose another --rest_api_port"):
         Server(ServerOptions(model_base_path=tmp_path, rest_api_port=port)).start()
+
+
+@pytest.mark.parametrize("ports", [{"rest_api_port": 0}, {"rest_api_port": None, "port": 0}], ids=["REST", "gRPC"])
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("no.such.host.invalid", "names no host that can be found: give an address of this machine"),
+        ("192.0.2.1", "is no address of this machine: give"),
+    ],
+)
+def test_a_host_that_is_none(saved_models: Path, tmp_path: Path, ports: dict[str, int | None], host: str, words: str):
+    (tmp_path / "1").symlink_to(saved_models / "one")
+    with pytest.raises(ServingError, match=words):
+        Server(ServerOptions(model_base_path=tmp_path, host=host, **ports)).start()
 
 
 @pytest.mark.parametrize(
