@@ -36,5 +36,5 @@ def _hint(host: str | None, flag: str) -> str:
                 probe.bind(place)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                return f"--host is no address of this machine: {address}"
+                return f"--host is not an address of this machine: {address}"
     return f"stop what listens there or choose another {flag}"

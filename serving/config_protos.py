@@ -1,4 +1,4 @@
-"""The configuration messages of TensorFlow Serving that no package on PyPI has, and reading them as text.
+"""Reads TensorFlow Serving's configuration files, and describes the messages that no package on PyPI has.
 
 Their fields are described here by name and type; numbers do not matter in text.
 """
@@ -68,7 +68,7 @@ def read_text_proto(path: Path, message: Any) -> Any:
         message: The message class.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: the file cannot be read, or is no such message.
+        ServingError: INVALID_ARGUMENT: the file cannot be read, or does not hold such a message.
     """
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), message())

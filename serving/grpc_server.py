@@ -1,4 +1,4 @@
-"""gRPC around the handlers: PredictionService, ModelService and, if wanted, the health service."""
+"""gRPC around the handlers: PredictionService, ModelService and, where switched on, the health service."""
 
 import logging
 import math
@@ -197,14 +197,14 @@ class GrpcServer:
                 request = method.request.FromString(data)
             except DecodeError as error:
                 raise ServingError(
-                    Code.INTERNAL, f"the message is no {method.request.DESCRIPTOR.full_name}: {error}"
+                    Code.INTERNAL, f"the message is not a {method.request.DESCRIPTOR.full_name}: {error}"
                 ) from error
             answer: bytes = method.answer(request, timeout).SerializeToString()
             return answer
 
 
 def _timeout_in_ms(seconds: float | None) -> int:
-    """What a call's deadline leaves for the run; 0 is for ever."""
+    """The milliseconds that a call's deadline leaves for the run; 0 for no limit."""
     if seconds is None or math.isinf(seconds):
         return 0
     if seconds <= 0:

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving's services do with a request, apart from how it comes in: choose the model, run it, count."""
+"""TensorFlow Serving's services, whichever API a request comes by: choose the model, run it, count."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +13,12 @@ from serving.protos import apis
 from serving.runtime.model import Array, Model, Wrapped
 
 _PREFIX = ":tensorflow:serving:"
-# What a request for a model that is not served is counted under, so that invented names cannot fill the memory.
+# Requests for models that are not served are counted under this name: invented names must not fill the memory.
 _NOT_SERVED = ""
 
 
 class Manager(Protocol):
-    """What is needed of `serving.models.manager.ModelManager`, which itself needs this module for warm-up."""
+    """The part of `serving.models.manager.ModelManager` that the services use."""
 
     def handle(
         self, name: str, version: int | None = None, label: str | None = None
@@ -32,7 +32,7 @@ class Manager(Protocol):
 
 
 class _TimedModel(Wrapped):
-    """A model whose runs are measured."""
+    """A model that measures its runs."""
 
     def __init__(self, model: Model, metrics: Metrics, name: str, api: str) -> None:
         super().__init__(model)
@@ -59,8 +59,8 @@ class Handlers:
     Args:
         manager: Which models there are.
         metrics: Where requests are counted.
-        as_tensor_content: Whether predict answers have their numbers as bytes.
-        check_method_names: Whether a signature must be marked for what it is asked.
+        as_tensor_content: Whether predict answers carry their numbers as bytes.
+        check_method_names: Whether the method name of a signature must match the request.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Handlers:
         return response
 
     def multi_inference(self, request: Any, timeout_in_ms: int = 0) -> Any:
-        """`PredictionService.MultiInference`: the first task says which model and version all of them ask."""
+        """`PredictionService.MultiInference`: the first task chooses the model and version for all."""
         spec = request.tasks[0].model_spec if request.tasks else apis("model_pb2").ModelSpec()
         with (
             self.recorded(spec.name, "MultiInference", "GRPC"),
@@ -138,7 +138,7 @@ class Handlers:
         return response
 
     def status(self, request: Any, timeout_in_ms: int = 0) -> Any:
-        """`ModelService.GetModelStatus`. A label is not looked at, as in TensorFlow Serving."""
+        """`ModelService.GetModelStatus`. A label is ignored, as in TensorFlow Serving."""
         del timeout_in_ms
         module = apis("get_model_status_pb2")
         _require_spec(request)

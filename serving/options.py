@@ -1,4 +1,4 @@
-"""What the local server is told: the flags of TensorFlow Serving as one frozen object.
+"""The options of the local server: TensorFlow Serving's flags as one frozen object.
 
 A flag is a field here and nothing else: `zoo serve` makes its command line from these fields.
 """
@@ -16,7 +16,7 @@ _HIGHEST_PORT = 65535
 
 @dataclass(frozen=True)
 class Flag:
-    """What the command line says about an option beside its name, type and default.
+    """The rest of a command-line option, beside its name, type and default.
 
     Attributes:
         help: One line for `zoo serve --help`.
@@ -35,9 +35,9 @@ class Flag:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What is served and how. Names, types and defaults are those of TensorFlow Serving's flags, but for a few.
+    """Which models are served, and how. Names, types and defaults are TensorFlow Serving's, but for a few.
 
-    Each field says what it is for. A port of 0 is chosen by the system and None switches its API off; on the command
+    Each field has its own help. A port of 0 is chosen by the system and None switches its API off; on the command
     line, 0 switches it off.
     """
 

@@ -1,4 +1,4 @@
-"""The protocol buffers of TensorFlow and TensorFlow Serving, without the seconds that `import tensorflow` takes.
+"""Imports the protocol buffers of TensorFlow and TensorFlow Serving without the seconds of `import tensorflow`.
 
 The generated `*_pb2` modules need only protobuf, but importing one first imports the package it lies in, which is all
 of TensorFlow. While they are imported here, a bare package stands in for it; it is taken away again, so that a later
@@ -25,7 +25,7 @@ class ServingApiMissing(ImportError):
 
 
 def tensorflow_directory() -> Path:
-    """Where the installed TensorFlow lies, found without importing it.
+    """The folder of the installed TensorFlow, found without importing it.
 
     Raises:
         ImportError: TensorFlow is not installed.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def hold_back_stderr() -> Iterator[None]:
     """Hold back what any code writes to standard error, and show it only if the block fails.
 
-    As `zoo.quiet.hold_back_stderr`, which this package does without.
+    As `zoo.quiet.hold_back_stderr`: serving runs where zoo is not installed.
     """
     sys.stderr.flush()
     saved = os.dup(2)

@@ -35,7 +35,7 @@ class Server:
     """Models behind REST and gRPC. Use it in a `with` block, or call `start` and `stop`.
 
     Args:
-        options: What is served and how.
+        options: Which models are served, and how.
 
     Raises:
         ServingError: A file that the options name cannot be used, or the options contradict each other.
@@ -145,7 +145,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where REST is served, without a path."""
+        """The URL of the REST API, without a path."""
         if self._http is None:
             raise RuntimeError("REST is not served: call start() first, with a rest_api_port")
         host, port = self._http.server_address[:2]
@@ -153,7 +153,7 @@ class Server:
 
     @property
     def grpc_target(self) -> str | None:
-        """Where gRPC is served, as its clients take it; None if it is not, or only on a UNIX socket."""
+        """The address of the gRPC API, as its clients take it; None where it is off or only on a UNIX socket."""
         if self._grpc is None or self.options.port is None:
             return None
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
@@ -202,7 +202,7 @@ def _read_config(path: Path) -> Any:
 
 
 def _metrics_path(path: Path | None) -> str | None:
-    """Where a `MonitoringConfig` file wants the metrics to be; None if it does not."""
+    """The path for metrics that a `MonitoringConfig` file names; None where they are off."""
     if path is None:
         return None
     prometheus = read_text_proto(path, config_message("MonitoringConfig")).prometheus_config

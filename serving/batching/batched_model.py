@@ -1,4 +1,4 @@
-"""A model whose runs are put together with those of other requests."""
+"""A model that runs requests of several clients as one batch."""
 
 import logging
 import time

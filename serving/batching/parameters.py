@@ -112,7 +112,7 @@ def per_model_parameters(folder: Path, common: BatchingParameters) -> BatchingPa
 
 
 def _given(message: Any) -> Mapping[str, Any]:
-    """What a message says; TensorFlow Serving takes a `max_enqueued_batches` of 0 for 1, unless requests are split."""
+    """The parameters in a message. As in TensorFlow Serving, `max_enqueued_batches` of 0 means 1 without splitting."""
     given: dict[str, Any] = {}
     for field, value in message.ListFields():
         if field.name == "allowed_batch_sizes":

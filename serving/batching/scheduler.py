@@ -1,4 +1,4 @@
-"""Puts requests that arrive together into batches, and hands these to a few threads.
+"""Puts requests that arrive together into batches, which a few threads run.
 
 Nothing here polls: a thread sleeps until a batch is full or the oldest one has waited long enough, and of all the
 threads only one keeps time.
@@ -95,7 +95,7 @@ class Queue:
     open: dict[Hashable, Batch] = field(default_factory=dict)
 
     def require_room(self, task: Task, batch: Batch | None) -> None:
-        """Refuse a task as TensorFlow Serving does: one that is too large, or for which there is no place.
+        """Refuse a task that is too large or finds the queue full, as TensorFlow Serving does.
 
         Args:
             task: The task.
@@ -162,7 +162,7 @@ class BatchScheduler:
             The task, or those that it was split into.
 
         Raises:
-            ServingError: It is too large, or there is no place for it.
+            ServingError: It is too large, or the queue is full.
         """
         limit = queue.parameters.limit
         with self._lock:
@@ -176,13 +176,13 @@ class BatchScheduler:
         return tasks
 
     def abandon(self, task: Task) -> bool:
-        """Take back a task that no batch has run yet; whether it was in time."""
+        """Take back a task; whether no batch had run it yet."""
         with self._lock:
             task.is_abandoned = not task.is_taken
             return task.is_abandoned
 
     def drain(self, queues: list[Queue]) -> None:
-        """Wait until nothing of these queues waits or runs; nothing may be submitted to them any more."""
+        """Wait until these queues are empty; nothing may be submitted to them any more."""
         with self._lock:
             self._drained.wait_for(lambda: all(queue.enqueued == queue.running == 0 for queue in queues))
 

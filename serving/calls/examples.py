@@ -22,7 +22,7 @@ _FLOAT = data_type(1)
 
 @dataclass(frozen=True)
 class Classified:
-    """What a classification answers; a signature has one of the two or both.
+    """The answer of a classification; a signature gives classes, scores or both.
 
     Attributes:
         classes: The labels, bytes (batch, classes).
@@ -33,7 +33,7 @@ class Classified:
     scores: Array | None
 
     def filled(self) -> tuple[Array, Array]:
-        """Both; what the signature does not have is empty or 0."""
+        """Classes and scores; the one that the signature lacks is empty or 0."""
         shape = next(array.shape for array in (self.classes, self.scores) if array is not None)
         classes = np.full(shape, b"", np.object_) if self.classes is None else self.classes
         return classes, np.zeros(shape, np.float32) if self.scores is None else self.scores
@@ -53,7 +53,7 @@ def classify(
         model: The model.
         signature_name: Which signature; empty for the default one.
         examples: Serialized `tf.Example` messages.
-        timeout_in_ms: How long the run may take; 0 for ever.
+        timeout_in_ms: How long the run may take; 0 for no limit.
         check_method_name: Whether the signature must be marked for classification; those of TensorFlow 2 never are.
 
     Raises:

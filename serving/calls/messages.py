@@ -1,4 +1,4 @@
-"""Request messages of TensorFlow Serving answered by one model, so that warm-up can replay what was recorded."""
+"""Answers the request messages of TensorFlow Serving with one model, for the APIs and for warm-up."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def predict(
     Args:
         model: What runs it.
         request: The message; its `model_spec` is read only for the signature.
-        timeout_in_ms: How long the run may take; 0 for ever.
+        timeout_in_ms: How long the run may take; 0 for no limit.
         as_tensor_content: Whether the answer has its numbers as bytes.
         check_method_name: Whether the signature must be marked as one of the three that can be asked so.
 
@@ -51,7 +51,7 @@ def predict(
 
 
 def check_any_method(method: str) -> None:
-    """Refuse to predict by a signature that is marked as none of the three kinds."""
+    """Refuse a signature whose method name is none of the three that predict accepts."""
     known = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     if method not in known:
         raise ServingError(
@@ -113,7 +113,7 @@ def regress(model: Model, request: Any, timeout_in_ms: int = 0, *, check_method_
 
 
 def multi_inference(model: Model, request: Any, timeout_in_ms: int = 0, *, check_method_name: bool = False) -> Any:
-    """Answer a `MultiInferenceRequest`, one run a task; see `predict`."""
+    """Answer a `MultiInferenceRequest` with one run for each task; see `predict`."""
     names = _check_tasks(model, request.tasks)
     examples = _examples(request.input)
     response = apis("inference_pb2").MultiInferenceResponse()
@@ -181,7 +181,7 @@ _REPLAYED: dict[str, Callable[[Model, Any], Any]] = {
 
 
 def replay(model: Model, log: Any) -> Any:
-    """Answer the request in a `PredictionLog`; what the log has as its response is not looked at.
+    """Answer the request in a `PredictionLog`; the recorded response is ignored.
 
     Raises:
         ServingError: The request fails, or is of a kind that cannot be replayed.

@@ -88,7 +88,7 @@ def bench_serve(
 def _bench_requests(
     client: "Client", signature_name: str, batch: int, steps: int, golden: Path | None
 ) -> "tuple[list[Request], float]":
-    """Encoded requests to send in turn, and how many sequences one has on average."""
+    """Encoded requests to send in turn, and the average number of sequences in one."""
     import numpy as np
 
     from serving.client import bench, verify
@@ -111,7 +111,7 @@ def _bench_requests(
 
 
 def _watched(client: "Client", requests: "list[Request]", load: "Load") -> "Report":
-    """Run a load; say on standard error, if someone looks at it, how far it is. Ctrl-C ends it early."""
+    """Run a load, with its progress on standard error where that is a terminal. Ctrl-C ends it early."""
     import sys
     import threading
     import time

@@ -99,7 +99,7 @@ def predict(as_json: bool, chunk: int | None, input_file: str, **connection: Any
 @click.option("--signature_name", default="classify", show_default=True, help="The signature to ask.")
 @click.argument("input_file", metavar="INPUT")
 def classify(as_json: bool, signature_name: str, input_file: str, **connection: Any) -> None:
-    """Ask by TensorFlow Serving's Classify about the sequences or texts in INPUT, each sent as a tf.Example."""
+    """Classify the sequences or texts in INPUT by TensorFlow Serving's Classify, each sent as a tf.Example."""
     import json
 
     from serving.cli.printing import table
@@ -126,7 +126,7 @@ def classify(as_json: bool, signature_name: str, input_file: str, **connection: 
 @connection_options
 @json_option
 def status(as_json: bool, **connection: Any) -> int:
-    """Print the versions of a model and their states; ends with 1 where none is available."""
+    """Print the versions of a model and their states; exits with 1 where none is available."""
     import dataclasses
     import json
 
@@ -198,7 +198,7 @@ def verify(
     path: Path,
     **tls: str | None,
 ) -> int:
-    """Replay the golden requests of an exported version and compare every output; ends with 1 where one differs.
+    """Replay the golden requests of an exported version and compare every output; exits with 1 where one differs.
 
     MODEL is models/NAME; without /VERSION its newest version is meant. A server is asked for that very version.
     """

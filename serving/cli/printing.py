@@ -140,7 +140,7 @@ def report(measured: "Report", load: "Load", batch: float, percentiles: Sequence
 
 
 def report_lines(measured: "Report", load: "Load", batch: float, percentiles: Sequence[float]) -> list[str]:
-    """The same for people."""
+    """A bench's report as lines of text."""
     found = report(measured, load, batch, percentiles)
     if load.rate is None:
         asked = f"closed loop, {load.clients} clients, each sending when it has its last answer"

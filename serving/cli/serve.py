@@ -129,9 +129,7 @@ def _serve(options: ServerOptions) -> None:
         server.start()
     except ServingError as error:
         raise ServingError(error.code, f"Failed to start server. Error: {error.described}") from error
-    page = options.page and options.rest_api_port is not None
-    shown = f"; page: {server.url}/" if page else ""
-    click.echo(f"ready: {_described(server)}, {time.perf_counter() - started:.1f} s){shown}")
+    click.echo(_ready_line(server, time.perf_counter() - started))
     try:
         stop.wait()
     finally:
@@ -154,9 +152,9 @@ def _disable_xla() -> None:
         )
 
 
-def _described(server: "Server") -> str:
-    """Where what is served, with a bracket that is left open: `http://... and gRPC 127.0.0.1:8500 (version 1`."""
-    manager = server.manager
+def _ready_line(server: "Server", seconds: float) -> str:
+    """The line that says that the server is ready: addresses, versions, the seconds that it took, the page."""
+    manager, options = server.manager, server.options
     names = manager.names()
     versions = []
     for name in names:
@@ -165,9 +163,10 @@ def _described(server: "Server") -> str:
         words += ["version" if len(numbers) == 1 else "versions", ", ".join(map(str, numbers))]
         versions.append(" ".join(words))
     path = f"/v1/models/{names[0]}" if len(names) == 1 else "/v1/models/"
-    places = [f"{server.url}{path}"] if server.options.rest_api_port is not None else []
+    places = [f"{server.url}{path}"] if options.rest_api_port is not None else []
     if server.grpc_target is not None:
         places.append(f"gRPC {server.grpc_target}")
-    if server.options.grpc_socket_path:
-        places.append(f"gRPC unix:{server.options.grpc_socket_path}")
-    return f"{', '.join(places)} ({'; '.join(versions)}"
+    if options.grpc_socket_path:
+        places.append(f"gRPC unix:{options.grpc_socket_path}")
+    page = f"; page: {server.url}/" if options.page and options.rest_api_port is not None else ""
+    return f"ready: {', '.join(places)} ({'; '.join(versions)}, {seconds:.1f} s){page}"

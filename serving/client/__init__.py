@@ -48,7 +48,7 @@ def connect(target: str, model_name: str, **options: Any) -> Client:
             cert_file, key_file.
 
     Raises:
-        TargetError: The target is no such address, or one without TLS where a certificate is to be shown.
+        TargetError: The target is not such an address, or has no TLS although a certificate is given.
         CertificateError: The files of TLS cannot be used.
         ServingApiMissing: It is one of gRPC, and the extra `serve` is not installed.
 

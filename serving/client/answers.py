@@ -1,4 +1,4 @@
-"""Output arrays of an exported model to one answer a sequence."""
+"""Turns the output arrays of an exported model into one answer for each sequence."""
 
 import http.client
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from serving.runtime.model import Array
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one sequence. What a model does not give stays empty.
+    """The answer for one sequence. Fields that the model does not give stay empty.
 
     Attributes:
         label: The name of the likeliest class; empty where the model had no finite answer.
-        class_id: Its number; -1 likewise.
+        class_id: The number of that class; -1 where the model had no finite answer.
         probabilities: The probability of every class.
         values: The numbers that a regression gives.
         steps: One answer for each step of the sequence, from a model that labels steps; for each step of the future,
@@ -41,7 +41,7 @@ def predictions(outputs: Mapping[str, Array], lengths: Sequence[int | None]) -> 
             did not answer at the end is left out then.
 
     Raises:
-        ServerError: The outputs are others, or are not one row for each sequence.
+        ServerError: The outputs have other names, or not one row for each sequence.
     """
     if "predictions" in outputs:
         values = outputs["predictions"]
@@ -86,6 +86,6 @@ def _check(fits: bool, outputs: Mapping[str, Array], lengths: Sequence[Any]) -> 
         shapes = {name: array.shape for name, array in outputs.items()}
         raise ServerError(
             http.client.OK,
-            f"outputs that are no answers for {len(lengths)} sequences (shapes {shapes}); expected a row of label, "
+            f"outputs that do not answer {len(lengths)} sequences (shapes {shapes}); expected a row of label, "
             "class_id and probabilities, or of predictions, for each: serve a model that `zoo export` wrote",
         )

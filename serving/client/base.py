@@ -1,4 +1,4 @@
-"""What clients by REST and by gRPC have in common: batching, padding, deadlines, retries, waiting."""
+"""The base of both clients: batching, padding, deadlines, retries, waiting."""
 
 import time
 from abc import ABC, abstractmethod
@@ -190,7 +190,7 @@ class Client(ABC):
         return self._values(self.send(request, timeout=timeout))
 
     def send(self, request: Request, *, timeout: float | None = None) -> bytes:
-        """Send an encoded request, again where that may help.
+        """Send an encoded request, and again after failures that may pass.
 
         Returns:
             The encoded answer.

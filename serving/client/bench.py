@@ -22,7 +22,7 @@ LATE = 1e-3  # s
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of the server.
+    """The load to put on a server.
 
     Attributes:
         rate: Requests a second at random moments (Poisson), sent whether earlier ones are answered or not; None for a
@@ -31,7 +31,7 @@ class Load:
         seconds: How long requests are counted.
         warmup: Seconds before that, in which they are sent and not counted.
         timeout: Seconds after which a request has failed.
-        seed: Of the random moments.
+        seed: The seed of the random moments.
     """
 
     rate: float | None = None
@@ -48,8 +48,8 @@ class Sample:
 
     Attributes:
         scheduled: When it was to be sent.
-        sent: When it was.
-        done: When its answer was there.
+        sent: When it was sent.
+        done: When its answer arrived.
         error: The code of what went wrong; empty for an answer.
         waited: Whether all threads were busy at its time.
     """
@@ -63,7 +63,7 @@ class Sample:
 
 @dataclass
 class Progress:
-    """What a run has come to; threads write, anyone may read."""
+    """Progress of a run; its threads write, anyone may read."""
 
     sent: int = 0
     failed: int = 0
@@ -96,7 +96,7 @@ class Report:
         return len(self.latencies)
 
     def percentile(self, percent: float) -> float:
-        """The latency that so many percent of the answers did not exceed; NaN without answers.
+        """The latency that `percent` percent of the answers did not exceed; NaN without answers.
 
         Example:
         >>> Report(np.array([1.0, 2.0, 9.0]), 1.0, {}, 0.0, 0.0, 0.0).percentile(50)
@@ -126,7 +126,7 @@ def random_inputs(signature: Signature, batch: int, steps: int, rng: np.random.G
     which are lengths: `steps`. Strings: `steps` letters.
 
     Raises:
-        ValueError: An input is of a shape or a type for which there is no such array.
+        ValueError: No such array exists for the shape or type of an input.
     """
     inputs: dict[str, Array] = {}
     for name, spec in signature.inputs.items():
@@ -150,7 +150,7 @@ def random_inputs(signature: Signature, batch: int, steps: int, rng: np.random.G
 
 
 def run(client: Client, requests: Sequence[Request], load: Load, progress: Progress | None = None) -> Report:
-    """Put a load on a server; returns when its last answer is there.
+    """Put a load on a server and wait for its last answer.
 
     Args:
         client: Without retries: a request that fails is counted as such.
@@ -209,7 +209,7 @@ def _send(client: Client, request: Request, timeout: float) -> str:
 
 
 def summary(samples: Sequence[Sample], warmup: float) -> Report:
-    """What the requests after the warm-up add up to."""
+    """The report on the requests after the warm-up."""
     counted = [sample for sample in samples if sample.scheduled >= warmup]
     late = [sample for sample in counted if sample.sent - sample.scheduled > LATE]
     return Report(

@@ -20,7 +20,7 @@ class ServerError(RuntimeError):
         self.status = status
         self.message = message
         self.name = str(status) if code is None else code.name
-        # An answer that came and cannot be used is no refusal: the message says by itself what is wrong with it.
+        # An unusable answer is not a refusal: its message says by itself what is wrong.
         super().__init__(message if status == HTTPStatus.OK else f"the server answered {self.name}: {message}")
 
 
@@ -35,7 +35,7 @@ class DeadlineExceeded(Unreachable):
 
 
 class TargetError(ValueError):
-    """The target is no address of a server."""
+    """The target is not the address of a server."""
 
     exit_code = 2
 
@@ -47,6 +47,6 @@ class CertificateError(ValueError):
 
 
 class VersionGone(RuntimeError):
-    """The version that a streaming session began with is no longer served; its states mean nothing to another."""
+    """The version of a streaming session is no longer served; its state means nothing to another version."""
 
     exit_code = 1

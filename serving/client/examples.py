@@ -50,7 +50,7 @@ def _values(name: str, value: Any) -> list[Any]:
 
 
 def to_json(features: Features) -> dict[str, list[Any]]:
-    """As REST takes it: decimals always with a point, bytes as base64."""
+    """The features as JSON for REST: decimals always with a point, bytes as base64."""
     return {
         name: [{"b64": base64.b64encode(item).decode()} if isinstance(item, bytes) else item for item in values]
         for name, values in features.items()
@@ -58,7 +58,7 @@ def to_json(features: Features) -> dict[str, list[Any]]:
 
 
 def to_proto(features: Features) -> Any:
-    """As a `tf.Example`."""
+    """The features as a `tf.Example`."""
     example = proto_module("tensorflow.core.example.example_pb2").Example()
     for name, values in features.items():
         feature = example.features.feature[name]

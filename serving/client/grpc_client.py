@@ -44,7 +44,7 @@ class GrpcClient(Client):
         options: As for `Client`: version, label, timeout, retries, batch_size, in_flight.
 
     Raises:
-        TargetError: The target is no such address, or one without TLS where a certificate is to be shown.
+        TargetError: The target is not such an address, or has no TLS although a certificate is given.
         CertificateError: The files cannot be used.
         ServingApiMissing: The extra `serve` is not installed.
     """
@@ -61,7 +61,7 @@ class GrpcClient(Client):
     ) -> None:
         address = parse(target)
         if address.rest:
-            raise TargetError(f"{target!r} is no address of gRPC; give one like 127.0.0.1:8500")
+            raise TargetError(f"{target!r} is not an address for gRPC; give one like 127.0.0.1:8500")
         super().__init__(address, model_name, **options)
         try:
             import grpc
@@ -121,7 +121,7 @@ class GrpcClient(Client):
         Raises:
             ServerError: The server refused; what it served before, it still serves.
             Unreachable: No answer came.
-            google.protobuf.text_format.ParseError: The text is no such message.
+            google.protobuf.text_format.ParseError: The text does not hold such a message.
         """
         module = apis("model_management_pb2")
         message = module.ReloadConfigRequest()

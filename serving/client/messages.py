@@ -1,4 +1,4 @@
-"""What goes between a client and a server, by whichever API."""
+"""Messages between client and server, the same for both APIs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

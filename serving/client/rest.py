@@ -38,7 +38,7 @@ class RestClient(Client):
         options: As for `Client`: version, label, timeout, retries, batch_size, in_flight.
 
     Raises:
-        TargetError: The target is no such address, or one without TLS where a certificate is to be shown.
+        TargetError: The target is not such an address, or has no TLS although a certificate is given.
         CertificateError: The files cannot be used.
     """
 
@@ -54,7 +54,7 @@ class RestClient(Client):
     ) -> None:
         address = parse(target)
         if not address.rest:
-            raise TargetError(f"{target!r} is no address of REST; give one like http://127.0.0.1:8501")
+            raise TargetError(f"{target!r} is not an address for REST; give one like http://127.0.0.1:8501")
         super().__init__(address, model_name, **options)
         tls = Tls(ca_file, cert_file, key_file)
         tls.check(target, address)
@@ -132,7 +132,7 @@ class RestClient(Client):
         try:
             return {name: _from_json(value) for name, value in outputs.items()}
         except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise _unexpected("outputs that are no tensors", document) from error
+            raise _unexpected("outputs that are not tensors", document) from error
 
     def _only_output(self, request: Request) -> str:
         """The name of a single output, which comes without it."""
@@ -204,7 +204,7 @@ def _unexpected(what: str, document: dict[str, Any]) -> ServerError:
 
 
 def _to_json(array: Array) -> bytes:
-    """As few digits as give a number back in its own type."""
+    """A number with as few digits as restore it in its own type."""
     if array.dtype.kind == "O":
         encoded = np.frompyfunc(lambda item: {"b64": base64.b64encode(item).decode()}, 1, 1)(array)
         return orjson.dumps(encoded.tolist())
@@ -223,7 +223,7 @@ def _from_json(value: Any) -> Array:
         return np.array([*encoded, None], dtype=object)[:-1].reshape(_shape(value))
     array = np.asarray(value)
     if array.dtype.kind not in "fib":
-        raise ValueError(f"{array.dtype} is no type of a tensor")
+        raise ValueError(f"{array.dtype} is not a type that a tensor can have")
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 

@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 
 class Deadline:
-    """A moment up to which a call may last.
+    """The moment at which a call must end.
 
     Args:
         seconds: From now.
@@ -48,7 +48,7 @@ def call(once: Callable[[float], Answer], deadline: Deadline, retries: int) -> A
     Nothing else is repeated: another refusal would be the same again, and a deadline that has passed has passed.
 
     Raises:
-        DeadlineExceeded: There was no time for a first try.
+        DeadlineExceeded: The deadline passed before the first try.
         ServerError: As `once` raised it last.
         Unreachable: Likewise.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Forms of data to train on, by which a mistake is told.
+# Training data, which people pass by mistake; it gets an error of its own.
 _TRAINING_FILES = (".csv", ".ts")
 _TRAINING_ARRAY = re.compile(r"(x|y|lengths|groups)(_(train|test))?|(train|test)_(x|y|lengths|groups)")
 
@@ -19,7 +19,7 @@ Features = npt.NDArray[np.float32]
 
 
 class InputError(ValueError):
-    """What was given is no sequence that a model could take."""
+    """The input is not a sequence that a model could take."""
 
     exit_code = 2
 
@@ -79,7 +79,7 @@ def check_texts(texts: Sequence[Any]) -> list[str]:
     """The texts as they are.
 
     Raises:
-        InputError: One is no text, or is empty.
+        InputError: An element is not a text, or is empty.
     """
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:
@@ -221,7 +221,7 @@ def read_chunks(source: str, steps: int, *, text: bool) -> Iterator[Any]:
         text: Whether it is a text.
 
     Raises:
-        InputError: The source cannot be read, holds several sequences, or a line is no step.
+        InputError: The source cannot be read, holds several sequences, or a line is not a step.
     """
     if source == "-":
         yield from _pieces(_lines(text), steps)
@@ -249,7 +249,7 @@ def _lines(text: bool) -> Iterator[Any]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"line {number + 1} is not JSON: {error}; give a step, such as [0.5, 1.0]") from error
         if not isinstance(value, list) or not value:
-            raise InputError(f"line {number + 1} is no list; give a step, such as [0.5, 1.0]")
+            raise InputError(f"line {number + 1} is not a list; give a step, such as [0.5, 1.0]")
         yield value if isinstance(value[0], list) else [value]
 
 

@@ -32,14 +32,13 @@ class StreamingSession:
     Args:
         client: By REST or by gRPC.
         batch: How many streams go forward together, in step.
-        on_swap: What happens once the version that the session began with is no longer served: `"error"` raises
-            `VersionGone`; `"restart"` begins anew, at zeros and with the version that is served now, and counts
-            `restarts`.
+        on_swap: What happens once the version of the session is no longer served: `"error"` raises `VersionGone`;
+            `"restart"` starts again at zeros with the version that is served now, and counts `restarts`.
         signature_name: The signature to ask.
 
     Attributes:
-        version: The version that is asked.
-        restarts: How often the session began anew because its version had gone.
+        version: The version that answers.
+        restarts: How often the session started again because its version had gone.
 
     Raises:
         ServerError: The server does not know the model, or the model has no such signature.
@@ -68,7 +67,7 @@ class StreamingSession:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: zeros, and the version that the client's model name, version or label means now.
+        """Start again at zeros, with the version that the client's name, version or label means now.
 
         Raises:
             ServerError: The server does not know the model, or the model has no such signature.
@@ -116,8 +115,8 @@ class StreamingSession:
                 if not self._restarting:
                     raise VersionGone(
                         f"version {self.version} of {self._client.model_name}, with which this session began, is no "
-                        f"longer served ({error.message}); its state means nothing to another version: reset() begins "
-                        "anew with the one that is served now"
+                        f"longer served ({error.message}); its state means nothing to another version: reset() starts "
+                        "again with the one that is served now"
                     ) from error
                 gone = self.version
                 self.reset()
@@ -142,7 +141,7 @@ class StreamingSession:
         return {name: array.copy() for name, array in self._state.items()}
 
     def restore(self, state: Mapping[str, Any], version: int) -> None:
-        """Go on from a state that this or another session had.
+        """Continue from a state that this or another session had.
 
         Args:
             state: As `state` gave it.
@@ -180,10 +179,10 @@ class StreamingSession:
         """Write the state and its version to an `.npz` file."""
         about = np.array([self._client.model_name, str(self.version)])
         with Path(path).open("wb") as file:
-            np.savez(file, **{_ABOUT: about}, **self._state)  # type: ignore[arg-type]  # a name is no option here
+            np.savez(file, **{_ABOUT: about}, **self._state)  # type: ignore[arg-type]  # a state cannot be called like an option
 
     def load(self, path: str | Path) -> None:
-        """Go on from a file that `save` wrote.
+        """Continue from a file that `save` wrote.
 
         Raises:
             InputError: The file is none, or is of another model.
@@ -195,7 +194,7 @@ class StreamingSession:
                 state = {name: arrays[name] for name in arrays.files}
             model_name, version = state.pop(_ABOUT).tolist()
         except (ValueError, KeyError, EOFError) as error:
-            raise InputError(f"{path} is no file that a streaming session saved: {error}") from error
+            raise InputError(f"{path} was not saved by a streaming session: {error}") from error
         if model_name != self._client.model_name:
             raise InputError(f"{path} is a state of {model_name!r}, this session asks {self._client.model_name!r}")
         self.restore(state, int(version))

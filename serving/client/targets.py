@@ -63,6 +63,6 @@ def parse(target: str) -> Target:
 
 def _no_address(target: str) -> str:
     return (
-        f"{target!r} is no address of a server; give one like http://127.0.0.1:8501 for REST, 127.0.0.1:8500 for gRPC "
-        "(https:// and grpcs:// with TLS), or unix:/path/of/socket"
+        f"{target!r} is not the address of a server; give one like http://127.0.0.1:8501 for REST, 127.0.0.1:8500 for "
+        "gRPC (https:// and grpcs:// with TLS), or unix:/path/of/socket"
     )

@@ -1,4 +1,4 @@
-"""Which models are served, in which versions and under which labels; and how that changes while requests go on."""
+"""The models that are served, with their versions and labels, and changes to them while requests are answered."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ class ModelManager:
         retries: What happens to a version that failed to load.
         poll_seconds: Seconds between two looks into the models' folders; 0 looks only when the configuration changes.
         num_load_threads: Versions that are loaded at once; 0 loads one after the other between two looks.
-        num_unload_threads: Versions that are freed at once; 0 is one.
+        num_unload_threads: Versions that are freed at once; 0 means one.
         allow_labels_for_unavailable: Whether a new label may name a version that is not loaded yet.
     """
 

@@ -1,4 +1,4 @@
-"""What is to be served: models, their folders, which of their versions, and labels for versions."""
+"""The models of a configuration: their folders, version policies and labels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ def read_model_server_config(path: Path) -> Any:
     """The `ModelServerConfig` message in a text file.
 
     Raises:
-        ServingError: INVALID_ARGUMENT: the file cannot be read, or is no such message.
+        ServingError: INVALID_ARGUMENT: the file cannot be read, or does not hold such a message.
         ServingApiMissing: The extra `serve` is not installed.
     """
     return read_text_proto(path, model_server_config())

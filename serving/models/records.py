@@ -10,7 +10,7 @@ _FOOTER = struct.Struct("<I")
 
 
 class RecordError(RuntimeError):
-    """The file is no TFRecord file, or is damaged."""
+    """The file is not a TFRecord file, or is damaged."""
 
     exit_code = 1
 

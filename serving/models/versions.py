@@ -1,4 +1,4 @@
-"""One served model: which versions its folder holds, which are loaded, and who is using them."""
+"""One served model: the versions in its folder, those that are loaded, and their users."""
 
 import ctypes
 import enum
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class State(enum.Enum):
-    """Where a version is in its life, by TensorFlow Serving's names."""
+    """The states of a version, by TensorFlow Serving's names."""
 
     START = "START"
     LOADING = "LOADING"
@@ -130,7 +130,7 @@ class ServedModel:
         return self._config
 
     def configure(self, config: ModelConfig | None) -> None:
-        """Serve something else from the next poll on; with None, free everything now.
+        """Change what the next poll serves; with None, free everything now.
 
         A version number that is loaded stays what it is, even if the new base path holds it too.
         """
@@ -153,7 +153,7 @@ class ServedModel:
             loading: Where versions are loaded; None loads them here, before this returns.
 
         Returns:
-            The loads that this has begun.
+            The loads that have begun.
         """
         with self._polling:
             if self._config is None:
@@ -202,7 +202,7 @@ class ServedModel:
         except ServingError as error:
             self._failed(copy, error)
         except Exception as error:
-            # Whatever a version does to the loader, the server goes on with those it has.
+            # Whatever a version does to the loader, the server keeps serving the others.
             logger.exception("loading version %d of model %s failed", copy.version, self.name)
             self._failed(copy, ServingError(Code.INTERNAL, f"loading failed: {error!r}"))
         else:
@@ -225,7 +225,7 @@ class ServedModel:
         )
 
     def _settle(self) -> None:
-        """Retire what is served and not wanted, but never the last before one that is wanted is there."""
+        """Retire the versions that the policy no longer asks for, but never the last one before another is loaded."""
         with self._lock:
             served = [copy for copy in self._copies.values() if copy.state is State.AVAILABLE]
             retired = sorted(

@@ -1,4 +1,4 @@
-"""Warm-up: the requests that a version brings along are run before it is served."""
+"""Warm-up: runs the requests that come with a version before it is served."""
 
 import logging
 import time
@@ -78,7 +78,7 @@ def _parsed(record: bytes, number: int, path: Path, prediction_log: Any) -> Any:
     try:
         return prediction_log.FromString(record)
     except DecodeError as error:
-        raise invalid(f"Failed to parse warmup record: record {number} of {path} is no PredictionLog") from error
+        raise invalid(f"Failed to parse warmup record: record {number} of {path} is not a PredictionLog") from error
 
 
 def _play(model: Model, log: Any, number: int, path: Path) -> None:

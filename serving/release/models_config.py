@@ -40,14 +40,14 @@ Wait = Callable[[Path, float], None]
 
 
 class PromotionError(ValueError):
-    """A version or a label that cannot be served as asked."""
+    """The version or the label cannot be served as requested."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a label was set to.
+    """The result of a change of a label.
 
     Attributes:
         config: The `models.config` that says so.
@@ -147,7 +147,7 @@ def _open(root: Path) -> Iterator["_ModelsConfig"]:
 
 
 class _ModelsConfig:
-    """`models.config` while nobody else writes it. Other models, and comments before the first line, are kept."""
+    """`models.config` under a lock. Other models, and comments before the first line, are kept."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.path = root, root / CONFIG
@@ -179,7 +179,7 @@ class _ModelsConfig:
         return next((entry for entry in self._config.model_config_list.config if entry.name == name), None)
 
     def entry(self, name: str, served_at: str | None) -> Any:
-        """The entry of a model, which is made if missing."""
+        """The entry of a model, added if missing."""
         others = {entry.base_path.rpartition("/")[0] for entry in self._config.model_config_list.config}
         entry = self.found(name)
         if entry is None:
@@ -207,14 +207,16 @@ class _ModelsConfig:
             try:
                 history |= json.loads(path.read_text()) if path.exists() else {}
             except (ValueError, TypeError) as error:
-                raise PromotionError(f"{path} is damaged ({error}); delete it, and labels begin anew") from error
+                raise PromotionError(
+                    f"{path} is damaged ({error}); delete it, and the labels start with an empty history"
+                ) from error
             self._histories[name] = history
         return self._histories[name]
 
     def put(
         self, entry: Any, label: str, folder: Path, past: list[int], wait: Wait, announce: Callable[[Path], None]
     ) -> Promotion:
-        """Put a label on the version in `folder`, and write down first that it has been on all of `past`."""
+        """Put a label on the version in `folder`; its history, `past`, is written first."""
         version = int(folder.name)
         before = int(entry.version_labels[label]) if label in entry.version_labels else None
         for other, labelled in entry.version_labels.items():
@@ -239,7 +241,7 @@ class _ModelsConfig:
             raise
 
     def _write(self, entry: Any, *more: int) -> tuple[int, ...]:
-        """Write history and configuration: what labels need is served, and `more`; unless all versions are anyway."""
+        """Write history and configuration. Unless all versions are served, those are that labels need, and `more`."""
         served = list(complete_versions(self.root / entry.name))
         history, listed = self._history(entry.name), set(entry.model_version_policy.specific.versions)
         if not entry.model_version_policy.HasField("all"):

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, from method, path and body to status and body; it knows nothing of sockets."""
+"""TensorFlow Serving's REST API: turns method, path and body into a response, without sockets."""
 
 import json
 import re
@@ -47,7 +47,7 @@ _CORS = {
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: HTTP status, body, and what its headers say of it."""
+    """A response: HTTP status, body, media type, and further header fields."""
 
     status: int
     body: bytes
@@ -57,7 +57,7 @@ class Response:
 
 @dataclass(frozen=True)
 class _Target:
-    """Which model a path names, in the words of the request."""
+    """The model that a path names."""
 
     name: str
     version: int | None
@@ -69,9 +69,9 @@ class RestApi:
 
     Args:
         manager: Which models there are. A name in a request is only looked up there.
-        options: How long a run may take, and what is served next to the API.
+        options: The time limit of a run, and what else the port serves.
         metrics: Where requests are counted.
-        metrics_path: Where the metrics can be read; None for nowhere.
+        metrics_path: The path of the metrics; None for none.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The body of a classify or regress request to `tf.Example` messages (TensorFlow Serving's util/json_tensor.cc)."""
+"""Reads the body of a classify or regress request as `tf.Example` messages (util/json_tensor.cc there)."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,8 @@
-"""The text of a REST request to Python values, with the leniency and the messages of TensorFlow Serving's parser.
+"""Parses the JSON of a REST request with the leniency and the messages of TensorFlow Serving's parser.
 
 TensorFlow Serving parses with RapidJSON: NaN and Infinity are numbers, what follows the document is ignored, strings
-need not be UTF-8, and a number that no double holds is an error. What is plain JSON is read by orjson, five times as
-fast; what that refuses is read by Python's parser, which says why or lets it pass.
+need not be UTF-8, and a number that no double holds is an error. orjson reads plain JSON, five times as fast;
+what it refuses is read by Python's parser, which says why or lets it pass.
 """
 
 import json
@@ -59,7 +59,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _lenient(body: bytes) -> Any:
-    """What RapidJSON makes of a body that is not plain JSON."""
+    """The value that RapidJSON would read from a body that is not plain JSON."""
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     start = _NOT_SPACE.search(text)
     if start is None:

@@ -1,4 +1,4 @@
-"""The body of a predict request to feeds (TensorFlow Serving's util/json_tensor.cc)."""
+"""Reads the body of a predict request as feeds (TensorFlow Serving's util/json_tensor.cc)."""
 
 import enum
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Inputs = Mapping[str, TensorSpec]
 
 
 class Format(enum.Enum):
-    """How a request lays out its tensors, and so how the answer does: the key of the answer."""
+    """The layout of a request's tensors, which is that of the answer too; its value is the key there."""
 
     ROW = "predictions"
     COLUMN = "outputs"

@@ -1,4 +1,4 @@
-"""Tensors to the body of an answer, with TensorFlow Serving's numbers (util/json_tensor.cc).
+"""Writes tensors as the body of an answer, with TensorFlow Serving's numbers (util/json_tensor.cc).
 
 A float is written with six digits if those give it back, else with as many as give it back for certain; NaN and
 infinities stand unquoted; a whole number keeps a `.0`.
@@ -20,7 +20,7 @@ _ALL_DIGITS = {"float32": 9, "float64": 17}
 
 
 def require_writable(signature: Signature) -> None:
-    """Refuse a signature with an output that JSON cannot carry, before it is run.
+    """Refuse a signature whose outputs JSON cannot carry, before it runs.
 
     Raises:
         ServingError: INVALID_ARGUMENT.
@@ -93,7 +93,7 @@ def encode_regression(values: Array) -> bytes:
 
 
 def encode_error(message: str) -> bytes:
-    """The body of every error."""
+    """Write the body of an error."""
     return json.dumps({"error": message}, indent=4).encode()
 
 

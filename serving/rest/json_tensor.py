@@ -1,4 +1,4 @@
-"""One JSON value to one dense tensor, with TensorFlow Serving's type rules and messages (util/json_tensor.cc)."""
+"""Turns a JSON value into a dense array by TensorFlow Serving's type rules, with its messages (util/json_tensor.cc)."""
 
 import base64
 import binascii
@@ -181,7 +181,7 @@ def decode_base64(text: str) -> bytes:
 
 
 def type_name(value: object) -> str:
-    """What a JSON value is, in the words of TensorFlow Serving.
+    """The type of a JSON value in TensorFlow Serving's words.
 
     Example:
     >>> type_name(None), type_name(True), type_name(1.5)

@@ -11,7 +11,7 @@ _SCRIPTS = ("requests.js", "sequences.js", "drawing.js", "page.js")
 
 
 def page(names: Sequence[str]) -> bytes:
-    """The page, which offers these models.
+    """The page for these models.
 
     Args:
         names: The models that are loaded: TensorFlow Serving's REST API has no list of them.

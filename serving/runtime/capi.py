@@ -1,7 +1,7 @@
 """TensorFlow's C API, called in the shared library that the installed wheel brings.
 
 The functions are those of `tensorflow/c/c_api.h`, `tf_tensor.h` and `tf_tstring.h`, which are stable; that the wheel
-exports them is not promised, so a library without them means the other runtime, never a failure.
+exports them is not promised, so without them the other runtime is used.
 """
 
 import ctypes
@@ -123,7 +123,7 @@ def disable_xla() -> bool:
     A signature that needs XLA then fails with TensorFlow's `XLA compilation disabled`.
 
     Returns:
-        Whether the installed library has the function, which is no part of the C API.
+        Whether the installed library has the function, which is not part of the C API.
 
     Raises:
         LibraryUnavailable: As `library`.

@@ -1,4 +1,4 @@
-"""What every runtime offers: signatures, a run, and the checks that all of them make before it."""
+"""The interface of all runtimes: signatures, a run, and the checks before it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,11 +61,11 @@ class Model(Protocol):
         Args:
             signature_name: Which.
             feeds: An array for every input; strings as an object array of bytes.
-            output_filter: The outputs wanted; None for all.
-            timeout_in_ms: How long the run may take; 0 for ever.
+            output_filter: The requested outputs; None for all.
+            timeout_in_ms: How long the run may take; 0 for no limit.
 
         Returns:
-            An array for every output wanted.
+            An array for every requested output.
 
         Raises:
             ServingError: The names do not fit the signature, or TensorFlow refused; its code is TensorFlow's.
@@ -76,7 +76,7 @@ class Model(Protocol):
 
 
 class Wrapped:
-    """A model that does more in `run` than the one it wraps, which is closed with it; for the rest it is that model."""
+    """A model that passes everything on to the model that it wraps; subclasses add to `run`."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -127,7 +127,7 @@ def resolve(
     """Check a call against the signature it names.
 
     Returns:
-        The feeds with the type and memory order that the graph takes, and the outputs wanted.
+        The feeds with the type and memory order that the graph takes, and the requested outputs.
 
     Raises:
         ServingError: FAILED_PRECONDITION for an unknown signature; INVALID_ARGUMENT where names or types differ.
@@ -157,7 +157,7 @@ def resolve(
 
 @contextmanager
 def naming_wrong_shapes(inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Array]) -> Iterator[None]:
-    """Say which feeds do not have the shapes that the signature declares, where the block refuses them.
+    """Name the feeds whose shapes differ from the signature when the block fails.
 
     TensorFlow names the operation that failed, which means nothing to who sent the request. A graph may take more than
     its signature says, so nothing is refused that TensorFlow takes.
@@ -187,7 +187,7 @@ def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...] | None) -> bo
 
 
 def _shown(shape: Sequence[int | None] | None) -> str:
-    """A shape for a person.
+    """A shape in words.
 
     Example:
     >>> _shown((None, None, 12))

@@ -99,7 +99,7 @@ def test_state_in_a_file(manager: NumpyManager, client: Client, tmp_path: Path) 
     with pytest.raises(InputError, match=r"version 1 takes \{'pool_count': \(1,\), 'pool_sum': \(1, 3\)"):
         other.restore({"pool_sum": np.zeros((2, 3))}, 1)
     np.savez(tmp_path / "other.npz", a=np.zeros(1))
-    with pytest.raises(InputError, match="no file that a streaming session saved"):
+    with pytest.raises(InputError, match="was not saved by a streaming session"):
         other.load(tmp_path / "other.npz")
     manager.models["stream"] = {2: classifier()}
     with pytest.raises(VersionGone, match="version 1, which computed this state, is not served"):

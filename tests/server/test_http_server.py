@@ -282,7 +282,7 @@ def test_a_port_that_is_taken(server: Server, tmp_path: Path) -> None:
     ("host", "words"),
     [
         ("no.such.host.invalid", "names no host that can be found: give an address of this machine"),
-        ("192.0.2.1", "is no address of this machine: give"),
+        ("192.0.2.1", "is not an address of this machine: give"),
     ],
 )
 def test_a_host_that_is_none(saved_models: Path, tmp_path: Path, ports: dict[str, int | None], host: str, words: str):

@@ -87,7 +87,9 @@ def _flip(data: bytes, draw: random.Random) -> bytes:
     """Bytes of the same length, more often still a message; changed rather where names and shapes stand."""
     changed = bytearray(data)
     for _ in range(draw.randint(1, 3)):
-        changed[draw.randrange(draw.choice([60, len(data)]))] = draw.choice([0, 1, 2, 0x7F, 0x80, draw.randrange(256)])
+        changed[draw.randrange(draw.choice([min(60, len(data)), len(data)]))] = draw.choice(
+            [0, 1, 2, 0x7F, 0x80, draw.randrange(256)]
+        )
     return bytes(changed)
 
 
@@ -271,6 +273,6 @@ def _send_grpc(attack: Attack, channel: Any, seconds: float) -> str:
         assert "Traceback" not in details, attack
         # What is no message at all is INTERNAL, as gRPC has it; anything else must have been found out.
         is_found_out = code not in ("UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL")
-        assert is_found_out or "the message is no tensorflow.serving." in details, (attack, code, details)
+        assert is_found_out or "the message is not a tensorflow.serving." in details, (attack, code, details)
         return str(code)
     return "OK"
