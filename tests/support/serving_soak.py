@@ -284,7 +284,7 @@ def hostile(model: Path, folder: Path, channels: int, messages: int, slow: int) 
         rest = (str(urlsplit(url).hostname), int(urlsplit(url).port or 0))
         stalled = [stack.enter_context(socket.create_connection(rest)) for _ in range(slow)]
         for each in stalled:
-            each.sendall(b"POST /v1/models/soaked:predict HTTP/1.1\r\nContent-Length: 100000\r\n\r\n[")
+            each.sendall(b"POST /v1/models/soaked:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n[")
         before = _runs(url)
         for number, attack in enumerate(attacks(1, messages, name=NAME, channels=channels)):
             outcome.kinds[attack.kind] += 1
