@@ -218,6 +218,7 @@ class Handlers:
         finally:
             known = name if name in self.manager.names() else _NOT_SERVED
             self._metrics.count(f"{_PREFIX}request_count", model_name=known, status=status)
+            # Refusals take microseconds, and would make the latencies look better than they are.
             if status == "OK":
                 latency = 1e6 * (time.perf_counter() - started)
                 self._metrics.observe(

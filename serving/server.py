@@ -71,6 +71,8 @@ class Server:
         Raises:
             ServingError: A port cannot be taken, or a model cannot be loaded.
         """
+        # The port is taken before the models are loaded, which can take minutes, and answers after: a probe of the
+        # port is a probe of readiness, as in TensorFlow Serving.
         http = self._bind_http()
         try:
             self.manager.replace(self._configs())
@@ -130,6 +132,7 @@ class Server:
         while path is not None and not self._stopping.wait(self.options.model_config_file_poll_wait_seconds):
             try:
                 config = _read_config(path)
+                # A file that was only touched changes nothing; a refused one is read again at the next poll.
                 if config != self._config:
                     self.manager.reload(config)
                     self._config = config

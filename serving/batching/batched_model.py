@@ -47,6 +47,7 @@ class BatchedModel(Wrapped):
         checked, outputs = resolve(self.signatures, signature_name, feeds, output_filter)
         size = _rows(checked)
         if size == 0:
+            # Nothing to share a run with; the graph decides whether it takes no rows.
             return self._model.run(signature_name, feeds, output_filter, timeout_in_ms=timeout_in_ms)
         deadline = time.monotonic() + timeout_in_ms / 1000 if timeout_in_ms > 0 else float("inf")
         shape = tuple(checked[alias].shape[1:] for alias in self.signatures[signature_name].inputs)
@@ -103,6 +104,7 @@ class BatchedModel(Wrapped):
     def _run_together(self, key: _Key, tasks: list[Task], now: float) -> None:
         size = sum(task.size for task in tasks)
         filled = self._parameters.filled(size)
+        # The run may last as long as its most patient caller waits; the others leave on their own.
         latest = max(task.deadline for task in tasks)
         timeout_in_ms = 0 if latest == float("inf") else max(int((latest - now) * 1000), 1)
         outputs = self._model.run(key[0], _merged(tasks, filled - size), key[1], timeout_in_ms=timeout_in_ms)

@@ -169,6 +169,7 @@ class BatchScheduler:
             batch = queue.open.get(shape)
             queue.require_room(task, batch)
             room = limit - batch.size if batch else 0
+            # As TensorFlow Serving does, the open batch is filled up with the first part.
             is_split = queue.parameters.enable_large_batch_splitting and task.size > (room or limit)
             tasks = task.split(room, limit) if is_split else [task]
             for part in tasks:
@@ -199,11 +200,13 @@ class BatchScheduler:
         limit = queue.parameters.limit
         batch = queue.open.get(shape)
         if batch is not None and batch.size + task.size > limit:
+            # Tasks are not reordered: one that does not fit ends the batch, even if a smaller one might come.
             self._close(batch)
             batch = None
         if batch is None:
             batch = queue.open[shape] = Batch(queue, shape)
             queue.enqueued += 1
+            # The clock of a batch runs from its first task, so no task waits longer than the timeout.
             self._remind(batch, time.monotonic() + queue.parameters.batch_timeout_micros / 1e6)
         batch.tasks.append(task)
         batch.size += task.size
@@ -214,7 +217,7 @@ class BatchScheduler:
         is_earliest = not self._due or due < self._due[0][0]
         heapq.heappush(self._due, (due, next(self._order), batch))
         if is_earliest and self._has_timekeeper:
-            self._clock.notify()
+            self._clock.notify()  # it sleeps until a later moment
         elif is_earliest:
             self._idle.notify()
 
@@ -265,6 +268,7 @@ class BatchScheduler:
     def _ready(self) -> Batch | None:
         if self._closed:
             return self._closed.popleft()
+        # A batch that filled up stays in the heap until its time comes: taking it out would cost a search.
         while self._due and self._due[0][2].is_closed:
             heapq.heappop(self._due)
         if not self._due or (self._due[0][0] > time.monotonic() and not self._is_stopped):

@@ -72,6 +72,7 @@ def classify(
             f'Expected classification signature outputs to contain at least one of "{_CLASSES}" or "{_SCORES}". '
             f"Signature was: {_definition(model, signature_name)}"
         )
+    # Other outputs of the signature are not computed.
     wanted = [alias for alias in (_CLASSES, _SCORES) if alias in signature.outputs]
     outputs = model.run(
         signature_name or DEFAULT_SIGNATURE, {_INPUTS: _vector(examples)}, wanted, timeout_in_ms=timeout_in_ms
@@ -154,6 +155,7 @@ def _no(message: str) -> ServingError:
 def _vector(examples: Sequence[bytes]) -> Array:
     if not examples:
         raise invalid("Input is empty.")
+    # np.array would make a matrix of bytes of one length, and cut zeros off their ends.
     array = np.empty(len(examples), np.object_)
     array[:] = examples
     return array

@@ -40,6 +40,7 @@ def predict(
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     if check_method_name:
         check_any_method(model.signature_def_map[name].method_name)
+    # Names before tensors: reading a tensor costs memory, and a wrong name needs none.
     _check_names(name, signature, request.inputs)
     feeds = {alias: _read(alias, tensor) for alias, tensor in request.inputs.items()}
     outputs = model.run(name, feeds, _filter(request.output_filter, signature), timeout_in_ms=timeout_in_ms)
@@ -114,6 +115,7 @@ def regress(model: Model, request: Any, timeout_in_ms: int = 0, *, check_method_
 
 def multi_inference(model: Model, request: Any, timeout_in_ms: int = 0, *, check_method_name: bool = False) -> Any:
     """Answer a `MultiInferenceRequest` with one run for each task; see `predict`."""
+    # All tasks are checked before the first one runs, so that a bad one costs nothing.
     names = _check_tasks(model, request.tasks)
     examples = _examples(request.input)
     response = apis("inference_pb2").MultiInferenceResponse()
@@ -154,6 +156,7 @@ def _examples(message: Any) -> list[bytes]:
     """The examples of an `Input`, serialized, each behind the context that all of them share."""
     if message.WhichOneof("kind") == "example_list_with_context":
         shared = message.example_list_with_context
+        # Two messages one after the other are one message with the fields of both; no example has to be parsed.
         context = shared.context.SerializeToString()
         return [context + example.SerializeToString() for example in shared.examples]
     return [example.SerializeToString() for example in message.example_list.examples]

@@ -98,12 +98,14 @@ class Client(ABC):
             outputs = self._ask(self.prepare(inputs, signature_name), deadline)
             return predictions(outputs, [None if texts else len(sequence) for sequence in batch])
 
+        # Only a refused request costs a second one, for the signature: a right one is not checked twice.
         try:
             replies = list(self._in_parallel(ask, requests))
         except ServerError as error:
             if error.status == _BAD_REQUEST:
                 self._explain(checked, deadline, error)
             raise
+        # Requests are grouped by length, and answers come back in the order of the call.
         answers: dict[int, Prediction] = {}
         for rows, found in zip(requests, replies, strict=True):
             answers.update(zip(rows, found, strict=True))
@@ -118,7 +120,7 @@ class Client(ABC):
         try:
             signature = self.metadata(timeout=max(deadline.left(), 0.1)).signatures[DEFAULT_SIGNATURE]
         except (ServerError, Unreachable, KeyError):
-            return
+            return  # the first error says more than one about the question why
         if problem := mismatch(sequences, signature):
             raise InputError(f"{self.model_name}: {problem}") from refusal
 
@@ -218,6 +220,7 @@ class Client(ABC):
                 reason = f"its versions are {', '.join(f'{state.version}: {state.state}' for state in states)}"
             except (ServerError, Unreachable) as error:
                 reason = str(error)
+            # Pauses stay short: a local server is ready within a second or two.
             time.sleep(max(0.0, min(FIRST_PAUSE, deadline.left())))
         raise DeadlineExceeded(f"{self.model_name} was not ready within {timeout:g} s: {reason}")
 

@@ -96,6 +96,7 @@ class RestClient(Client):
         return self._model if version is None else f"{self._model}/versions/{version}"
 
     def _once(self, request: Request, seconds: float) -> bytes:
+        # Connections are not bound to threads: whoever asks takes an idle one or opens another.
         try:
             connection = self._idle.get_nowait()
         except queue.Empty:
@@ -171,13 +172,14 @@ def _exchange(connection: http.client.HTTPConnection, request: Request, seconds:
     response = connection.getresponse()
     with response:
         parts = []
+        # Read in parts, since the socket's timeout is for a single read and not for the whole answer.
         while not response.isclosed():
             sock.settimeout(_left(end))
             part = response.read1(_CHUNK)
             if not part:
                 break
             parts.append(part)
-        if response.length:
+        if response.length:  # read1 does not raise where the server closes too early
             raise http.client.IncompleteRead(b"", response.length)
     return response.status, b"".join(parts)
 
@@ -195,7 +197,7 @@ def _document(text: bytes, status: int = http.client.OK) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ServerError(status, f"the answer is no JSON object ({text[:60]!r}); is this a TensorFlow Serving?")
+        raise ServerError(status, f"the answer is not a JSON object ({text[:60]!r}); is this a TensorFlow Serving?")
     return document
 
 

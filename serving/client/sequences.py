@@ -98,6 +98,7 @@ def plan(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     >>> plan([3, 30, 4, 29], 2)
     [[0, 2], [3, 1]]
     """
+    # A request is padded to its longest sequence, and a recurrent model pays for every step of padding.
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 

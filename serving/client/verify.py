@@ -232,6 +232,7 @@ def check(golden: Golden, ask: Ask, *, atol: float = ATOL, rtol: float = RTOL) -
     except ServingError as error:
         return Comparison(golden, 0.0, "", (error.described,))
     except ServerError as error:
+        # Without the model no request can be compared; any other refusal is a difference like a wrong number.
         if error.status == http.client.NOT_FOUND:
             raise
         return Comparison(golden, 0.0, "", (str(error),))
@@ -250,6 +251,7 @@ def compare(golden: Golden, actual: Outputs, *, atol: float = ATOL, rtol: float 
     largest, where = 0.0, ""
     for name in sorted(set(expected) & set(actual)):
         ours, theirs = expected[name], actual[name]
+        # REST carries no types: an int64 may come back as int32, and only strings must stay strings.
         if ours.shape != theirs.shape or (ours.dtype.kind == "O") != (theirs.dtype.kind == "O"):
             problems.append(f"{name} is {theirs.dtype} {theirs.shape}, expected {ours.dtype} {ours.shape}")
             continue

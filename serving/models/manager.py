@@ -108,6 +108,7 @@ class ModelManager:
             labels = self._checked_labels(configs)
             for config in configs:
                 _require_versions(config)
+            # Labels and folders are checked before anything changes; from here on the configuration is in force.
             models = {**self._models, **{config.name: self._model(config.name) for config in configs}}
             new = [config.name for config in configs if models[config.name].config is None]
             for name in models.keys() - {config.name for config in configs}:
@@ -145,6 +146,7 @@ class ModelManager:
             wait(_polled(models, pool))
 
     def _require_available(self, names: Sequence[str], kind: str) -> None:
+        # One loaded version is enough: a model with a broken newest version is served by the one before.
         failed = []
         for name in names:
             statuses = self.statuses(name)

@@ -161,6 +161,7 @@ class ServedModel:
             try:
                 wanted = self._config.policy.choose(find_versions(self._config.base_path))
             except OSError as error:
+                # A disk that is away for a moment must not end the service.
                 logger.warning("cannot read %s, keeping what is loaded: %s", self._config.base_path, error)
                 return []
             with self._lock:
@@ -193,6 +194,7 @@ class ServedModel:
 
     def _try(self, copy: _Copy) -> None:
         with self._lock:
+            # It waited for a thread, and the policy may have changed meanwhile.
             if copy.version not in self._wanted:
                 copy.state, copy.error = State.END, None
                 return
@@ -225,8 +227,9 @@ class ServedModel:
         )
 
     def _settle(self) -> None:
-        """Retire the versions that the policy no longer asks for, but never the last one before another is loaded."""
+        """Retire versions that the policy no longer asks for, but never the last before another is loaded."""
         with self._lock:
+            # Requests must always find a version: until a wanted one is loaded, the newest old one stays.
             served = [copy for copy in self._copies.values() if copy.state is State.AVAILABLE]
             retired = sorted(
                 (copy for copy in served if copy.version not in self._wanted), key=lambda copy: copy.version
@@ -236,6 +239,7 @@ class ServedModel:
             for copy in retired:
                 copy.state = State.UNLOADING
             self._update_latest()
+            # The others are freed by the request that gives back the last handle.
             unused = [copy for copy in retired if copy.users == 0]
         for copy in unused:
             self._free(copy)
@@ -251,6 +255,7 @@ class ServedModel:
             self._close(copy)
 
     def _close(self, copy: _Copy) -> None:
+        # Outside the lock: freeing a large model takes long, and requests for other versions must not wait.
         model, copy.model = copy.model, None
         try:
             if model is not None:

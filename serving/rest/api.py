@@ -84,10 +84,12 @@ class RestApi:
 
     def answer(self, method: str, path: str, body: bytes, origin: str | None = None) -> Response:
         """Answer one request; an error of the request or the model becomes an answer too."""
+        # Before the API's own paths: the monitoring configuration may put the metrics anywhere.
         if self._metrics_path is not None and path == self._metrics_path:
             return Response(200, self._metrics.text().encode(), CONTENT_TYPE)
         if self._options.page and (method, path) == ("GET", "/"):
             return Response(200, page(self._handlers.manager.names()), "text/html; charset=utf-8")
+        # TensorFlow Serving says "Malformed request" of what begins with /v1/, and knows nothing of the rest.
         if not _API.fullmatch(path):
             return Response(404, encode_error(f"Not found: {path}; the API starts at /v1/models"))
         headers = _CORS if self._options.rest_api_enable_cors_support else None

@@ -105,6 +105,7 @@ def _rows(rows: list[Any], inputs: Inputs, *, only_numbers: bool) -> dict[str, A
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
+    # The first row decides; TensorFlow Serving refuses a mixture rather than guess.
     named = _is_named(rows[0])
     (first, *_) = inputs
     collected: dict[str, list[Array]] = {}

@@ -46,7 +46,7 @@ def encode_predict(outputs: Mapping[str, Array], layout: Format) -> bytes:
     """
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
-    names = sorted(outputs)
+    names = sorted(outputs)  # a map of protobuf has no order; so the same request gets the same bytes
     if layout is Format.ROW:
         _require_rows(outputs)
     written = {name: _nested(_elements(name, outputs[name]), outputs[name].shape) for name in names}
@@ -118,6 +118,7 @@ def _elements(name: str, array: Array) -> list[str]:
         return ["true" if value else "false" for value in flat]
     if flat.dtype.kind in "iu":
         return [str(value) for value in flat.tolist()]
+    # TensorFlow Serving goes by the name: strings with this ending need not be UTF-8.
     if name.endswith("_bytes"):
         return [json.dumps({"b64": base64.b64encode(value).decode()}) for value in flat]
     return [json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False) for value in flat]
@@ -125,6 +126,7 @@ def _elements(name: str, array: Array) -> list[str]:
 
 def _decimals(flat: Array) -> list[str]:
     values = flat.tolist()
+    # Six digits first, as TensorFlow Serving does; NumPy tells of all at once which of them lose something.
     written = [f"{value:g}" for value in values]
     with np.errstate(over="ignore"):
         exact = np.array(written, np.float64).astype(flat.dtype) == flat

@@ -87,6 +87,7 @@ class CapiModel:
                 self._run_session(specs, fed, list(wanted.values()), fetched, timeout_in_ms)
             return {alias: to_array(self._library, tensor) for alias, tensor in zip(wanted, fetched, strict=True)}
         finally:
+            # A run that failed may have made some of the tensors.
             for tensor in (*fed, *fetched):
                 if tensor:
                     self._library.DeleteTensor(tensor)
@@ -100,6 +101,7 @@ class CapiModel:
         inputs = (Output * len(specs))(*(self._output(spec.name) for spec in specs))
         outputs = (Output * len(wanted))(*(self._output(spec.name) for spec in wanted))
         values = (Pointer * len(fed))(*fed)
+        # A message for each run, because the deadline of each is its own.
         serialized = run_options()(timeout_in_ms=timeout_in_ms).SerializeToString()
         options = library.NewBufferFromString(serialized, len(serialized))
         try:
@@ -111,6 +113,7 @@ class CapiModel:
             library.DeleteBuffer(options)
 
     def _output(self, name: str) -> Output:
+        # Looked up once: a lookup by name takes a lock in the graph. Two threads would find the same.
         if name not in self._operations:
             operation, _, index = name.partition(":")
             found = self._library.GraphOperationByName(self._graph, operation.encode())
@@ -121,6 +124,7 @@ class CapiModel:
         return self._operations[name]
 
     def close(self) -> None:
+        # Closing twice does nothing, whichever threads do it.
         with self._closing:
             session, self._session = self._session, None
         if session is None:

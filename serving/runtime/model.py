@@ -135,6 +135,7 @@ def resolve(
     signature = signatures.get(signature_name)
     if signature is None:
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
+    # All inputs or an error: the inputs of a signature are never optional.
     sent, required = set(feeds), set(signature.inputs)
     if sent != required:
         raise invalid(

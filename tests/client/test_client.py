@@ -136,8 +136,8 @@ def test_lost_connections_and_503_are_tried_again(answers: list[object], calls: 
         ([BUSY] * 3, ServerError, "the server answered 503: busy", 3),
         ([None] * 3, Unreachable, "is the server up", 3),
         ([(500, b'{"error": "no"}')], ServerError, "the server answered 500: no", 1),
-        ([(404, b"<html>")], ServerError, "no JSON object", 1),
-        ([(200, b"[]")], ServerError, "no JSON object", 1),
+        ([(404, b"<html>")], ServerError, "not a JSON object", 1),
+        ([(200, b"[]")], ServerError, "not a JSON object", 1),
     ],
 )
 def test_what_is_reported(answers: list[object], error: type[Exception], message: str, calls: int) -> None:
