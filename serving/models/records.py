@@ -3,6 +3,9 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from serving.protos import ServingApiMissing
 
 _MASK_DELTA = 0xA282EAD8
 _HEADER = struct.Struct("<QI")
@@ -15,6 +18,22 @@ class RecordError(RuntimeError):
     exit_code = 1
 
 
+def crc32c_library() -> Any:
+    """The library that computes checksums; only those who read records need it.
+
+    Raises:
+        ServingApiMissing: The extra `serve` is not installed.
+    """
+    try:
+        import google_crc32c
+    except ModuleNotFoundError as error:
+        raise ServingApiMissing(
+            "the records of an export are read with google-crc32c, which is not installed; "
+            "pip install 'sequence-zoo[serve]'"
+        ) from error
+    return google_crc32c
+
+
 def masked_crc32c(data: bytes) -> int:
     """The CRC-32C of `data` as TFRecord files hold it: rotated by 15 bits, with a constant added.
 
@@ -22,10 +41,8 @@ def masked_crc32c(data: bytes) -> int:
     >>> hex(masked_crc32c(b"123456789"))
     '0xc78ab0e5'
     """
-    # Only those who read records need it. A loop in Python would hold up requests while a version is loaded: 6 MB/s.
-    import google_crc32c
-
-    crc: int = google_crc32c.value(data)
+    # Not a loop in Python, which at 6 MB/s would hold up requests while a version is loaded.
+    crc: int = crc32c_library().value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 

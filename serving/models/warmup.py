@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from serving.calls.messages import replay
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Metrics
-from serving.models.records import RecordError, read_records
+from serving.models.records import RecordError, crc32c_library, read_records
 from serving.protos import ServingApiMissing, apis
 from serving.runtime.model import Model
 
@@ -40,6 +40,7 @@ def warm_up(model: Model, folder: Path, iterations: int = 1, metrics: Metrics | 
         return 0
     try:
         prediction_log = apis("prediction_log_pb2").PredictionLog
+        crc32c_library()
     except ServingApiMissing as error:
         logger.info("not playing the warm-up requests in %s: %s", path, error)
         return 0

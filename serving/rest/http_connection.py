@@ -64,7 +64,7 @@ class HttpConnection:
             deadline = time.monotonic() + self._seconds
             self._receive_start(deadline)
             head = self._event(deadline, _HEAD_CHUNK)
-            if not isinstance(head, h11.Request):  # pragma: no cover - a client's first event is nothing else
+            if not isinstance(head, h11.Request):
                 raise Refused(400, "the client has closed before its request was whole")
             request = accepted(head)
             body = self._body(request.fields.get("content-length"), time.monotonic() + self._seconds)

@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -136,13 +137,17 @@ def test_files_that_fail_the_load(tmp_path: Path, fake: FakeModel, content: Any,
     assert f'status="{code.name}: ' in metrics.text()
 
 
-def test_without_the_messages_warm_up_is_left_out(
-    tmp_path: Path, fake: FakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("what", ["messages", "checksums"])
+def test_without_the_extra_warm_up_is_left_out(
+    tmp_path: Path, fake: FakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     def missing(name: str) -> Any:
         raise ServingApiMissing("pip install 'sequence-zoo[serve]'")
 
-    monkeypatch.setattr(warmup, "apis", missing)
+    if what == "messages":
+        monkeypatch.setattr(warmup, "apis", missing)
+    else:
+        monkeypatch.setitem(sys.modules, "google_crc32c", None)  # importing it now raises
     with caplog.at_level(logging.INFO, "serving"):
         assert warm_up(fake, write(tmp_path, b"")) == 0
     assert caplog.text.count("sequence-zoo[serve]") == 1

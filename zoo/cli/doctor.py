@@ -24,6 +24,7 @@ PACKAGES: dict[str, tuple[str, str | None]] = {
     "torch": ("Keras on torch", "torch"),
     "nvidia-cuda-nvrtc": ("engine cuda; also comes with torch and JAX for GPUs", "cuda"),
     "grpcio": ("gRPC in serving", "serve"),
+    "google-crc32c": ("warm-up records in serving", "serve"),
     "tensorflow-serving-api": ("gRPC in serving, requests in exports", "serve"),
     "pydub": ("datasets of audio, such as spoken_digit", "audio"),
 }
