@@ -195,12 +195,24 @@ def test_two_requests_in_one_packet(server: Server) -> None:
     assert raw(server, one * 2).count(b"HTTP/1.1 200 ") == 2
 
 
-def test_a_slow_client_is_cut_off_and_others_go_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "begun",
+    [
+        HEAD + b"Content-Length: 1000\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n",
+        HEAD + b"field: ",
+        b"GET /v1/models/",
+    ],
+    ids=["body", "chunk", "field", "request line"],
+)
+def test_a_slow_client_is_cut_off_and_others_go_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
     monkeypatch.setattr(http_server, "SILENCE_SECONDS", 0.3)
     monkeypatch.setattr(http_server, "LINGER_SECONDS", PATIENCE)
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as slow:
-        slow.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+        slow.sendall(begun)
         answer = b""
         slow.settimeout(0.05)
         while b"\r\n\r\n" not in answer:
