@@ -12,7 +12,7 @@ from zoo.models import MODELS, SequenceTask, build, fixed_steps
 pytestmark = pytest.mark.any_backend
 
 TASK = SequenceTask(channels=3, classes=4, mean=(1.0, 2.0, 3.0), variance=(1.0, 4.0, 0.5))
-SMALL = {  # in place of the defaults, to save time
+SMALL = {  # smaller than the defaults, to save time
     "lstm": {"units": 5},
     "cnn_lstm": {"units": 5, "filters": 4},
     "cnn_lstm_parallel": {"units": 5, "filters": 4, "dense_units": 6, "steps": 12},

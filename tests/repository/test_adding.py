@@ -36,6 +36,9 @@ WALKS = {
 }
 
 
+pytestmark = pytest.mark.slow  # TensorFlow is imported and tests are collected once more
+
+
 @pytest.fixture(scope="module")
 def collected():
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
