@@ -187,9 +187,8 @@ def test_forecasting_one_series(tmp_path: Path) -> None:
     assert (train.targets.max(), test.targets[:, :, 0].min(), test.targets.max()) == (24, 25, 30)
     assert np.diff(test.targets[:, 0, 0]).tolist() == [1.0] * 4
     assert len(train) == 20
-    assert train.groups is not None
-    assert len(set(train.groups.tolist())) == 10
-    assert (np.diff(train.groups) >= 0).all()
+    assert train.spans is not None
+    assert train.spans[:2].tolist() == [[0, 0, 5], [0, 1, 6]]
 
 
 def test_the_window_is_four_horizons_unless_said(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ class Examples:
             list or `Slices` of int64 `[steps]`, one for each sequence and as long as it; -1 where a step has no label.
             Regression: float32 `[n, outputs]`. Forecasting: float32 `[n, horizon, outputs]`. Language model: None.
         groups: int64 `[n]` or None. Examples of one group (a speaker, a patient) are never parted by a split.
+        spans: int64 `[n, 3]` or None: of windows that are cut from longer series to be forecast, which series, and the
+            first step of the window and the one behind the last step to be predicted. They are split in time.
         vocabulary: The text of each token, of text only; it begins with `PADDING` and `UNKNOWN`.
 
     Raises:
@@ -153,6 +155,7 @@ class Examples:
     targets: Any = None
     groups: NDArray[np.int64] | None = None
     vocabulary: tuple[str, ...] | None = None
+    spans: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.sequences):
@@ -175,6 +178,11 @@ class Examples:
                 )
         if self.groups is not None:
             check_integers("groups", self.groups, len(self.sequences))
+        if self.spans is not None and self.spans.shape != (len(self.sequences), 3):
+            raise InvalidExamples(
+                f"spans are {list(self.spans.shape)}, expected [{len(self.sequences)}, 3]: series, first step and end "
+                "of every example"
+            )
         self.kind.check(self.targets, self.lengths)
 
     def __len__(self) -> int:
@@ -219,6 +227,7 @@ class Examples:
             sequences=_chosen(self.sequences, chosen),
             targets=None if self.targets is None else _chosen(self.targets, chosen),
             groups=None if self.groups is None else self.groups[chosen],
+            spans=None if self.spans is None else self.spans[chosen],
         )
 
     def in_memory(self) -> "Examples":

@@ -109,7 +109,7 @@ def _dataset(
     del state  # another state of the files is another dataset
     found = _found(path, labels_by_step=task == "labelling")
     decided = decide(found, task, horizon, window)
-    return OwnData(path, found.channels, decided, found.notes + decided.notes)
+    return OwnData(path, found.channels, decided, decided.notes)
 
 
 def _found(path: Path, labels_by_step: bool) -> Found:

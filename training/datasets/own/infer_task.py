@@ -1,21 +1,20 @@
 """What is to be predicted of own data, and which sequences are test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import Examples, Slices, Task
-from training.datasets.own.parsed import Found, InvalidData, InvalidRequest, in_order, number
+from training.datasets.own.found import Found, InvalidData, InvalidRequest, in_order, number
+from training.datasets.own.recordings import recordings
 
 TEST_SHARE = 0.2
 # Part of the split rule: changing it would change what every earlier figure was measured on.
 SPLIT_SEED = 0
 # Inputs of a forecast, as so many horizons, where no window is given.
 WINDOW_HORIZONS = 4
-# The windows of a series are set aside in so many blocks: single ones would overlap with those left in train.
-BLOCKS = 10
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ def decide(found: Found, task: Task | None, horizon: int | None, window: int | N
         )
     if len(found.sequences) < 2:
         raise InvalidData("received 1 sequence, expected at least 2, one of them to test on")
+    found = _with_recordings(found)
     used = _used(found)
     values = [number(text) for text in used]
     by_step = isinstance(found.labels, list)
@@ -81,6 +81,34 @@ def decide(found: Found, task: Task | None, horizon: int | None, window: int | N
             "except of the channels themselves (dataset.task=forecasting)"
         )
     return _classes(found, task)
+
+
+def _with_recordings(found: Found) -> Found:
+    """The data with the recordings that its sequences were cut from as groups, where it names no groups."""
+    if found.groups is not None:
+        if found.in_test is None:
+            return found
+        sides = [
+            {group for group, test in zip(found.groups, found.in_test, strict=True) if test == side}
+            for side in (False, True)
+        ]
+        both = sides[0] & sides[1]
+        note = f"{len(both)} of {len(sides[0] | sides[1])} groups are both in train and in test, as the data has it"
+        return replace(found, notes=(*found.notes, note)) if both else found
+    cut_from = recordings(found.sequences)
+    if cut_from is None:
+        return found
+    count = len(np.unique(cut_from))
+    if found.in_test is not None:
+        shared = np.isin(cut_from, cut_from[found.in_test]) & ~found.in_test
+        if shared.any():
+            note = f"{int(shared.sum())} sequences of train share steps with some of test, as the data has it"
+            found = replace(found, notes=(*found.notes, note))
+    note = (
+        f"{len(cut_from)} sequences share steps, as windows that overlap do, and so come from {count} recordings, "
+        "which are taken for groups: those of one are never parted by a split; otherwise name the groups"
+    )
+    return replace(found, groups=[f"recording {index:06}" for index in cut_from], notes=(*found.notes, note))
 
 
 def _where(found: Found) -> str:
@@ -115,7 +143,7 @@ def _regression(found: Found, used: list[str]) -> Decided:
             numbers = values[found.labels].astype(np.float32)[:, None]
     in_test, rule = _split(found, np.zeros(len(found.sequences), np.int64))
     train, test = _examples(found, numbers, in_test)
-    return Decided("regression", train, test, rule, outputs=found.outputs)
+    return Decided("regression", train, test, rule, outputs=found.outputs, notes=found.notes)
 
 
 def _classes(found: Found, task: Task) -> Decided:
@@ -136,7 +164,7 @@ def _classes(found: Found, task: Task) -> Decided:
         )
     in_test, rule = _split(found, strata)
     train, test = _examples(found, labels, in_test)
-    notes = []
+    notes = list(found.notes)
     for split, part in (("train", train), ("test", test)):
         seen = np.concatenate(part.targets) if task == "labelling" else part.targets
         if seen.max() < 0:
@@ -240,26 +268,26 @@ def _forecasting(found: Found, horizon: int | None, window: int | None) -> Decid
             f"received window {window}, expected how many steps to forecast from: dataset.window=1 or more"
         )
     slices = Slices.of(found.sequences)
-    starts: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
-    blocks: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
-    for index, (begin, length) in enumerate(zip(slices.starts.tolist(), slices.lengths.tolist(), strict=True)):
-        end = length - window - horizon + 1
-        if found.in_test is None:
-            held_out = max(int(TEST_SHARE * length), horizon)
-            parts = {"train": range(end - held_out), "test": range(length - held_out - window, end)}
-        else:
-            held_out = 0
-            parts = {"test" if found.in_test[index] else "train": range(end)}
-        if any(len(part) < 1 or part[0] < 0 for part in parts.values()):
+    spans: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
+    reach = window + horizon
+    for index, length in enumerate(slices.lengths.tolist()):
+        held_out = 0 if found.in_test is not None else max(int(TEST_SHARE * length), horizon)
+        # One window to train on, and one horizon behind it to validate.
+        in_test = found.in_test is not None and bool(found.in_test[index])
+        needed = reach if in_test else reach + horizon
+        if length - held_out < needed:
             kept = f", of which {held_out} are test" if held_out else ""
+            what = "to test on" if in_test else f"to train on and {horizon} more to validate"
             raise InvalidData(
                 f"series {index} of {len(slices)} has {length} steps{kept}: too few for a window of {window} and the "
-                f"{horizon} after it; give a shorter dataset.window or dataset.horizon, or leave the series out"
+                f"{horizon} after it {what}, which need {needed}; give a shorter dataset.window or dataset.horizon, or "
+                "leave the series out"
             )
-        for split, part in parts.items():
-            starts[split].append(begin + np.array(part))
-            blocks[split].append(index * BLOCKS + np.arange(len(part)) * BLOCKS // len(part))
-    train, test = (_windows(slices.values, starts[split], blocks[split], window, horizon) for split in starts)
+        if not in_test:
+            spans["train"].append(_spans(index, 0, length - held_out, reach))
+        if in_test or held_out:
+            spans["test"].append(_spans(index, 0 if in_test else length - held_out - window, length, reach))
+    train, test = (_windows(slices, np.concatenate(spans[split]), window) for split in ("train", "test"))
     share = "by time: the last fifth of every series is forecast in test and unknown to train"
     rule = (
         f"{share if found.in_test is None else found.split_rule}; an example is a window of {window} steps and the "
@@ -267,18 +295,19 @@ def _forecasting(found: Found, horizon: int | None, window: int | None) -> Decid
     )
     labelled = found.labels is not None or found.numbers is not None
     notes = ("labels are not used: the channels themselves are forecast",) if labelled else ()
-    return Decided("forecasting", train, test, rule, outputs=found.channels, horizon=horizon, notes=notes)
+    return Decided("forecasting", train, test, rule, outputs=found.channels, horizon=horizon, notes=found.notes + notes)
 
 
-def _windows(
-    values: NDArray[np.float32],
-    starts: list[NDArray[np.int64]],
-    blocks: list[NDArray[np.int64]],
-    window: int,
-    horizon: int,
-) -> Examples:
-    first = np.concatenate(starts)
+def _spans(series: int, begin: int, end: int, reach: int) -> NDArray[np.int64]:
+    """A window of `reach` steps from every step on that leaves room for it: series, first step, end."""
+    first = np.arange(begin, end - reach + 1)
+    return np.stack([np.full(len(first), series), first, first + reach], axis=1)
+
+
+def _windows(slices: Slices, spans: NDArray[np.int64], window: int) -> Examples:
+    values, horizon = slices.values, int(spans[0, 2] - spans[0, 1]) - window
+    first = slices.starts[spans[:, 0]] + spans[:, 1]
     # The windows overlap in the one array of values; only the targets are copies.
     sequences = Slices(values, first, np.full(len(first), window, np.int64))
     after = np.lib.stride_tricks.sliding_window_view(values, horizon, axis=0)[first + window]
-    return Examples(sequences, np.ascontiguousarray(after.transpose(0, 2, 1)), np.concatenate(blocks))
+    return Examples(sequences, np.ascontiguousarray(after.transpose(0, 2, 1)), spans=spans)
