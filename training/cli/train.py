@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from training.cli.own_data_options import as_overrides, own_data_options
 from training.train import Diverged, check_model, train_one
 from zoo.quiet import import_keras
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 @click.option("--data", help="Data of your own: a .ts pair, a .npz, a CSV file or a folder of them.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was killed or failed, from its last checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@own_data_options
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def train(path: str | None, data: str | None, resume: str | None, as_json: bool, overrides: tuple[str, ...]) -> None:
+def train(
+    path: str | None, data: str | None, resume: str | None, as_json: bool, overrides: tuple[str, ...], **own: Any
+) -> None:
     """Train one model and record the run in MLflow.
 
     \b
@@ -32,10 +36,12 @@ def train(path: str | None, data: str | None, resume: str | None, as_json: bool,
     zoo train model.activation=relu seed=1
     zoo train --config japanese_vowels_lstm model.units=64 optimizer.clipnorm=none
     zoo train --data measurements.csv model.units=32
+    zoo train --data sales.csv --task forecasting --horizon 7 --id shop --time date
     zoo train --resume 3f2a                               a run by the beginning of its id
     """  # noqa: D301  (click reads the backspace character as "keep these lines")
     from rich.console import Console
 
+    overrides = (*overrides, *as_overrides(own))
     # What is wrong with the call is said before Keras is imported, which takes seconds.
     if resume is not None and (path or data or overrides):
         raise click.UsageError("--resume goes on with the run's own configuration: give it alone")

@@ -13,6 +13,9 @@ from training.datasets.base import Task
 from zoo.quiet import import_keras
 from zoo.signatures import builders
 
+COLUMN_KEYS = ("time", "id", "label", "target", "ignore", "static", "channels")
+"""Keys of the dataset section that say which columns of a person's own data are what."""
+
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and nothing in it is guessed or ignored."""
@@ -34,6 +37,15 @@ class DatasetSection(Section):
         horizon: Of `path` only: steps to forecast.
         window: Language models: steps over which gradients go back, 100 where `None`. A forecast of `path`: the steps
             that it is made from, four horizons where `None`.
+        time: Of `path` only, as all up to `layout`: columns that say where in its sequence a row stands.
+        id: Columns that say which sequence a row belongs to.
+        label: The column that is to be predicted, as classes or as numbers.
+        target: Columns to be forecast, or numbers to be predicted of a sequence.
+        ignore: Columns that are not to be used.
+        static: Columns that are true of a whole sequence, given at every step and never forecast.
+        channels: Columns that are channels, although they look like something else.
+        layout: "steps": a row a step; "sequences": a row a sequence; "channels_first": arrays [n, channels, steps];
+            inferred where `None`.
         cache: "memory" reads all data at once; "disk" leaves what is kept packed in its file, for data larger than
             memory.
         class_weights: Let every class weigh the same in training, however rare it is.
@@ -49,6 +61,14 @@ class DatasetSection(Section):
     task: Task | None = None
     horizon: int | None = Field(default=None, ge=1)
     window: int | None = Field(default=None, ge=1)
+    time: list[str] = []
+    id: list[str] = []
+    label: list[str] = []
+    target: list[str] = []
+    ignore: list[str] = []
+    static: list[str] = []
+    channels: list[str] = []
+    layout: Literal["steps", "sequences", "channels_first"] | None = None
     cache: Literal["memory", "disk"] = "memory"
     class_weights: bool = False
     augment: list[str] = []
@@ -61,6 +81,11 @@ class DatasetSection(Section):
         except datasets.UnknownDataset as error:
             raise ValueError(str(error)) from None
         return name
+
+    @field_validator(*COLUMN_KEYS, mode="before")
+    @classmethod
+    def _separated(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names or []
 
     @field_validator("augment")
     @classmethod

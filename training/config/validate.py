@@ -22,7 +22,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from training import datasets
 from training.config.experiment import default_experiment
-from training.config.schema import DatasetSection, OptimizerSection, Section, TrainSection, model_section
+from training.config.schema import (
+    COLUMN_KEYS,
+    DatasetSection,
+    OptimizerSection,
+    Section,
+    TrainSection,
+    model_section,
+)
 from training.datasets.store.portable import where_prepared
 from training.datasets.targets import NO_TARGETS, TARGETS
 from zoo.signatures import builders
@@ -101,6 +108,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is not valid.
+        Unanswered: Data of one's own leaves open what is to be learned, and no key answers it.
     """
     values = _read(path) if path is not None else {}
     for override in overrides:
@@ -108,7 +116,12 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         if not equals or not key:
             raise ConfigError(f"{override!r} is not understood; write key=value, such as model.units=64")
         _set(values, key.strip(), _value(text.strip()))
-    return parse(values)
+    config = parse(values)
+    if config.dataset.path is not None:
+        from training.datasets.own import refuse_doubts
+
+        refuse_doubts(find_dataset(config.dataset))
+    return config
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -139,7 +152,19 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 def find_dataset(section: DatasetSection) -> datasets.Dataset:
     """The dataset that a configuration names; raises what `datasets.find` raises."""
-    return datasets.find(section.name, section.path, task=section.task, horizon=section.horizon, window=section.window)
+    if section.path is None:
+        return datasets.find(section.name)
+    from training.datasets.own import Answers
+
+    columns = {key: tuple(getattr(section, key)) for key in COLUMN_KEYS}
+    return datasets.find(
+        section.name,
+        section.path,
+        task=section.task,
+        horizon=section.horizon,
+        window=section.window,
+        answers=Answers(**columns, layout=section.layout),
+    )
 
 
 def _check_training(section: OptimizerSection, train: TrainSection) -> None:
@@ -189,6 +214,8 @@ def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:
     for key, useful, what in (
         ("task", section.path is not None, "is for data of your own, named by dataset.path"),
         ("horizon", section.path is not None, "is for data of your own, named by dataset.path"),
+        *((key, section.path is not None, "is for data of your own, named by dataset.path") for key in COLUMN_KEYS),
+        ("layout", section.path is not None, "is for data of your own, named by dataset.path"),
         ("window", running_text or forecast, "is for language models, and for forecasts of data of your own"),
         ("class_weights", targets.has_classes, f"weighs classes; a {spec.task} has none"),
         ("augment", not spec.text, "changes values, and text has none"),

@@ -4,6 +4,7 @@ Importing this package reads no data and imports neither TensorFlow nor TensorFl
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from training.datasets.base import Dataset, Examples, InvalidExamples, Reference, Spec, Split, Task, UnknownSplit
 from training.datasets.crema_d import CremaD
@@ -20,6 +21,9 @@ from training.datasets.tiny_shakespeare import TinyShakespeare
 from training.datasets.uci_har import UciHar
 from training.datasets.uea_ucr import UeaUcr
 from zoo.suggest import unknown
+
+if TYPE_CHECKING:
+    from training.datasets.own.answers import Answers
 
 DATASETS: dict[str, Dataset] = {
     "digits_rows": DigitsRows(),
@@ -84,6 +88,7 @@ def find(
     task: Task | None = None,
     horizon: int | None = None,
     window: int | None = None,
+    answers: "Answers | None" = None,
 ) -> Dataset:
     """The dataset of that name, or, where there is a path, the data of your own that lies there.
 
@@ -93,6 +98,7 @@ def find(
         task: With a path only: what to predict, where the data should not decide.
         horizon: With a path only: how many steps to forecast.
         window: With a path only: from how many steps.
+        answers: With a path only: which column is what, where a person says so.
 
     Raises:
         UnknownDataset: No dataset has this name.
@@ -106,7 +112,7 @@ def find(
         return get(name)
     from training.datasets import own
 
-    return own.dataset(path, task, horizon, window)
+    return own.dataset(path, task, horizon, window, answers or own.Answers())
 
 
 __all__ = [

@@ -199,7 +199,7 @@ def check_description(run_id: str, description: Mapping[str, Any]) -> None:
         CannotResume: Something differs; the message says what.
     """
     kept = read_description(run_id)
-    if kept["config"] != description["config"]:
+    if kept["config"] != _as_kept(description["config"], kept["config"]):
         raise CannotResume(f"run {run_id[:8]} was started with another configuration: {folder_of(run_id) / 'run.json'}")
     for part, digest in description["data"].items():
         if kept["data"][part] != digest:
@@ -207,6 +207,13 @@ def check_description(run_id: str, description: Mapping[str, Any]) -> None:
                 f"the {part} data of run {run_id[:8]} has changed since it was started (digest {digest[:16]}, was "
                 f"{kept['data'][part][:16]}): a resumed run would be neither the one nor the other; start anew"
             )
+
+
+def _as_kept(config: Any, kept: Any) -> Any:
+    """A configuration without the keys that an earlier version did not have."""
+    if not isinstance(config, Mapping) or not isinstance(kept, Mapping):
+        return config
+    return {key: _as_kept(value, kept[key]) for key, value in config.items() if key in kept}
 
 
 def forget(run_id: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from training import pictures
 from training.run.loop import Data, Result
 from training.run.tasks import TASKS, Scores
-from training.tracking.files import GOLDEN_FILE, MODEL_FOLDER, TASK_FILE
+from training.tracking.files import GOLDEN_FILE, MODEL_FOLDER, NOTES_FILE, TASK_FILE
 from training.tracking.model_folder import write_model
 from zoo.devices import computing
 from zoo.diagnostics import Health
@@ -31,11 +31,14 @@ def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, healt
         "horizon": spec.horizon,
         "vocabulary": data.train.vocabulary,
         "tokens": getattr(data.dataset, "tokens", None),
+        "columns": _columns(data),
     }
     (folder / TASK_FILE).write_text(json.dumps(task, indent=2) + "\n")
     if result.outcome == "finished":
         with suppress(ExportError):  # nothing that can be exported
             golden.write(folder / GOLDEN_FILE, result.model, task, computing())
+    if notes := getattr(data.dataset, "notes", ()):
+        (folder / NOTES_FILE).write_text("".join(f"{note}\n" for note in notes))
     if result.history:
         metric = TASKS[spec.task].metric
         figure = pictures.learning_curves(result.history, result.best_epoch, metric.name, metric.is_share)
@@ -46,6 +49,15 @@ def write_artifacts(folder: Path, run_id: str, result: Result, data: Data, healt
         _write_test(folder, result.test, data)
     if result.outcome == "finished":
         TASKS[spec.task].write_more(folder, result.model, data.train.vocabulary or ())
+
+
+def _columns(data: Data) -> dict[str, list[str]] | None:
+    """The columns of a person's own data by what they are, for whoever has more of such data; None of other data."""
+    columns = getattr(data.dataset, "columns", None)
+    if columns is None:
+        return None
+    named = {role: list(names) for role, names in columns.items()}
+    return {**named, "channels": list(data.dataset.channels)}  # type: ignore[attr-defined]
 
 
 def _write_health(folder: Path, health: Health) -> None:

@@ -1,4 +1,4 @@
-"""Data of your own as a dataset: a `.ts` pair, an `.npz` file, a CSV file, or a folder of CSV files.
+"""Data of your own as a dataset: a `.ts` pair, an `.npz` file, a table such as a CSV file, or a folder of tables.
 
 The forms are described in docs/datasets.md and in the module of each; what is to be predicted, and how a split is made,
 in `tasks`. Nothing is left out without a word: what cannot be used is counted and refused, by file and line.
@@ -11,18 +11,26 @@ from typing import get_args
 import numpy as np
 
 from training.datasets.base import Dataset, Examples, Spec, Split, Task
+from training.datasets.own.answers import Answers
 from training.datasets.own.arrays import read_arrays
 from training.datasets.own.csv_files import read_folder, read_long
-from training.datasets.own.infer_task import Decided, decide
-from training.datasets.own.parsed import Found, InvalidData, InvalidRequest
+from training.datasets.own.doubt import Doubt
+from training.datasets.own.found import Found, InvalidData, InvalidRequest
 from training.datasets.own.series import read_pair
+from training.datasets.own.tables import BINARY_SUFFIXES, TEXT_SUFFIXES, suffix
+from training.datasets.own.tasks import NOTHING_SAID, Decided, decide
 from zoo.suggest import unknown
 
-__all__ = ["InvalidData", "InvalidRequest", "OwnData", "dataset", "is_path"]
+__all__ = ["Answers", "InvalidData", "InvalidRequest", "OwnData", "Unanswered", "dataset", "is_path", "refuse_doubts"]
 
 _NAMED_CHANNELS = 8
-_SUFFIXES = (".ts", ".npz", ".csv")
+_TABLES = (*TEXT_SUFFIXES, *BINARY_SUFFIXES)
+_SUFFIXES = (".ts", ".npz", *_TABLES)
 _TASKS = tuple(task for task in get_args(Task) if task != "language_model")
+
+
+class Unanswered(InvalidRequest):
+    """Data of one's own leaves something open that changes what is learned."""
 
 
 class OwnData(Dataset):
@@ -31,9 +39,17 @@ class OwnData(Dataset):
     Attributes:
         spec: Inferred from the data.
         notes: What to know before training on it, a sentence each.
+        doubts: What was assumed, and how to say otherwise.
+        columns: Of a table: the columns of each role.
+        clock: How far apart steps are, where there are points in time.
+        channels: The names of all channels.
     """
 
-    def __init__(self, path: Path, channels: tuple[str, ...], decided: Decided, notes: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, found: Found, decided: Decided) -> None:
+        channels = decided.channels
+        self.channels, self.columns, self.clock = channels, found.columns, found.clock
+        self.doubts: tuple[Doubt, ...] = decided.doubts
+        notes = (*decided.notes, *map(str, decided.doubts))
         self._examples = {"train": decided.train, "test": decided.test}
         lengths = np.concatenate([part.lengths for part in self._examples.values()])
         named = ", ".join(channels[:_NAMED_CHANNELS]) + (", ..." if len(channels) > _NAMED_CHANNELS else "")
@@ -59,17 +75,22 @@ class OwnData(Dataset):
 
 
 def dataset(
-    path: str | Path, task: Task | None = None, horizon: int | None = None, window: int | None = None
+    path: str | Path,
+    task: Task | None = None,
+    horizon: int | None = None,
+    window: int | None = None,
+    answers: Answers = NOTHING_SAID,
 ) -> OwnData:
     """Read data of your own; asked again for files that have not changed, gives the same object.
 
     Args:
-        path: `NAME_TRAIN.ts` (beside `NAME_TEST.ts`) or their folder, an `.npz` file, a CSV file, or a folder of CSV
-            files.
+        path: `NAME_TRAIN.ts` (beside `NAME_TEST.ts`) or their folder, an `.npz` file, a table (`.csv`, `.tsv`,
+            `.txt`, `.parquet`, `.feather`; text also as `.gz` or `.zip`), or a folder of tables.
         task: What to predict; inferred where None. Labels that change within a sequence mean labelling, labels that
             are all numbers, not all of them whole, mean regression, all others classification.
         horizon: Forecasting: how many steps ahead.
         window: Forecasting: from how many steps before; four horizons where None.
+        answers: Which column is what, where a person says so.
 
     Raises:
         InvalidRequest: There is nothing at `path`, or the data does not go with the arguments.
@@ -89,7 +110,21 @@ def dataset(
     found = Path(path).expanduser()
     if not found.exists():
         raise InvalidRequest(f"there is no file or folder {found}")
-    return _dataset(found.resolve(), _state(found), task, horizon, window)
+    return _dataset(found.resolve(), _state(found), task, horizon, window, answers)
+
+
+def refuse_doubts(data: Dataset) -> None:
+    """Refuse data of one's own that leaves open what changes what is learned.
+
+    Raises:
+        Unanswered: It does; the message names the options that answer each doubt.
+    """
+    stops = [doubt for doubt in getattr(data, "doubts", ()) if doubt.stops]
+    if stops:
+        listed = "".join(
+            f"\n- {doubt.seen}\n  assumed: {doubt.assumed}\n  answer with {doubt.otherwise}" for doubt in stops
+        )
+        raise Unanswered(f"{data.spec.homepage} leaves open what is to be learned; answer first:{listed}")
 
 
 def is_path(word: str) -> bool:
@@ -99,31 +134,34 @@ def is_path(word: str) -> bool:
     >>> is_path("sales.csv"), is_path("mnist_rows")
     (True, False)
     """
-    return word.lower().endswith(_SUFFIXES) or Path(word).expanduser().exists()
+    return suffix(Path(word)) in _SUFFIXES or Path(word).expanduser().exists()
 
 
 @lru_cache(maxsize=1)
 def _dataset(
-    path: Path, state: tuple[object, ...], task: Task | None, horizon: int | None, window: int | None
+    path: Path,
+    state: tuple[object, ...],
+    task: Task | None,
+    horizon: int | None,
+    window: int | None,
+    answers: Answers,
 ) -> OwnData:
     del state  # another state of the files is another dataset
-    found = _found(path, labels_by_step=task == "labelling")
-    decided = decide(found, task, horizon, window)
-    return OwnData(path, found.channels, decided, decided.notes)
+    found = _found(path, answers, task)
+    return OwnData(path, found, decide(found, task, horizon, window, answers))
 
 
-def _found(path: Path, labels_by_step: bool) -> Found:
+def _found(path: Path, answers: Answers, task: Task | None) -> Found:
     if path.is_dir():
         if any(file.suffix.lower() == ".ts" for file in path.iterdir()):
             return read_pair(path)
-        return read_folder(path, labels_by_step)
-    kind = path.suffix.lower()
-    if kind == ".ts":
+        return read_folder(path, answers, task)
+    if path.suffix.lower() == ".ts":
         return read_pair(path)
-    if kind == ".npz":
+    if path.suffix.lower() == ".npz":
         return read_arrays(path)
-    if kind == ".csv":
-        return read_long(path, labels_by_step)
+    if suffix(path) in _TABLES:
+        return read_long(path, answers, task)
     raise InvalidRequest(f"{path} ends with {path.suffix!r}, expected {', '.join(_SUFFIXES)} or a folder")
 
 

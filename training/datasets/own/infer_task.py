@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.base import Examples, Slices, Task
+from training.datasets.own.answers import Answers
+from training.datasets.own.doubt import Doubt, answer
+from training.datasets.own.doubts import Evidence, doubts as doubts_of
 from training.datasets.own.found import Found, InvalidData, InvalidRequest, in_order, number
 from training.datasets.own.recordings import recordings
 
@@ -15,6 +18,12 @@ TEST_SHARE = 0.2
 SPLIT_SEED = 0
 # Inputs of a forecast, as so many horizons, where no window is given.
 WINDOW_HORIZONS = 4
+# At most so many different whole floats are taken for classes.
+FEW_CLASSES = 20
+NAMED = 3
+
+
+NOTHING_SAID = Answers()
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,14 @@ class Decided:
     outputs: tuple[str, ...] = ()
     horizon: int = 1
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
-def decide(found: Found, task: Task | None, horizon: int | None, window: int | None) -> Decided:
-    """Decide what is to be predicted, and make the examples.
+def decide(
+    found: Found, task: Task | None, horizon: int | None, window: int | None, answers: Answers = NOTHING_SAID
+) -> Decided:
+    """Decide what is to be predicted, make the examples, and say what is open.
 
     Without a `task`: labels that change within a sequence mean labelling. Labels that are all numbers, one of them
     not whole, mean regression. All others mean classification.
@@ -41,21 +54,65 @@ def decide(found: Found, task: Task | None, horizon: int | None, window: int | N
         InvalidRequest: The task does not go with the data, or needs a horizon.
         InvalidData: The data is too little, or its labels cannot be used.
     """
-    if task != "forecasting" and (horizon is not None or window is not None):
-        raise InvalidRequest(
-            f"received horizon {horizon} and window {window} with task {task}, expected them with "
-            "dataset.task=forecasting only"
-        )
+    found = selected(found, answers, task)
     if task == "forecasting":
-        return _forecasting(found, horizon, window)
+        decided = _forecasting(found, horizon, window)
+    else:
+        if horizon is not None or window is not None:
+            raise InvalidRequest(
+                f"received horizon {horizon} and window {window} with task {task}, expected them with "
+                "dataset.task=forecasting only"
+            )
+        found = _labelled(found, task)
+        decided = _of_sequences(found, task)
+    evidence = Evidence(found, decided.task, answers, task is not None)
+    return replace(decided, doubts=found.doubts + doubts_of(evidence), channels=found.channels)
+
+
+def selected(found: Found, answers: Answers, task: Task | None) -> Found:
+    """The data without the channels that are not to be used, where it is no table, whose columns are chosen as read.
+
+    Raises:
+        InvalidRequest: A channel is named that is not there, or a role that arrays have an array for.
+    """
+    if found.columns or not answers.said():
+        return found
+    if other := [f"--{role}" for role in ("id", "label", "static") if getattr(answers, role)]:
+        raise InvalidRequest(f"{', '.join(other)} is for columns of tables; here the arrays y and groups say that")
+    answers = answers.resolved(found.channels, "the data, whose channels are these")
+    kept = [index for index, name in enumerate(found.channels) if name not in (*answers.ignore, *answers.time)]
+    if not kept:
+        raise InvalidRequest("no channel is left, expected at least one that is neither ignored nor the time")
+    return replace(
+        found,
+        sequences=[np.ascontiguousarray(sequence[:, kept]) for sequence in found.sequences],
+        channels=tuple(found.channels[index] for index in kept),
+        forecast=answers.target if task == "forecasting" else (),
+    )
+
+
+def _labelled(found: Found, task: Task | None) -> Found:
+    """The data with labels that can be used, and with groups.
+
+    Raises:
+        InvalidRequest: It has none.
+        InvalidData: It is one sequence.
+    """
     if found.labels is None and found.numbers is None:
         raise InvalidRequest(
             "the data has no labels (no column label, no array y), and without them only forecasting can be learnt: "
-            "give dataset.task=forecasting and dataset.horizon=STEPS, or add labels"
+            f"give dataset.task=forecasting and dataset.horizon=STEPS, or add labels{_label_columns(found)}"
         )
     if len(found.sequences) < 2:
-        raise InvalidData("received 1 sequence, expected at least 2, one of them to test on")
-    found = _with_recordings(found)
+        raise InvalidData(
+            "received 1 sequence, expected at least 2, one of them to test on: if the rows are of several sequences, "
+            f"name the column that tells them apart ({answer('id', 'COLUMN')}); to forecast the one, give --task "
+            "forecasting --horizon STEPS"
+        )
+    return _with_recordings(_with_classes(found, task))
+
+
+def _of_sequences(found: Found, task: Task | None) -> Decided:
     used = _used(found)
     values = [number(text) for text in used]
     by_step = isinstance(found.labels, list)
@@ -78,9 +135,45 @@ def decide(found: Found, task: Task | None, horizon: int | None, window: int | N
     if by_step and _are_measured(values):
         raise InvalidData(
             "the labels change within a sequence and are not whole numbers; a number a step cannot be predicted, "
-            "except of the channels themselves (dataset.task=forecasting)"
+            "except of the channels themselves: give --task forecasting --horizon STEPS, which forecasts a column "
+            f"named target, or any other with {answer('target', 'COLUMN')}"
         )
     return _classes(found, task)
+
+
+def _label_columns(found: Found) -> str:
+    """Which columns could be the labels: those that are constant within sequences, or have few values."""
+    if not found.columns or len(found.sequences) < 2:
+        return f", or name their column: {answer('label', 'COLUMN')}"
+    first = np.stack([sequence[0] for sequence in found.sequences])
+    constant: list[bool] = np.all([(steps == steps[0]).all(axis=0) for steps in found.sequences], axis=0).tolist()
+    few = [
+        name
+        for index, name in enumerate(found.channels)
+        if constant[index] and 1 < len(np.unique(first[:, index])) <= max(len(first) / 2, 2)
+    ]
+    return f", or name their column: {answer('label', few[0] if few else 'COLUMN')}"
+
+
+def _with_classes(found: Found, task: Task | None) -> Found:
+    """Numbers to be predicted as labels, where they are classes written as numbers: 1.0 and 2.0, or one 1 among 0s."""
+    numbers = found.numbers
+    if numbers is None or found.by_form or task == "regression" or not (numbers == np.round(numbers)).all():
+        return found
+    if numbers.shape[1] > 1:
+        if not (np.isin(numbers, (0, 1)).all() and (numbers.sum(axis=1) == 1).all()):
+            return found
+        texts = found.outputs if found.columns else tuple(map(str, range(numbers.shape[1])))
+        seen = f"each row of the {numbers.shape[1]} numbers to be predicted holds one 1 among zeros"
+        labels = numbers.argmax(axis=1).astype(np.int64)
+    else:
+        distinct, labels = np.unique(numbers[:, 0], return_inverse=True)
+        if task is None and (len(distinct) > FEW_CLASSES or 2 * len(distinct) > len(numbers)):
+            return found
+        texts = tuple(str(int(value)) for value in distinct)
+        seen = f"the labels are written as floats, but are all whole, {len(texts)} different ones"
+    doubt = Doubt(seen, "they are classes", "--task classification, or --task regression", stops=task is None)
+    return replace(found, numbers=None, labels=labels.astype(np.int64), texts=texts, doubts=(*found.doubts, doubt))
 
 
 def _with_recordings(found: Found) -> Found:
@@ -287,15 +380,25 @@ def _forecasting(found: Found, horizon: int | None, window: int | None) -> Decid
             spans["train"].append(_spans(index, 0, length - held_out, reach))
         if in_test or held_out:
             spans["test"].append(_spans(index, 0 if in_test else length - held_out - window, length, reach))
-    train, test = (_windows(slices, np.concatenate(spans[split]), window) for split in ("train", "test"))
+    outputs = [index for index, name in enumerate(found.channels) if name in _forecast(found)]
+    train, test = (_windows(slices, np.concatenate(spans[split]), window, outputs) for split in ("train", "test"))
     share = "by time: the last fifth of every series is forecast in test and unknown to train"
     rule = (
         f"{share if found.in_test is None else found.split_rule}; an example is a window of {window} steps and the "
         f"{horizon} after it; one begins at every step"
     )
-    labelled = found.labels is not None or found.numbers is not None
-    notes = ("labels are not used: the channels themselves are forecast",) if labelled else ()
-    return Decided("forecasting", train, test, rule, outputs=found.channels, horizon=horizon, notes=found.notes + notes)
+    notes = list(found.notes)
+    if found.labels is not None or found.numbers is not None:
+        notes.append("labels are not used: the channels themselves are forecast")
+    names = _forecast(found)
+    if found.forecast and len(names) < len(found.channels):
+        given = [name for name in found.channels if name not in names]
+        more = ", ..." if len(given) > NAMED else ""
+        notes.append(
+            f"{', '.join(names)} is forecast, from itself and {', '.join(given[:NAMED])}{more}, which are given up "
+            "to the last step before the forecast"
+        )
+    return Decided("forecasting", train, test, rule, outputs=names, horizon=horizon, notes=tuple(notes))
 
 
 def _spans(series: int, begin: int, end: int, reach: int) -> NDArray[np.int64]:
@@ -304,10 +407,15 @@ def _spans(series: int, begin: int, end: int, reach: int) -> NDArray[np.int64]:
     return np.stack([np.full(len(first), series), first, first + reach], axis=1)
 
 
-def _windows(slices: Slices, spans: NDArray[np.int64], window: int) -> Examples:
+def _forecast(found: Found) -> tuple[str, ...]:
+    """The channels that are forecast: those that are named, else all that change within a sequence by their nature."""
+    return found.forecast or tuple(name for name in found.channels if name not in found.static)
+
+
+def _windows(slices: Slices, spans: NDArray[np.int64], window: int, outputs: list[int]) -> Examples:
     values, horizon = slices.values, int(spans[0, 2] - spans[0, 1]) - window
     first = slices.starts[spans[:, 0]] + spans[:, 1]
     # The windows overlap in the one array of values; only the targets are copies.
     sequences = Slices(values, first, np.full(len(first), window, np.int64))
-    after = np.lib.stride_tricks.sliding_window_view(values, horizon, axis=0)[first + window]
+    after = np.lib.stride_tricks.sliding_window_view(values[:, outputs], horizon, axis=0)[first + window]
     return Examples(sequences, np.ascontiguousarray(after.transpose(0, 2, 1)), spans=spans)

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.own.clocks import Spacing
+from training.datasets.own.doubt import Doubt
+
 _NAMED = 3
 
 
@@ -40,6 +43,12 @@ class Found:
         in_test: bool `[n]` where the data brings a split along, else None.
         split_rule: How it says so.
         notes: What a person should know before training: one sentence each.
+        doubts: What was assumed, and how to say otherwise.
+        forecast: The channels that are to be forecast; all where empty.
+        static: The channels that are true of a whole sequence.
+        columns: Of a table: the columns of each role.
+        clock: Of a table with points in time: how far apart steps are.
+        by_form: The form of the data says what channels and labels are, so that there is nothing to doubt about them.
     """
 
     sequences: Sequence[NDArray[np.float32]]
@@ -53,6 +62,12 @@ class Found:
     in_test: NDArray[np.bool_] | None = None
     split_rule: str = ""
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    forecast: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    clock: Spacing | None = None
+    by_form: bool = False
 
 
 def joined(train: Found, test: Found, split_rule: str) -> Found:
@@ -90,6 +105,7 @@ def joined(train: Found, test: Found, split_rule: str) -> Found:
         in_test=np.repeat([False, True], [len(train.sequences), len(test.sequences)]),
         split_rule=split_rule,
         notes=tuple(dict.fromkeys(train.notes + test.notes)),
+        doubts=tuple(dict.fromkeys(train.doubts + test.doubts)),
     )
 
 

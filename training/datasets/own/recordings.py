@@ -57,8 +57,9 @@ def recordings(sequences: Sequence[NDArray[np.float32]]) -> NDArray[np.int64] | 
 def _hashes(values: NDArray[np.float32]) -> NDArray[np.uint64]:
     """A number for each row, the same for equal rows."""
     bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.uint32)
-    factors = np.random.RandomState(0).randint(1, 2**62, size=bits.shape[1]).astype(np.uint64) | np.uint64(1)
+    generator = np.random.RandomState(0)
     hashed = np.zeros(len(bits), np.uint64)
-    for channel, factor in enumerate(factors):
-        hashed += (bits[:, channel].astype(np.uint64) + np.uint64(1)) * factor
+    for channel in range(bits.shape[1]):
+        factor = int(generator.randint(1, 2**31)) * 2 + 1
+        hashed += (bits[:, channel].astype(np.uint64) + np.uint64(1)) * np.uint64(factor)
     return hashed ^ (hashed >> np.uint64(29))

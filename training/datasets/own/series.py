@@ -64,4 +64,5 @@ def _found(series: TimeSeries, means: NDArray[np.float64]) -> Found:
         declared=True,
         numbers=None if series.targets is None else series.targets[:, None],
         notes=(note,) if missing else (),
+        by_form=True,
     )
