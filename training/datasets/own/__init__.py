@@ -19,6 +19,7 @@ from training.datasets.own.found import Found, InvalidData, InvalidRequest
 from training.datasets.own.series import read_pair
 from training.datasets.own.tables import BINARY_SUFFIXES, TEXT_SUFFIXES, suffix
 from training.datasets.own.tasks import NOTHING_SAID, Decided, decide
+from training.datasets.own.wide import pair_of
 from zoo.suggest import unknown
 
 __all__ = ["Answers", "InvalidData", "InvalidRequest", "OwnData", "Unanswered", "dataset", "is_path", "refuse_doubts"]
@@ -148,7 +149,14 @@ def _dataset(
 ) -> OwnData:
     del state  # another state of the files is another dataset
     found = _found(path, answers, task)
-    return OwnData(path, found, decide(found, task, horizon, window, answers))
+    try:
+        decided = decide(found, task, horizon, window, answers)
+    except (InvalidData, InvalidRequest) as error:
+        open_doubts = [f"\n{doubt.seen}: answer with {doubt.otherwise}" for doubt in found.doubts if doubt.stops]
+        if not open_doubts:
+            raise
+        raise type(error)(f"{error}; what the columns are may be misunderstood:{''.join(open_doubts)}") from error
+    return OwnData(path, found, decided)
 
 
 def _found(path: Path, answers: Answers, task: Task | None) -> Found:
@@ -159,7 +167,7 @@ def _found(path: Path, answers: Answers, task: Task | None) -> Found:
     if path.suffix.lower() == ".ts":
         return read_pair(path)
     if path.suffix.lower() == ".npz":
-        return read_arrays(path)
+        return read_arrays(path, answers)
     if suffix(path) in _TABLES:
         return read_long(path, answers, task)
     raise InvalidRequest(f"{path} ends with {path.suffix!r}, expected {', '.join(_SUFFIXES)} or a folder")
@@ -167,7 +175,7 @@ def _found(path: Path, answers: Answers, task: Task | None) -> Found:
 
 def _state(path: Path) -> tuple[object, ...]:
     """What changes when the data does: sizes and times of all files."""
-    # Of a .ts pair, either file may be named.
-    pair = path.parent.glob("*.ts") if path.suffix.lower() == ".ts" else [path]
+    # Of a pair, either file may be named.
+    pair = path.parent.glob("*.ts") if path.suffix.lower() == ".ts" else pair_of(path) or [path]
     stats = ((str(file), file.stat()) for file in (path.rglob("*") if path.is_dir() else pair) if file.exists())
     return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))

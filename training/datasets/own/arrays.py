@@ -3,7 +3,8 @@
     x        [n, steps, channels], or [n, steps] of one channel
     y        what is to be predicted, by its kind: integers or text [n], a label a sequence; integers or text
              [n, steps], a label a step (-1 or an empty text: none); floats [n] or [n, outputs], numbers
-    lengths  [n], where sequences are shorter than `x`: steps behind them are not read
+    lengths  [n], where sequences are shorter than `x`: steps behind them are not read; without it, steps at the end
+             that are NaN in all channels are not
     groups   [n] of integers or text: sequences of one group are never parted by a split
     classes  [classes] of text: the name of label 0, 1, ..., where `y` holds integers; else all the texts there are
 
@@ -19,16 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.own.parsed import Found, InvalidData, joined
+from training.datasets.own.answers import Answers
+from training.datasets.own.doubt import lost_in_float32
+from training.datasets.own.found import Found, InvalidData, joined
 
 _NAME = re.compile(r"(?:(train|test)_)?(x|y|lengths|groups|classes)(?:_(train|test))?", re.IGNORECASE)
 
 
-def read_arrays(path: Path) -> Found:
+def read_arrays(path: Path, answers: Answers) -> Found:
     """Read an `.npz` file.
 
     Args:
         path: The file.
+        answers: What a person said: the layout says in which order the axes of `x` stand.
 
     Raises:
         InvalidData: An array is missing, unknown, or not as described above; the message names it.
@@ -49,10 +53,18 @@ def read_arrays(path: Path) -> Found:
             f"{path} holds {_listed(parts)}, expected x and y, or x_train, y_train, x_test and y_test: "
             "all arrays of one split, or of both"
         )
-    found = {split: _part(path, split, arrays, classes) for split, arrays in parts.items()}
+    found = {split: _part(path, split, _steps_first(arrays, answers), classes) for split, arrays in parts.items()}
     if "" in found:
         return found[""]
     return joined(found["train"], found["test"], "the data's own: the arrays named train and test")
+
+
+def _steps_first(arrays: dict[str, NDArray[Any]], answers: Answers) -> dict[str, NDArray[Any]]:
+    """The arrays with `x` as [n, steps, channels]."""
+    x = arrays.get("x")
+    if answers.layout != "channels_first" or x is None or x.ndim != 3:
+        return arrays
+    return {**arrays, "x": x.transpose(0, 2, 1)}
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -100,6 +112,8 @@ def _part(path: Path, split: str, arrays: dict[str, NDArray[Any]], classes: NDAr
     x = x[:, :, None] if x.ndim == 2 else x
     count, steps, channels = x.shape
     lengths = _lengths(called("lengths"), arrays.get("lengths"), count, steps)
+    if "lengths" not in arrays and x.dtype.kind == "f":
+        lengths = _before_padding(x)
     sequences = [_sequence(called("x"), index, x[index, :length]) for index, length in enumerate(lengths.tolist())]
     groups = None
     if "groups" in arrays:
@@ -107,7 +121,13 @@ def _part(path: Path, split: str, arrays: dict[str, NDArray[Any]], classes: NDAr
         if given.dtype.kind not in "iuU" or given.shape != (count,):
             raise InvalidData(f"{called('groups')} are {_kind(given)}, expected integers or text [{count}]")
         groups = [str(group) for group in given.tolist()]
-    found = Found(sequences, tuple(f"channel {index}" for index in range(channels)), groups=groups)
+    names = tuple(f"channel {index}" for index in range(channels))
+    lost = (
+        [lost_in_float32(name, x[:, :, index].ravel()) for index, name in enumerate(names)]
+        if x.dtype.itemsize > 4
+        else []
+    )
+    found = Found(sequences, names, groups=groups, doubts=tuple(doubt for doubt in lost if doubt is not None))
     if "y" not in arrays:
         return found
     return _with_targets(
@@ -127,6 +147,14 @@ def _lengths(name: str, lengths: NDArray[Any] | None, count: int, steps: int) ->
             f"the first is {lengths[unfit[0]]} of sequence {unfit[0]}"
         )
     return lengths.astype(np.int64)
+
+
+def _before_padding(x: NDArray[Any]) -> NDArray[np.int64]:
+    """The steps of each sequence before those at its end that are NaN in all channels, as tslearn pads."""
+    padding = np.isnan(x).all(axis=2)
+    steps = x.shape[1] - np.argmin(padding[:, ::-1], axis=1)
+    # A sequence of nothing but NaN is not shorter: it is refused.
+    return np.asarray(np.where(padding.all(axis=1), x.shape[1], steps), np.int64)
 
 
 def _sequence(name: str, index: int, values: NDArray[Any]) -> NDArray[np.float32]:

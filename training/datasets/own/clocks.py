@@ -12,7 +12,20 @@ _QUARTER = re.compile(r"(\d{4})[ -]?[Qq]([1-4])")
 _MONTH = re.compile(r"(\d{4})[Mm](\d{1,2})")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y")
-_NAMED_MONTHS = ("%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y")
+_NAMED_MONTHS = (
+    "%b %Y",
+    "%B %Y",
+    "%b-%Y",
+    "%b-%y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%b %d, %Y",
+    "%b %d %Y",
+    "%Y %b",
+    "%Y-%b",
+)
 _TIMES_OF_DAY = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
 # Days that follow each other unevenly in the calendar, yet evenly to whoever counts months, quarters or years.
 _CALENDAR = ((28, 31, "month"), (89, 92, "quarter"), (365, 366, "year"))

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from training.datasets.base import Task
 from training.datasets.own.answers import Answers
 from training.datasets.own.clocks import Spacing, as_duration, spacing
-from training.datasets.own.doubt import Doubt, answer
+from training.datasets.own.doubt import Doubt, answer, lost_in_float32
 from training.datasets.own.found import Found, InvalidData, Problems, in_order, joined
 from training.datasets.own.roles import NAMES, Roles, is_text, roles_of
 from training.datasets.own.tables import BINARY_SUFFIXES, TEXT_SUFFIXES, Table, behind_one_another, read_table, suffix
+from training.datasets.own.wide import doubt_of_width, pair_of, read_pair_of_rows, read_rows
 
 _TABLE_OF_LABELS = "labels.csv"
 _FILE = "file"
 _MISSING_LABELS = ("", "nan", "?")
-_LOST_IN_FLOAT32 = 0.01
 _UNEVEN = 0.01
 
 
@@ -47,14 +47,23 @@ def read_long(path: Path, answers: Answers, task: Task | None) -> Found:
         InvalidData: Anything in the file that cannot be used: every bad line is counted, the first are named.
         InvalidRequest: A column that a person named is not there.
     """
+    if answers.layout == "sequences":
+        return read_rows(path, answers)
+    if answers.layout is None and task != "forecasting" and (pair := pair_of(path)):
+        return read_pair_of_rows(*pair, answers)
     table = read_table(path, is_text(answers))
+    width = doubt_of_width(table.names) if answers.layout is None else None
+    if width is not None and not width.stops and task != "forecasting":
+        found = read_rows(path, answers)
+        return replace(found, doubts=(width,))
     roles = roles_of(table, answers, task)
-    if "id" in roles.columns and roles.times is None and not roles.doubts:
+    if "id" in roles.columns and roles.times is None and not (roles.doubts or answers.id):
         raise InvalidData(
             f"{path} has a column {roles.columns['id'][0]} but none named {' or '.join(NAMES['time'][:3])}: rows "
             f"need an order; name the column that says it: {answer('time', 'COLUMN')}"
         )
-    return _sequences(table, roles, task)
+    found = _sequences(table, roles, task)
+    return found if width is None else replace(found, doubts=(*found.doubts, width))
 
 
 def read_folder(folder: Path, answers: Answers, task: Task | None) -> Found:
@@ -279,30 +288,17 @@ def _channels(table: Table, roles: Roles) -> tuple[NDArray[np.float32], tuple[st
     if not columns:
         raise InvalidData(
             f"{table.path} has the columns {', '.join(table.names)}, expected at least one channel beside them; a "
-            f"column that was taken for something else is a channel with {answer('channels', 'COLUMN')}"
+            f"column that was taken for something else is a channel with {answer('channels', 'COLUMN')}, and one named "
+            "target is forecast with --task forecasting --horizon STEPS"
         )
     return np.stack(columns, axis=1), tuple(channels)
 
 
 def _lost(table: Table, roles: Roles) -> list[Doubt]:
     """Channels whose changes float32 cannot hold."""
-    doubts = []
-    for name in roles.columns.get("channels", ()):
-        numbers = table.columns[name].numbers
-        if numbers is None:
-            continue
-        changes = np.diff(numbers) != 0
-        lost = changes & (np.diff(numbers.astype(np.float32)) == 0)
-        if changes.any() and lost.sum() > _LOST_IN_FLOAT32 * changes.sum():
-            doubts.append(
-                Doubt(
-                    f"float32 loses {lost.sum() / changes.sum():.0%} of the changes of column {name!r}, whose values "
-                    f"are near {np.median(numbers):.6g}",
-                    "a channel as it is",
-                    f"subtract a constant from it, or {answer('ignore', name)}",
-                )
-            )
-    return doubts
+    columns = {name: table.columns[name].numbers for name in roles.columns.get("channels", ())}
+    doubts = [lost_in_float32(name, numbers) for name, numbers in columns.items() if numbers is not None]
+    return [doubt for doubt in doubts if doubt is not None]
 
 
 def _moved(roles: Roles, owners: NDArray[np.int64], order: NDArray[np.int64]) -> list[Doubt]:

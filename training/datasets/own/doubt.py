@@ -2,6 +2,12 @@
 
 import shlex
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOST = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,3 +44,27 @@ def answer(role: str, *columns: str) -> str:
     "--time 'day,hour of day'"
     """
     return f"--{role.replace('_', '-')} {shlex.quote(','.join(columns))}"
+
+
+def lost_in_float32(name: str, numbers: NDArray[Any]) -> Doubt | None:
+    """A doubt about a channel whose changes from step to step float32 cannot hold, as models compute in it.
+
+    Args:
+        name: Of the channel.
+        numbers: Its values, in the order of the data.
+
+    Example:
+    >>> lost_in_float32("ms", np.array([1.7e12, 1.7e12 + 20, 1.7e12 + 40])).seen
+    "float32 loses 100% of the changes of 'ms', whose values are near 1.7e+12"
+    """
+    changes = np.diff(numbers) != 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = changes & (np.diff(numbers.astype(np.float32)) == 0)
+    if not changes.any() or lost.sum() <= _LOST * changes.sum():
+        return None
+    return Doubt(
+        f"float32 loses {lost.sum() / changes.sum():.0%} of the changes of {name!r}, whose values are near "
+        f"{np.median(numbers):.6g}",
+        "a channel as it is",
+        f"subtract a constant from it, or {answer('ignore', name)}",
+    )

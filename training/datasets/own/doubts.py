@@ -16,6 +16,7 @@ from training.datasets.own.found import Found, number
 _ROWS = 20_000
 _CHANNELS = 64
 _ALMOST = 0.99999
+_EPOCH = 1e8
 # Different whole numbers from which on labels are rather amounts than classes, unless they count from 0 or 1.
 _MANY_CLASSES = 10
 _NAMED = 3
@@ -114,10 +115,12 @@ def _clocks_in_arrays(evidence: Evidence) -> list[Doubt]:
         return []
     rises = np.diff(evidence.values, axis=0)
     rises = np.delete(rises, evidence.starts[1:] - 1, axis=0)
-    growing = (rises > 0).all(axis=0)
+    # Epochs are so large that float32 may lose some of their steps.
+    epochs = np.abs(evidence.values).min(axis=0) >= _EPOCH
+    growing = np.where(epochs, (rises >= 0).all(axis=0) & (rises > 0).any(axis=0), (rises > 0).all(axis=0))
     if growing.all():
         return []
-    even = np.isclose(rises, np.median(rises, axis=0), rtol=1e-3).mean(axis=0) > 0.9
+    even = epochs | (np.isclose(rises, np.median(rises, axis=0), rtol=1e-3).mean(axis=0) > 0.9)
     named = [
         found.channels[channel] for channel in np.flatnonzero(growing & even) if not evidence.is_said(int(channel))
     ]

@@ -191,16 +191,13 @@ def _with_recordings(found: Found) -> Found:
     cut_from = recordings(found.sequences)
     if cut_from is None:
         return found
-    count = len(np.unique(cut_from))
-    if found.in_test is not None:
-        shared = np.isin(cut_from, cut_from[found.in_test]) & ~found.in_test
-        if shared.any():
-            note = f"{int(shared.sum())} sequences of train share steps with some of test, as the data has it"
-            found = replace(found, notes=(*found.notes, note))
     note = (
-        f"{len(cut_from)} sequences share steps, as windows that overlap do, and so come from {count} recordings, "
-        "which are taken for groups: those of one are never parted by a split; otherwise name the groups"
+        f"{len(cut_from)} sequences share steps, as windows that overlap and copies do, and so come from "
+        f"{len(np.unique(cut_from))} recordings, which are taken for groups: those of one are never parted by a split"
     )
+    if found.in_test is not None:
+        shared = int((np.isin(cut_from, cut_from[found.in_test]) & ~found.in_test).sum())
+        note += f", but for the data's own, where {shared} sequences of train share steps with some of test"
     return replace(found, groups=[f"recording {index:06}" for index in cut_from], notes=(*found.notes, note))
 
 
@@ -310,7 +307,11 @@ def _split(found: Found, strata: NDArray[np.int64]) -> tuple[NDArray[np.bool_], 
         f"by group: in the order {permutation} of their sorted names, a group is test where test then holds at most a "
         "fifth of the sequences (where none does, the smallest) and train keeps every class"
     )
-    return _grouped(np.array(found.groups), strata), f"{rule}; the same file gives the same split"
+    try:
+        in_test = _grouped(np.array(found.groups), strata)
+    except InvalidData as error:
+        raise InvalidData(f"{error}{_where(found)}") from error
+    return in_test, f"{rule}; the same file gives the same split"
 
 
 def _stratified(strata: NDArray[np.int64]) -> NDArray[np.bool_]:

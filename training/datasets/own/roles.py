@@ -29,7 +29,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Names that are believed whatever the form."""
 
 _LIKE_A_CLOCK = re.compile(
-    r"t|ts|yr|quarter|month|mon|week|day|dom|hour|hr|minute|min|sec|secs|seconds?|ms|millis|obs|observation|index|idx"
+    r"t|ts|yr|years?|quarters?|months?|mon|weeks?|days?|dom|hours?|hr|minutes?|min|sec|secs|seconds?|ms|millis|obs|observation|index|idx"
     r"|step|frame|tick|epoch|period|elapsed|row|rows|rownames|rowid|unnamed: \d+||(.*[^a-z])?"
     r"(year|date|time|timestamp|datetime)([^a-z].*)?|date.*|time.*"
 )
@@ -246,12 +246,17 @@ class _Deciding:
     def row_numbers(self) -> None:
         """A column that numbers the rows, as pandas and R write it: not a channel, and not needed."""
         for name in self.free():
-            numbers = self.numbers(name)
-            if numbers is None or not _LIKE_A_CLOCK.fullmatch(name.lower()) or len(numbers) < 2:
+            if not _LIKE_A_CLOCK.fullmatch(name.lower()) or not self._numbers_rows(name):
                 continue
-            if numbers[0] in (0, 1) and (np.diff(numbers) == 1).all() and (self.has("time") or name == ""):
+            if self.has("time") or name == "":
                 self.give("ignore", name)
                 self.doubt(f"column {name!r} numbers the rows", "not used", answer("channels", name) if name else "")
+
+    def _numbers_rows(self, name: str) -> bool:
+        numbers = self.numbers(name)
+        if numbers is None or len(numbers) < 2:
+            return False
+        return bool(numbers[0] in (0, 1) and (np.diff(numbers) == 1).all())
 
     def clock(self) -> None:
         """The column, or the columns, that say when: by dates, or by a name and a growth that agree."""
@@ -264,6 +269,8 @@ class _Deciding:
             if len(dated) == 2:
                 chosen = self._day_and_clock(dated) or list(self.time)
             self.give("time", *chosen)
+            if all(_LIKE_A_CLOCK.fullmatch(name.lower()) for name in chosen):
+                return
             self.doubt(
                 f"column {' and '.join(map(repr, chosen))} holds points in time",
                 "the order of rows",
@@ -281,11 +288,12 @@ class _Deciding:
             )
             return
         if growing := [name for name in named if self._grows(name)]:
+            growing.sort(key=self._numbers_rows)
             self.give("time", growing[0])
             self.doubt(
                 f"column {growing[0]!r} is named like a clock and only grows",
                 "it says the order of rows and is not a channel",
-                answer("channels", growing[0]),
+                answer("channels", growing[0]) if growing[0] else "",
             )
             self.row_numbers()
 

@@ -140,7 +140,7 @@ def _numbers(column: Column) -> NDArray[np.float64]:
 
 def _no_number(cell: str, column: str) -> str:
     if cell in _EMPTY:
-        return f"no value in column {column!r}: fill it, or leave the sequence out, or the column with dataset.ignore"
+        return f"no value in column {column!r}: fill it, or leave it out"
     hint = ""
     if re.fullmatch(r"-?\d{1,3}([ ,.']\d{3})+([.,]\d+)?", cell):
         hint = " (write it without marks between the thousands)"
@@ -257,7 +257,7 @@ def _form(path: Path, headless: Callable[[int], Sequence[str]] | None) -> _Form:
     skipped = 1 if said else 0
     header = head[skipped] if len(head) > skipped else ""
     delimiter = said[1] if said else max(_DELIMITERS, key=lambda mark: len(_cells(header, mark)))
-    if delimiter not in header and suffix(path) == ".txt" and len(header.split()) > 1:
+    if delimiter not in header and _are_words(head[skipped:-1] or head[skipped:]):
         delimiter = " "
     below = [cell for line in head[skipped + 1 : skipped + 50] for cell in _cells(line, delimiter)]
     comma = delimiter != "," and any(_DECIMAL_COMMA.fullmatch(cell.strip()) for cell in below)
@@ -269,11 +269,22 @@ def _form(path: Path, headless: Callable[[int], Sequence[str]] | None) -> _Form:
         before = skipped + reader.line_num
     if not names:
         raise InvalidData(f"{path} is empty, expected a first line that names the columns")
-    if all(number(name.replace(",", ".") if comma else name) is not None for name in names):
+    numeric = [number(name.replace(",", ".") if comma else name) is not None for name in names]
+    # An index that pandas wrote has no name, and columns may be named by numbers.
+    if any(numeric) and names[0] and all(known or name in _EMPTY for known, name in zip(numeric, names, strict=True)):
         if headless is None:
-            raise InvalidData(f"{path}, line 1: {','.join(names[:4])} are numbers, expected the names of the columns")
+            raise InvalidData(
+                f"{path}, line 1: {','.join(names[:4])} are numbers, expected the names of the columns; if a "
+                "row is a sequence, give --layout sequences"
+            )
         names, before = list(headless(len(names))), skipped
     return _Form(encoding, delimiter, "," if comma else ".", _checked(path, names), before)
+
+
+def _are_words(lines: list[str]) -> bool:
+    """Whether spaces part the cells: all lines have as many words, more than one."""
+    counts = {len(line.split()) for line in lines if line.strip()}
+    return len(counts) == 1 and counts != {1}
 
 
 def _encoding(path: Path) -> str:
