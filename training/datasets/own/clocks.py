@@ -114,8 +114,11 @@ def in_order_of(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     >>> in_order_of([np.array([1.0, 1, 2]), np.array([30.0, 5, 0])]).tolist()
     [1.0, 0.0, 2.0]
     """
-    table = np.stack(columns, axis=1)
-    return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
+    order = np.lexsort(tuple(reversed(columns)))
+    differs = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
+    ranks = np.empty(len(order))
+    ranks[order] = np.concatenate([[0], np.cumsum(differs)])
+    return ranks
 
 
 @dataclass(frozen=True)

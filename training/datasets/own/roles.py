@@ -108,6 +108,8 @@ class _Deciding:
         self.doubts: list[Doubt] = []
         self.time: tuple[str, ...] = answers.time
         self._cache: dict[tuple[str, ...], Reading | None] = {}
+        self._codes: dict[str, NDArray[np.int64]] = {}
+        self._owners: dict[tuple[str, ...], NDArray[np.int64]] = {}
 
     def free(self) -> list[str]:
         return [name for name in self.table.names if name not in self.role]
@@ -132,15 +134,22 @@ class _Deciding:
     def codes(self, name: str) -> NDArray[np.int64]:
         import pandas as pd
 
-        column = self.table.columns[name]
-        return np.asarray(pd.factorize(column.numbers if column.texts is None else column.texts)[0], np.int64)
+        if name not in self._codes:
+            column = self.table.columns[name]
+            cells = column.numbers if column.texts is None else column.texts
+            self._codes[name] = np.asarray(pd.factorize(cells)[0], np.int64)
+        return self._codes[name]
 
     def owners(self) -> NDArray[np.int64]:
         """The sequence of each row, as far as that is known."""
-        ids = [name for name, role in self.role.items() if role == "id"]
+        ids = tuple(name for name, role in self.role.items() if role == "id")
         if not ids:
             return self.table.files
-        return in_order_of([self.codes(name).astype(np.float64) for name in ids]).astype(np.int64)
+        if ids not in self._owners:
+            columns = [self.codes(name) for name in ids]
+            together = columns[0] if len(columns) == 1 else in_order_of([codes.astype(np.float64) for codes in columns])
+            self._owners[ids] = together.astype(np.int64)
+        return self._owners[ids]
 
     def reading(self, *names: str) -> Reading | None:
         """The columns as points in time, or None where they are none."""
