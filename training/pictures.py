@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 GOOD, BAD, TRAIN = "#1b6ca8", "#c0392b", "#8a8a8a"
 _SHOWN = 40  # classes in one picture
+_LINES = 8  # channels in one picture
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -112,6 +113,25 @@ def per_class(counts: NDArray[np.int64], classes: Sequence[str], title: str) -> 
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    return figure
+
+
+def sequences(shown: Sequence[tuple[str, NDArray[np.float32]]], channels: Sequence[str]) -> Figure:
+    """Sequences below one another, a line a channel, of at most eight channels.
+
+    Args:
+        shown: What each is called, and its values `[steps, channels]`.
+        channels: Their names.
+    """
+    figure = Figure(figsize=(9, 1.0 + 1.6 * len(shown)), layout="constrained", dpi=130)
+    for axes, (name, values) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
+        for index, channel in enumerate(channels[:_LINES]):
+            axes.plot(values[:, index], label=channel, linewidth=1.0)
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    axes.set_xlabel("step")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

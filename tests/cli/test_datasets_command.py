@@ -189,6 +189,42 @@ def test_data_of_your_own_as_json(gestures: Path) -> None:
     assert facts["notes"] == []
 
 
+@pytest.fixture
+def firms(tmp_path: Path) -> Path:
+    rows = [f"{firm},{1935 + year},{firm * 10 + year % 4}" for firm in (1, 2, 3) for year in range(20)]
+    (tmp_path / "firms.csv").write_text("\n".join(["firm,year,invested", *rows]) + "\n")
+    return tmp_path / "firms.csv"
+
+
+FORECAST = ("--task", "forecasting", "--horizon", "2", "--window", "4")
+
+
+def test_what_was_understood_and_what_is_open_is_described(firms: Path) -> None:
+    described = words("describe", str(firms), *FORECAST)
+    for text in (
+        "columns id: firm; time: year",
+        "time steps 1, evenly",
+        "to be answered before training column 'year' repeats in 40 of 60 rows",
+        "invested 10, 21.5, 33 10, 11, 12, 13",
+        "series 0 invested",
+    ):
+        assert text in described
+    answered = words("describe", str(firms), *FORECAST, "--id", "firm", "--time", "year")
+    assert "to be answered" not in answered
+    assert "columns id: firm; time: year" in answered
+
+
+def test_what_was_understood_as_json_and_as_a_picture(firms: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "firms.png"
+    facts = json.loads(call("describe", str(firms), *FORECAST, "--json", "--png", str(picture)).stdout)
+    assert facts["columns"] == {"id": ["firm"], "time": ["year"], "channels": ["invested"]}
+    assert [doubt["otherwise"] for doubt in facts["doubts"] if doubt["stops"]] == ["--id firm, or the column that does"]
+    assert facts["ranges"]["invested"] == {"lowest": 10.0, "mean": 21.5, "highest": 33.0}
+    assert facts["first_steps"] == [[10.0], [11.0], [12.0], [13.0]]
+    assert (facts["time_between_steps"], facts["missing"]) == ("1, evenly", 0)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_steps_are_counted_of_labels_by_step(tmp_path: Path) -> None:
     y = np.tile([0, 1, 1, -1], (5, 1))
     np.savez(tmp_path / "x.npz", x=np.zeros((5, 4)), y=y)

@@ -151,3 +151,17 @@ def test_checkpoints_of_another_model_are_refused(tmp_path):
     loop.run(load(overrides=[*quick, "model.units=4"]), checkpoints=Checkpoints(tmp_path))
     with pytest.raises(CannotResume, match="has shape"):
         loop.run(load(overrides=[*quick, "model.units=5"]), checkpoints=Checkpoints(tmp_path))
+
+
+def test_a_run_of_the_version_before_lacks_keys_and_can_be_resumed() -> None:
+    from training.checkpoints import _as_kept
+
+    now = {"seed": 0, "dataset": {"name": "digits_rows", "time": []}}
+    assert _as_kept(now, {"seed": 0, "dataset": {"name": "digits_rows"}}) == {
+        "seed": 0,
+        "dataset": {"name": "digits_rows"},
+    }
+    assert _as_kept(now, {"seed": 1, "dataset": {"name": "digits_rows"}}) != {
+        "seed": 1,
+        "dataset": {"name": "digits_rows"},
+    }

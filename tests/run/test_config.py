@@ -12,7 +12,7 @@ import keras
 import pytest
 
 import training
-from training.config import NAMED_CONFIGS, Config, ConfigError, load, parse
+from training.config import NAMED_CONFIGS, Config, ConfigError, load, parse, read
 from training.config.schema import model_section
 from training.config.validate import _set
 from training.train import check_model
@@ -170,3 +170,28 @@ def test_messages_name_keys_that_there_are():
     assert [(where, key) for where, key in found if "." in key and key not in keys] == []
     # A key without its section, which the command line would refuse.
     assert [(where, key) for where, key in found if key in short] == []
+
+
+def test_data_that_leaves_something_open_stops_until_a_key_answers(tmp_path: Path) -> None:
+    from training.config import find_dataset, parse
+    from training.datasets.own import Unanswered
+
+    path = tmp_path / "firms.csv"
+    rows = [f"{firm},{1935 + year},{firm * 10 + year % 4}" for firm in (1, 2, 3) for year in range(20)]
+    path.write_text("\n".join(["firm,year,invested", *rows]) + "\n")
+    forecast = [f"dataset.path={path}", "dataset.task=forecasting", "dataset.horizon=2", "dataset.window=4"]
+    with pytest.raises(Unanswered, match=r"firms\.csv leaves open .*(?s:.*)answer with --id firm") as stopped:
+        read(overrides=forecast)
+    assert stopped.value.exit_code == 2
+    config = read(overrides=[*forecast, "dataset.id=firm"])
+    assert (config.dataset.id, config.flat()["dataset.id"]) == (["firm"], ["firm"])
+    both = read(overrides=[*forecast, "dataset.id=firm", "dataset.time='year,'"])
+    assert both.dataset.time == ["year"]
+    # A run of the version before, which said nothing of columns, can be read.
+    stored = {"dataset": {"path": str(path), "task": "forecasting", "horizon": 2, "window": 4}}
+    assert find_dataset(parse(stored).dataset).spec.outputs == ("invested",)
+
+
+def test_columns_are_for_data_of_your_own() -> None:
+    with pytest.raises(ConfigError, match=r"'dataset\.id' is for data of your own, named by dataset\.path"):
+        read(overrides=["dataset.id=firm"])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _BINS = 10
 _BAR = 40
 _LISTED = 30
+_DRAWN = 3
 
 
 class _DescribeByName(click.Group):
@@ -64,16 +65,19 @@ def datasets(context: click.Context, as_json: bool) -> None:
 @datasets.command()
 @click.argument("name", metavar="NAME|PATH")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option(
+    "--png", type=click.Path(path_type=Path, dir_okay=False), help="Own data: draw a few sequences to a file."
+)
 @own_data_options
 @click.pass_obj
-def describe(as_json_before: bool, /, name: str, as_json: bool, **own: Any) -> None:
+def describe(as_json_before: bool, /, name: str, as_json: bool, png: Path | None, **own: Any) -> None:
     """Say all that is known about the dataset NAME, or what is seen in data of your own at PATH."""
     from training.datasets.own import OwnData, is_path
 
     known = name in DATASETS or name.partition("/")[0] in FAMILIES
     path = name if not known and is_path(name) else None
-    if path is None and any(value is not None for value in own.values()):
-        given = ", ".join(f"--{key}" for key, value in own.items() if value is not None)
+    if path is None and any(value is not None for value in (png, *own.values())):
+        given = ", ".join(f"--{key}" for key, value in {"png": png, **own}.items() if value is not None)
         raise click.UsageError(f"{given} are for data of your own; there is no file {name!r}")
     try:
         task, horizon, window = own["task"], own["horizon"], own["window"]
@@ -82,6 +86,11 @@ def describe(as_json_before: bool, /, name: str, as_json: bool, **own: Any) -> N
         if path is None or not hasattr(error, "exit_code"):
             raise
         raise type(error)(_as_options(str(error))) from error
+    if png is not None and isinstance(dataset, OwnData):
+        from training import pictures
+        from training.datasets.own.summary import shown_sequences
+
+        pictures.save(pictures.sequences(shown_sequences(dataset), dataset.channels), png)
     if as_json or as_json_before:
         click.echo(json.dumps(_facts(dataset), indent=2))
         return
@@ -89,8 +98,8 @@ def describe(as_json_before: bool, /, name: str, as_json: bool, **own: Any) -> N
 
     console = Console()
     if isinstance(dataset, OwnData):
-        console.print(spec_table(dataset.spec, {"note": "\n".join(dataset.notes)}))
-        for table in _content_tables(dataset):
+        console.print(spec_table(dataset.spec, _seen(dataset)))
+        for table in [*_content_tables(dataset), _first_steps_table(dataset), _bars_table(dataset)]:
             console.print(table)
     else:
         prepared = f"yes, {_size(dataset)}" if dataset.is_prepared() else f"no (zoo datasets prepare {name})"
@@ -194,10 +203,13 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
     facts = dataclasses.asdict(dataset.spec)
     if isinstance(dataset, OwnData):
+        from training.datasets.own.summary import summary
+
         doubts = [dataclasses.asdict(doubt) for doubt in dataset.doubts]
         columns = {**dataset.columns, "channels": dataset.channels}
         return {
             **facts,
+            **summary(dataset),
             "notes": dataset.notes,
             "doubts": doubts,
             "columns": columns,
@@ -283,6 +295,52 @@ def _content_of(examples: Examples, spec: Spec) -> dict[str, Any]:
         name: {"lowest": float(lowest), "mean": float(mean), "highest": float(highest)}
         for name, (lowest, mean, highest) in zip(spec.outputs, ranges, strict=True)
     }
+
+
+def _seen(dataset: "OwnData") -> dict[str, str]:
+    """What was understood and assumed, as rows of the table of the spec."""
+    from training.datasets.own.summary import time_between_steps
+
+    roles = [f"{role}: {', '.join(names)}" for role, names in dataset.columns.items() if role != "channels"]
+    stopping = [doubt for doubt in dataset.doubts if doubt.stops]
+    notes = [note for note in dataset.notes if note not in map(str, stopping)]
+    stops = [f"{doubt.seen}; assumed: {doubt.assumed}; answer with {doubt.otherwise}" for doubt in stopping]
+    return {
+        "columns": "; ".join(roles),
+        "time steps": time_between_steps(dataset),
+        "note": "\n".join(notes),
+        "to be answered before training": "\n".join(stops),
+    }
+
+
+def _first_steps_table(dataset: "OwnData") -> "Table":
+    """Channels, a row each: range, and the first steps as understood."""
+    from rich import box
+    from rich.table import Table
+
+    from training.datasets.own.summary import first_answer, first_steps, ranges
+
+    steps = first_steps(dataset)
+    table = Table("channel", "lowest, mean, highest", "first steps of a sequence", box=box.SIMPLE_HEAD)
+    for index, (name, values) in enumerate(list(ranges(dataset).items())[:_LISTED]):
+        first = ", ".join(f"{step[index]:.4g}" for step in steps)
+        table.add_row(name, ", ".join(f"{value:.4g}" for value in values.values()), first)
+    table.add_row("to be predicted", "", first_answer(dataset))
+    return table
+
+
+def _bars_table(dataset: "OwnData") -> "Table":
+    """A few sequences as lines of bars."""
+    from rich import box
+    from rich.table import Table
+
+    from training.datasets.own.summary import bars, shown_sequences
+
+    table = Table("sequence", "channel", "over time", box=box.SIMPLE_HEAD)
+    for name, sequence in shown_sequences(dataset):
+        for index, channel in enumerate(dataset.channels[:_DRAWN]):
+            table.add_row(name if index == 0 else "", channel, bars(sequence[:, index]))
+    return table
 
 
 def _lengths(dataset: "OwnData") -> list[tuple[int, int, int]]:

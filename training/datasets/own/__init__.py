@@ -43,12 +43,14 @@ class OwnData(Dataset):
         doubts: What was assumed, and how to say otherwise.
         columns: Of a table: the columns of each role.
         clock: How far apart steps are, where there are points in time.
+        dates: Whether that is in seconds.
         channels: The names of all channels.
     """
 
     def __init__(self, path: Path, found: Found, decided: Decided) -> None:
         channels = decided.channels
-        self.channels, self.columns, self.clock = channels, found.columns, found.clock
+        self.channels, self.columns = channels, found.columns
+        self.clock, self.dates = found.clock, found.dates
         self.doubts: tuple[Doubt, ...] = decided.doubts
         notes = (*decided.notes, *map(str, decided.doubts))
         self._examples = {"train": decided.train, "test": decided.test}

@@ -238,6 +238,7 @@ def _sequences(table: Table, roles: Roles, task: Task | None) -> Found:
         static=tuple(name for name in channels if name.partition("=")[0] in roles.columns.get("static", ())),
         columns=roles.columns,
         clock=_clock(roles, order, starts),
+        dates=roles.dates,
     )
 
 

@@ -48,6 +48,7 @@ class Found:
         static: The channels that are true of a whole sequence.
         columns: Of a table: the columns of each role.
         clock: Of a table with points in time: how far apart steps are.
+        dates: Whether the clock counts seconds.
         by_form: The form of the data says what channels and labels are, so that there is nothing to doubt about them.
     """
 
@@ -67,6 +68,7 @@ class Found:
     static: tuple[str, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     clock: Spacing | None = None
+    dates: bool = False
     by_form: bool = False
 
 

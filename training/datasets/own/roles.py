@@ -28,6 +28,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Names that are believed whatever the form."""
 
+_ORDER = ("id", "time", "label", "target", "group", "split", "static", "ignore", "channels")
+
 _LIKE_A_CLOCK = re.compile(
     r"t|ts|yr|years?|quarters?|months?|mon|weeks?|days?|dom|hours?|hr|minutes?|min|sec|secs|seconds?|ms|millis|obs|observation|index|idx"
     r"|step|frame|tick|epoch|period|elapsed|row|rows|rownames|rowid|unnamed: \d+||(.*[^a-z])?"
@@ -461,7 +463,8 @@ class _Deciding:
             self.give("channels", name)
         columns = {
             role: tuple(name for name in self.table.names if self.role[name] == role)
-            for role in dict.fromkeys(self.role.values())
+            for role in _ORDER
+            if self.has(role)
         }
         if self.time:
             columns["time"] = self.time
