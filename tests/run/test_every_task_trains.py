@@ -84,6 +84,32 @@ def test_a_forecast(tmp_path: Path) -> None:
     assert run.metrics["test/mean_absolute_error"] < run.metrics["test/root_mean_squared_error"] < 1
 
 
+def test_a_run_records_what_was_understood_and_its_export_remembers_the_columns(tmp_path: Path) -> None:
+    from training.exporting import card_of
+
+    values = np.random.RandomState(0).normal(size=(3, 30)).round(3).tolist()
+    rows = [f"{firm},{1935 + year},{values[firm][year]}" for firm in range(3) for year in range(30)]
+    (tmp_path / "firms.csv").write_text("\n".join(["firm,year,invested", *rows]) + "\n")
+    run, files = trained(
+        [
+            "dataset.path=firms.csv",
+            "dataset.task=forecasting",
+            "dataset.horizon=2",
+            "dataset.window=4",
+            "dataset.id=firm",
+        ]
+    )
+    assert "data_notes.txt" in files
+    folder = Path(run.artifacts.removeprefix("file://"))
+    assert "'year' is named like a clock and only grows" in (folder / "data_notes.txt").read_text()
+    task = json.loads((folder / "task.json").read_text())
+    columns = {"id": ["firm"], "time": ["year"], "channels": ["invested"]}
+    assert task["columns"] == columns
+    card = card_of(run, "firms", task)
+    assert card["dataset"]["columns"] == columns
+    assert card["config"]["dataset.id"] == "['firm']"
+
+
 def test_class_weights_and_augmentation(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **arrays("classification"))
     trained(

@@ -4,9 +4,11 @@ import json
 import os
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from training.own_data_options import as_overrides, own_data_options
 
 if TYPE_CHECKING:
     from training.study.design import Study
@@ -43,6 +45,7 @@ def _seeds(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--address", help="Of a Ray cluster, as ray.init takes it.  [default: one of this machine's own]")
 @click.option("--report-only", is_flag=True, help="Run nothing: write the report of what there is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+@own_data_options
 @click.argument("given", nargs=-1, metavar="[STUDY] [KEY=VALUE,...]...")
 def study(
     activation: str | None,
@@ -58,6 +61,7 @@ def study(
     report_only: bool,
     as_json: bool,
     given: tuple[str, ...],
+    **own: Any,
 ) -> None:
     """Run conditions x datasets x seeds and report on them, with intervals.
 
@@ -79,6 +83,7 @@ def study(
 
     short = {"model.activation": activation, "model.name": model, "dataset.name": dataset}
     axes = [*(f"{key}={value}" for key, value in short.items() if value is not None), *given]
+    axes += as_overrides(own)
     if report_only and name is not None and not axes:
         _show(StudyFolder(STUDIES / name), None, as_json)
         return

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 # Steps in a row that two sequences must share, all of them different, before that can be no chance.
 SHARED_STEPS = 5
@@ -28,6 +26,9 @@ def recordings(sequences: Sequence[NDArray[np.float32]]) -> NDArray[np.int64] | 
     >>> recordings([long[:20], long[10:], np.random.RandomState(1).rand(20, 1)]).tolist()
     [0, 0, 1]
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     lengths = np.array([len(sequence) for sequence in sequences])
     starts = np.cumsum(lengths) - lengths
     begins = np.flatnonzero(lengths >= SHARED_STEPS)
