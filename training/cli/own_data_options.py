@@ -10,13 +10,13 @@ from training.datasets import Task
 from training.datasets.own.answers import ROLES, Answers, Layout
 
 _HELP = {
-    "time": "Columns that say where in its sequence a row stands.",
-    "id": "Columns that say which sequence a row belongs to.",
-    "label": "The column that is to be predicted.",
-    "target": "Columns to be forecast, or numbers to be predicted of a sequence.",
-    "ignore": "Columns that are not to be used.",
-    "static": "Columns that are true of a whole sequence.",
-    "channels": "Columns that are channels, although they look like something else.",
+    "time": "columns that say where in its sequence a row stands.",
+    "id": "columns that say which sequence a row belongs to.",
+    "label": "the column that is to be predicted.",
+    "target": "columns to be forecast, or numbers to be predicted of a sequence.",
+    "ignore": "columns that are not to be used.",
+    "static": "columns that are true of a whole sequence.",
+    "channels": "columns that are channels, although they look like something else.",
 }
 KEYS = (*ROLES, "layout", "task", "horizon", "window")
 

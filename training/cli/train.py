@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--config", "path", help="A TOML file, or the name of one in training/configs.")
-@click.option("--data", help="Data of your own: a .ts pair, a .npz, a CSV file or a folder of them.")
+@click.option("--data", help="Data of your own: a .ts pair, a .npz, a table such as a CSV file, or a folder of them.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was killed or failed, from its last checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @own_data_options
