@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.datasets.own.answers import Answers
 from training.datasets.own.doubt import Doubt, answer
@@ -57,7 +58,7 @@ def read_rows(path: Path, answers: Answers) -> Found:
     Raises:
         InvalidData: A row has no step, or a hole.
     """
-    table = read_table(path, lambda name: _role(name, answers) in ("label", "group", "id"), _headless)
+    table = read_table(path, lambda name: _role(name, answers) in ("label", "group", "id", "split"), _headless)
     answers.resolved(table.names, str(path))
     roles = {name: _role(name, answers) for name in table.names}
     steps = [name for name in table.names if roles[name] is None]
@@ -72,7 +73,10 @@ def read_rows(path: Path, answers: Answers) -> Found:
     )
     label = next((name for name, role in roles.items() if role == "label"), None)
     group = next((name for name, role in roles.items() if role == "group"), None)
+    split = next((name for name, role in roles.items() if role == "split"), None)
     found = Found(
+        in_test=None if split is None else _in_test(table, split),
+        split_rule=f"the data's own: the column {split}",
         sequences=[np.asarray(row[:length, None], np.float32) for row, length in zip(values, lengths, strict=True)],
         channels=("value",),
         groups=None if group is None else table.columns[group].as_texts().tolist(),
@@ -85,6 +89,16 @@ def read_rows(path: Path, answers: Answers) -> Found:
     texts, codes = np.unique(cells.astype(str), return_inverse=True)
     table.problems(np.flatnonzero(cells == "").tolist(), lambda row: f"no {label}")
     return replace(found, labels=codes.reshape(-1).astype(np.int64), texts=tuple(texts.tolist()))
+
+
+def _in_test(table: Table, split: str) -> NDArray[np.bool_]:
+    cells = table.columns[split].as_texts()
+    words = np.array([str(cell).lower() for cell in cells])
+    unfit = np.flatnonzero(~np.isin(words, ("train", "test"))).tolist()
+    table.problems(unfit, lambda row: f"{cells[row]!r} in column {split!r}, expected train or test")
+    if len(set(words.tolist())) < 2:
+        raise InvalidData(f"{table.path}: every row has the same {split}, expected train and test")
+    return np.asarray(words == "test", bool)
 
 
 def _headless(count: int) -> list[str]:
@@ -101,7 +115,7 @@ def _role(name: str, answers: Answers) -> str | None:
     return "ignore" if name == "" else None
 
 
-def _numbers(table: Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _numbers(table: Table, name: str) -> NDArray[np.float64]:
     numbers = table.columns[name].numbers
     if numbers is None:
         cells = table.columns[name].as_texts()
