@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from own_datasets import write
 
+from training.batches.batches import InvalidPipeline
 from training.config import Config
+from training.config.schema import DatasetSection
 from training.datasets.base import Examples
-from training.loop import Data, load_data
-from training.pipeline import InvalidPipeline
-from training.sections import DatasetSection
+from training.run.loop import Data, load_data
 
 # Every step of these files is a number of its own, so that what is shared can be counted whatever cuts it up.
 
@@ -129,7 +129,7 @@ def test_a_series_too_short_is_refused_with_the_numbers(tmp_path: Path) -> None:
 
 
 def test_a_split_of_windows_needs_room_on_both_sides() -> None:
-    from training.splitting import train_validation_split
+    from training.batches.splitting import train_validation_split
 
     spans = np.array([[0, 0, 4], [0, 1, 5]])
     examples = Examples([np.zeros((3, 1), "float32")] * 2, np.zeros((2, 1, 1), "float32"), spans=spans)

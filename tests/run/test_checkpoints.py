@@ -154,7 +154,7 @@ def test_checkpoints_of_another_model_are_refused(tmp_path):
 
 
 def test_a_run_of_the_version_before_lacks_keys_and_can_be_resumed() -> None:
-    from training.checkpoints import _as_kept
+    from training.run.checkpoints import _as_kept
 
     now = {"seed": 0, "dataset": {"name": "digits_rows", "time": []}}
     assert _as_kept(now, {"seed": 0, "dataset": {"name": "digits_rows"}}) == {

@@ -12,7 +12,7 @@ import keras
 import pytest
 
 import training
-from training.config import NAMED_CONFIGS, Config, ConfigError, load, parse, read
+from training.config import NAMED_CONFIGS, Config, ConfigError, load, parse
 from training.config.schema import model_section
 from training.config.validate import _set
 from training.train import check_model
@@ -173,7 +173,7 @@ def test_messages_name_keys_that_there_are():
 
 
 def test_data_that_leaves_something_open_stops_until_a_key_answers(tmp_path: Path) -> None:
-    from training.config import find_dataset, parse
+    from training.config import find_dataset
     from training.datasets.own import Unanswered
 
     path = tmp_path / "firms.csv"
@@ -181,11 +181,11 @@ def test_data_that_leaves_something_open_stops_until_a_key_answers(tmp_path: Pat
     path.write_text("\n".join(["firm,year,invested", *rows]) + "\n")
     forecast = [f"dataset.path={path}", "dataset.task=forecasting", "dataset.horizon=2", "dataset.window=4"]
     with pytest.raises(Unanswered, match=r"firms\.csv leaves open .*(?s:.*)answer with --id firm") as stopped:
-        read(overrides=forecast)
+        load(overrides=forecast)
     assert stopped.value.exit_code == 2
-    config = read(overrides=[*forecast, "dataset.id=firm"])
+    config = load(overrides=[*forecast, "dataset.id=firm"])
     assert (config.dataset.id, config.flat()["dataset.id"]) == (["firm"], ["firm"])
-    both = read(overrides=[*forecast, "dataset.id=firm", "dataset.time='year,'"])
+    both = load(overrides=[*forecast, "dataset.id=firm", "dataset.time='year,'"])
     assert both.dataset.time == ["year"]
     # A run of the version before, which said nothing of columns, can be read.
     stored = {"dataset": {"path": str(path), "task": "forecasting", "horizon": 2, "window": 4}}
@@ -194,4 +194,4 @@ def test_data_that_leaves_something_open_stops_until_a_key_answers(tmp_path: Pat
 
 def test_columns_are_for_data_of_your_own() -> None:
     with pytest.raises(ConfigError, match=r"'dataset\.id' is for data of your own, named by dataset\.path"):
-        read(overrides=["dataset.id=firm"])
+        load(overrides=["dataset.id=firm"])

@@ -85,7 +85,7 @@ def test_a_forecast(tmp_path: Path) -> None:
 
 
 def test_a_run_records_what_was_understood_and_its_export_remembers_the_columns(tmp_path: Path) -> None:
-    from training.exporting import card_of
+    from training.cli.export import card_of
 
     values = np.random.RandomState(0).normal(size=(3, 30)).round(3).tolist()
     rows = [f"{firm},{1935 + year},{values[firm][year]}" for firm in range(3) for year in range(30)]

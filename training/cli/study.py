@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.own_data_options import as_overrides, own_data_options
+from training.cli.own_data_options import as_overrides, own_data_options
 
 if TYPE_CHECKING:
     from training.study.design import Study
