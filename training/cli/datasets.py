@@ -216,7 +216,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
             "content": _content(dataset),
             "length_counts": _lengths(dataset),
         }
-    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": _bytes_on_disk(dataset)}
+    return {**facts, "prepared": dataset.is_prepared(), "bytes_on_disk": dataset.bytes_on_disk()}
 
 
 def _print_all() -> None:

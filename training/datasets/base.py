@@ -238,7 +238,7 @@ class Examples:
 
     def _unchecked(self, **changes: Any) -> "Examples":
         # What was checked once need not be read again.
-        fields = {name: getattr(self, name) for name in ("sequences", "targets", "groups", "vocabulary")}
+        fields = {name: getattr(self, name) for name in ("sequences", "targets", "groups", "vocabulary", "spans")}
         return Examples.trusted(**{**fields, **changes})
 
     @classmethod
@@ -248,10 +248,17 @@ class Examples:
         targets: Any = None,
         groups: NDArray[np.int64] | None = None,
         vocabulary: tuple[str, ...] | None = None,
+        spans: NDArray[np.int64] | None = None,
     ) -> "Examples":
         """Examples that are known to be right, since they were checked before they were kept: none of them is read."""
         made = object.__new__(cls)
-        fields = {"sequences": sequences, "targets": targets, "groups": groups, "vocabulary": vocabulary}
+        fields = {
+            "sequences": sequences,
+            "targets": targets,
+            "groups": groups,
+            "vocabulary": vocabulary,
+            "spans": spans,
+        }
         for name, value in fields.items():
             object.__setattr__(made, name, value)
         return made

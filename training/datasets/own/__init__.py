@@ -15,10 +15,10 @@ from training.datasets.own.answers import Answers
 from training.datasets.own.arrays import read_arrays
 from training.datasets.own.csv_files import read_folder, read_long
 from training.datasets.own.doubt import Doubt
-from training.datasets.own.found import Found, InvalidData, InvalidRequest
+from training.datasets.own.infer_task import NOTHING_SAID, Decided, decide
+from training.datasets.own.parsed import Found, InvalidData, InvalidRequest
 from training.datasets.own.series import read_pair
 from training.datasets.own.tables import BINARY_SUFFIXES, TEXT_SUFFIXES, suffix
-from training.datasets.own.tasks import NOTHING_SAID, Decided, decide
 from training.datasets.own.wide import pair_of
 from zoo.suggest import unknown
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from training.datasets.own.found import InvalidRequest
+from training.datasets.own.parsed import InvalidRequest
 from zoo.suggest import unknown
 
 Layout = Literal["steps", "sequences", "channels_first"]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from training.datasets.own.answers import Answers
 from training.datasets.own.doubt import lost_in_float32
-from training.datasets.own.found import Found, InvalidData, joined
+from training.datasets.own.parsed import Found, InvalidData, joined
 
 _NAME = re.compile(r"(?:(train|test)_)?(x|y|lengths|groups|classes)(?:_(train|test))?", re.IGNORECASE)
 

@@ -18,7 +18,7 @@ import numpy as np
 from training.datasets.base import Task
 from training.datasets.own.answers import Answers
 from training.datasets.own.doubt import answer
-from training.datasets.own.found import Found, InvalidData, Problems, in_order, joined
+from training.datasets.own.parsed import Found, InvalidData, Problems, in_order, joined
 from training.datasets.own.roles import NAMES, is_text, roles_of
 from training.datasets.own.sorting import sequences_of
 from training.datasets.own.tables import BINARY_SUFFIXES, TEXT_SUFFIXES, Table, behind_one_another, read_table, suffix

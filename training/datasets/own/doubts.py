@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.datasets.base import Task
 from training.datasets.own.answers import Answers
 from training.datasets.own.doubt import Doubt, answer
-from training.datasets.own.found import Found, number
+from training.datasets.own.parsed import Found, number
 
 _ROWS = 20_000
 _CHANNELS = 64

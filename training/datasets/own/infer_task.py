@@ -10,7 +10,7 @@ from training.datasets.base import Examples, Slices, Task
 from training.datasets.own.answers import Answers
 from training.datasets.own.doubt import Doubt, answer
 from training.datasets.own.doubts import Evidence, doubts as doubts_of
-from training.datasets.own.found import Found, InvalidData, InvalidRequest, in_order, number
+from training.datasets.own.parsed import Found, InvalidData, InvalidRequest, in_order, number
 from training.datasets.own.recordings import recordings
 
 TEST_SHARE = 0.2

@@ -16,7 +16,7 @@ from training.datasets.base import Task
 from training.datasets.own.answers import Answers
 from training.datasets.own.clocks import Reading, in_order_of, readings
 from training.datasets.own.doubt import Doubt, answer
-from training.datasets.own.found import InvalidData
+from training.datasets.own.parsed import InvalidData
 from training.datasets.own.tables import Table
 
 NAMES: dict[str, tuple[str, ...]] = {

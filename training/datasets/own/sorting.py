@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.datasets.base import Task
 from training.datasets.own.clocks import Spacing, as_duration, spacing
 from training.datasets.own.doubt import Doubt, answer, lost_in_float32
-from training.datasets.own.found import Found, InvalidData, in_order
+from training.datasets.own.parsed import Found, InvalidData, in_order
 from training.datasets.own.roles import Roles
 from training.datasets.own.tables import Table
 

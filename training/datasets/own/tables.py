@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from training.datasets.own.found import InvalidData, Problems, number
+from training.datasets.own.parsed import InvalidData, Problems, number
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 BINARY_SUFFIXES = (".parquet", ".feather")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training.datasets.own.answers import Answers
 from training.datasets.own.doubt import Doubt, answer
-from training.datasets.own.found import Found, InvalidData, joined
+from training.datasets.own.parsed import Found, InvalidData, joined
 from training.datasets.own.roles import NAMES
 from training.datasets.own.tables import Table, read_table, suffix
 
