@@ -77,8 +77,7 @@ format: .venv/.installed-dev
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version) if sys.version_info < (3, 11) else 0"
 	$(PYTHON) -m venv .venv
 
-# Python compiles a module when it is first imported, so pip need not compile all of them now.
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q --no-compile -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) -e ".[serve]"
