@@ -1,4 +1,4 @@
-"""Writing files that a power cut cannot leave half written."""
+"""Writes files that a power cut cannot leave half written."""
 
 import os
 import uuid
@@ -10,14 +10,16 @@ UNFINISHED = ".incomplete"
 
 
 def write_safely(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all: under another name, flushed to the disk, renamed.
+    """Write a file completely or not at all.
+
+    The content is written under another name, flushed to the disk, and renamed.
 
     Args:
-        path: Replaced if there; its folder must be there.
-        content: Bytes.
+        path: The file to write; an existing one is replaced. Its folder must exist.
+        content: The bytes to write.
 
     Raises:
-        OSError: The disk is full or refuses; what was at `path` is as it was.
+        OSError: The disk is full or cannot be written; what was at `path` is unchanged.
 
     Example:
     >>> import tempfile
@@ -36,4 +38,4 @@ def write_safely(path: Path, content: bytes | memoryview) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    flush(path.parent)  # the new name too
+    flush(path.parent)  # a rename is lost in a power cut unless the folder is flushed as well

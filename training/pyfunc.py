@@ -1,4 +1,7 @@
-"""What `mlflow.pyfunc.load_model` calls to load a model of this project; on any Keras backend, without MLflow."""
+"""Loads a model of this project for `mlflow.pyfunc.load_model`.
+
+It works on every Keras backend, and does not need MLflow itself.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-import zoo.models  # noqa: F401  (with it Keras knows the layers of the zoo)
+import zoo.models  # noqa: F401  (registers the layers of the zoo with Keras)
 
 
 class Predictor:
@@ -20,11 +23,11 @@ class Predictor:
         self.model = model
 
     def predict(self, data: Any, params: Any = None) -> NDArray[np.float32]:
-        """The model's outputs, such as logits (batch, classes).
+        """Compute the model's outputs, such as logits (batch, classes).
 
         Args:
-            data: {"features": (batch, steps, channels), "lengths": (batch,)}; steps past a length are not looked at.
-            params: None, of which MLflow makes an argument.
+            data: {"features": (batch, steps, channels), "lengths": (batch,)}; steps past a length are ignored.
+            params: Ignored; MLflow passes it to every model.
         """
         return np.asarray(
             self.model.predict_on_batch({name: np.asarray(data[name]) for name in ("features", "lengths")})

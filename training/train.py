@@ -1,4 +1,7 @@
-"""One run from a configuration, for the command, studies and presets alike. Heavy imports wait until one is trained."""
+"""Trains one run from a configuration, for the command, studies and presets.
+
+Heavy imports wait until a run is trained.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -14,16 +17,19 @@ if TYPE_CHECKING:
 
 
 class Diverged(RuntimeError):
-    """The loss of the run grew beyond all bounds: the run is recorded, but its model is of no use."""
+    """The loss of a run grew without bound.
+
+    The run is recorded, but its model is useless.
+    """
 
     exit_code = 1
 
 
 def check_model(config: "Config") -> "Config":
-    """Check what only the layers know, by building the model once, before any data is read.
+    """Check a configuration by building its model once, before any data is read.
 
-    The run's threads and device are set first, because building computes: whoever trains afterwards sets the same
-    ones, and gets the error where that is no longer possible.
+    Building runs computations, so the run's threads and device are set first. Where they cannot be set any more, no
+    error is raised here: the training that follows sets the same ones and raises it.
 
     Args:
         config: From `training.config.load`.
@@ -32,7 +38,7 @@ def check_model(config: "Config") -> "Config":
         The same configuration.
 
     Raises:
-        ConfigError: A layer refuses its arguments.
+        ConfigError: A layer rejects its arguments.
     """
     import_keras(find_devices=False)
     from training.config import find_dataset
@@ -57,7 +63,7 @@ def train_one(
     started: Callable[[str], None] = lambda run_id: None,
     callbacks: Sequence[Any] = (),
 ) -> "tuple[str, Result]":
-    """Train and record what `config` describes, with progress on `console`.
+    """Train and record the run that `config` describes, with progress on `console`.
 
     Args:
         config: The run.
@@ -88,6 +94,7 @@ def train_one(
         "config": config.model_dump(mode="json"),
         "data": {part: getattr(data, part).digest() for part in ("train", "validation")},
     }
+    # Two stacks, because the lock on the run's folder must be released after the recorder has finished the run.
     with ExitStack() as locks, ExitStack() as stack:
         if resume is not None:
             locks.enter_context(checkpoints.in_folder(resume))

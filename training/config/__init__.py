@@ -1,4 +1,4 @@
-"""The one description of a run: what the file, the command line and MLflow's parameters all hold."""
+"""The configuration of a run, shared by files, the command line and MLflow's parameters."""
 
 from training.config.validate import (
     NAMED_CONFIGS as NAMED_CONFIGS,

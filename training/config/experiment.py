@@ -1,4 +1,4 @@
-"""Which MLflow experiment runs belong to: by its name, or by its id as `id:3`."""
+"""The MLflow experiment that runs belong to, by its name or by its id as `id:3`."""
 
 import os
 
@@ -6,16 +6,17 @@ _BY_ID = "id:"
 
 
 def default_experiment() -> str:
-    """The experiment of runs that name none, as MLflow's own API takes it from the environment.
+    """The experiment of runs whose configuration names none.
 
-    `MLFLOW_EXPERIMENT_NAME`, else `MLFLOW_EXPERIMENT_ID` as "id:" and the id, else "sequence-zoo".
+    The order is that of MLflow's own API: `MLFLOW_EXPERIMENT_NAME`, then `MLFLOW_EXPERIMENT_ID` as "id:" and the id,
+    then "sequence-zoo".
     """
     number = os.environ.get("MLFLOW_EXPERIMENT_ID")
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or (f"{_BY_ID}{number}" if number else "sequence-zoo")
 
 
 def id_in(experiment: str) -> str | None:
-    """The id that `experiment` says, or `None` where it is a name.
+    """The id in `experiment`, or `None` where it is a name.
 
     Example:
     >>> id_in("id:3"), id_in("speech")

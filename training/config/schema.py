@@ -1,6 +1,6 @@
-"""The sections of a configuration: keys, defaults, and which values each key takes by itself.
+"""The sections of a configuration: keys, defaults, and the values that each key accepts.
 
-Nothing here imports Keras until a value is to be checked that only Keras knows, so that a wrong key is refused at once.
+Keras is imported only to check a value that only Keras knows, so that a wrong key is reported at once.
 """
 
 from functools import cache
@@ -14,42 +14,41 @@ from zoo.quiet import import_keras
 from zoo.signatures import builders
 
 COLUMN_KEYS = ("time", "id", "label", "target", "ignore", "static", "channels")
-"""Keys of the dataset section that say which columns of a person's own data are what."""
+"""Keys of the dataset section that assign roles to the columns of the user's own data."""
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and nothing in it is guessed or ignored."""
+    """A section of the configuration: frozen, strictly typed, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DatasetSection(Section):
-    """Which data, and how it is cut and batched.
+    """The data of a run, and how it is split and batched.
 
     Attributes:
         name: A dataset of `zoo datasets`; not used where there is a `path`.
         path: Data of your own: a file or folder as in docs/datasets.md, or `None`.
-        validation_fraction: Share of the training split kept aside for choosing.
-        batch_size: Sequences a training step.
+        validation_fraction: Share of the training split set aside for choosing the best epoch.
+        batch_size: Sequences per training step.
         buckets: Sequences are padded to one of at most this many lengths.
         max_length: Crop longer sequences to this many steps; `None` keeps all.
-        task: Of `path` only: what to predict, where the data should not decide.
-        horizon: Of `path` only: steps to forecast.
-        window: Language models: steps over which gradients go back, 100 where `None`. A forecast of `path`: the steps
-            that it is made from, four horizons where `None`.
-        time: Of `path` only, as all up to `layout`: columns that say where in its sequence a row stands.
-        id: Columns that say which sequence a row belongs to.
-        label: The column that is to be predicted, as classes or as numbers.
-        target: Columns to be forecast, or numbers to be predicted of a sequence.
-        ignore: Columns that are not to be used.
-        static: Columns that are true of a whole sequence, given at every step and never forecast.
+        task: With a `path` only: what to predict, instead of what is inferred from the data.
+        horizon: With a `path` only: steps to forecast.
+        window: Language models: steps that gradients are propagated back, 100 where `None`. Forecasts of a `path`: the
+            steps that a forecast is made from, four horizons where `None`.
+        time: Columns that give the position of a row in its sequence. Like all keys up to `layout`, with a `path` only.
+        id: Columns that identify the sequence of a row.
+        label: The column to predict, as classes or as numbers.
+        target: Columns to forecast, or numbers to predict for a sequence.
+        ignore: Columns to leave out.
+        static: Columns with one value for a whole sequence: an input at every step, never forecast.
         channels: Columns that are channels, although they look like something else.
-        layout: "steps": a row a step; "sequences": a row a sequence; "channels_first": arrays [n, channels, steps];
-            inferred where `None`.
-        cache: "memory" reads all data at once; "disk" leaves what is kept packed in its file, for data larger than
-            memory.
-        class_weights: Let every class weigh the same in training, however rare it is.
-        augment: Changes to the training sequences, such as ["jitter(0.05)", "scale(0.1)"].
+        layout: "steps": one row for each step; "sequences": one row for each sequence; "channels_first": arrays
+            [n, channels, steps]; inferred where `None`.
+        cache: "memory" reads all data at once; "disk" maps packed data from its file, for data larger than memory.
+        class_weights: Give every class the same total weight in training, however rare it is.
+        augment: Augmentations of the training sequences, such as ["jitter(0.05)", "scale(0.1)"].
     """
 
     name: str = "japanese_vowels"
@@ -98,19 +97,19 @@ class DatasetSection(Section):
 
 
 class OptimizerSection(Section):
-    """How weights are updated.
+    """The optimizer and its learning-rate schedule.
 
     Attributes:
-        name: "adam", "adamw" (adam that must have a `weight_decay`), "rmsprop" or "sgd".
+        name: "adam", "adamw" (requires a `weight_decay`), "rmsprop" or "sgd".
         learning_rate: Step size, the largest where there is a schedule.
-        momentum: Share of the last step that goes into the next; of sgd and rmsprop.
-        clipnorm: Scale the whole gradient down to this norm where it is larger; `None` leaves it.
-        clipvalue: Cut every entry of the gradient to this distance from 0; needs `clipnorm=none`.
-        weight_decay: Share of a weight that a step takes away, times the learning rate. Matrices only: biases and the
-            scales of normalisations are left alone.
-        schedule: How the learning rate falls after the warm-up, until `train.epochs` are over.
-        warmup_epochs: Epochs, or a part of one, over which it rises in a line from nearly 0.
-        final_share: What is left of the learning rate at the end; 0.01 where `None`. Not for "constant".
+        momentum: Share of the last step that is added to the next; for sgd and rmsprop only.
+        clipnorm: Largest norm of the whole gradient, which is scaled down to it; `None` does not clip.
+        clipvalue: Largest absolute value of each entry of the gradient; needs `clipnorm=none`.
+        weight_decay: Share of a weight that a step subtracts, times the learning rate. It applies to matrices only,
+            not to biases or the scales of normalisations.
+        schedule: How the learning rate falls from the end of the warm-up to the end of `train.epochs`.
+        warmup_epochs: Epochs over which the learning rate rises linearly from almost 0; fractions are allowed.
+        final_share: The final learning rate as a share of the largest; 0.01 where `None`. Not for "constant".
     """
 
     name: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
@@ -125,17 +124,17 @@ class OptimizerSection(Section):
 
 
 class TrainSection(Section):
-    """How long a run trains, and how its numbers are computed.
+    """How long a run trains, and how it computes.
 
     Attributes:
-        epochs: At most this many.
-        patience: Stop after so many epochs without a better validation loss; `None` never stops early.
-        jit_compile: Compile the step: by XLA on TensorFlow, by torch.compile on torch; on JAX that is always done.
-        precision: What layers compute in: "float32", or 16 bits with weights kept in float32.
-        label_smoothing: Share of every label spread over all classes, in the loss only; not for numbers.
-        threads: Threads that the run may use; `None` leaves everything to the machine.
-        device: "cpu", "gpu" (the first one), "gpu:1"; "auto" takes a GPU where the backend sees one.
-        distribution: "data" trains on all devices of the host, or of several hosts; `None` on one.
+        epochs: The largest number of epochs.
+        patience: Epochs without a better validation loss before training stops; `None` never stops early.
+        jit_compile: Compile the step: by XLA on TensorFlow, by torch.compile on torch; on JAX it always is.
+        precision: The precision of the layers: "float32", or 16 bits with weights kept in float32.
+        label_smoothing: Share of every label that the loss spreads over all classes; for classes only.
+        threads: Threads that the run may use; `None` keeps the default of the backend.
+        device: "cpu", "gpu" (the first one), "gpu:1"; "auto" uses a GPU where the backend finds one.
+        distribution: "data" trains on all devices of the host, or of several hosts; `None` uses one device.
     """
 
     epochs: int = Field(default=100, ge=1)
@@ -150,7 +149,7 @@ class TrainSection(Section):
 
 def _check_activation(value: str | None) -> str | None:
     if value is not None:
-        import_keras(find_devices=False)  # in silence; the first to import it here may be this check
+        import_keras(find_devices=False)  # quietly: this check may be the first to import Keras
         from zoo import activations
 
         activations.get(value)
@@ -159,8 +158,11 @@ def _check_activation(value: str | None) -> str | None:
 
 @cache
 def model_section(name: str) -> type[Section]:
-    """The section of the model called `name`, made from its builder's signature: one place for every default."""
-    # Text begins with an embedding, whatever the model.
+    """The section of the model called `name`, derived from its builder's signature.
+
+    This way every default is written in one place only.
+    """
+    # A section key and not a builder argument: with text, every model begins with an embedding.
     fields: dict[str, Any] = {"name": (Literal[name], name), "embedding": (Annotated[int, Field(ge=1)], 64)}
     checked = []
     for key, argument in builders()[name].arguments.items():

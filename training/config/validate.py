@@ -1,6 +1,6 @@
-"""The one description of a run: what the file, the command line and MLflow's parameters all hold.
+"""Reads and checks the configuration of a run.
 
-A run is described by sections; every value has a default, so that a file or a command line says only what differs:
+Every value has a default, so a file or a command line only has to give what differs from it:
 
 >>> config = load(overrides=["model.units=8", "model.activation=leaky_relu(0.33)", "optimizer.clipnorm=none"])
 >>> config.model.units, config.optimizer.clipnorm
@@ -39,7 +39,10 @@ NAMED_CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the key, the value and what is valid."""
+    """A configuration that cannot be run.
+
+    The message names the key, the value and what is valid.
+    """
 
     exit_code = 2
 
@@ -49,10 +52,10 @@ class Config(Section):
 
     Attributes:
         seed: Seed for Python, NumPy, Keras, the validation split and the order of the data.
-        experiment: The MLflow experiment that the run belongs to: its name, or "id:" and its id. Default:
+        experiment: The MLflow experiment of the run, as its name or as "id:" and its id. Default:
             `MLFLOW_EXPERIMENT_NAME`, else `MLFLOW_EXPERIMENT_ID`, else "sequence-zoo".
         study: A tag by which runs are grouped in the MLflow UI, or `None`.
-        condition: What is varied in the study, as a label: a tag too.
+        condition: Label of what the study varies; also a tag.
         dataset: See `DatasetSection`.
         model: A model of `zoo models` and the arguments of its builder.
         optimizer: See `OptimizerSection`.
@@ -81,7 +84,7 @@ class Config(Section):
         return value
 
     def flat(self) -> dict[str, Any]:
-        """Dotted keys and plain values, as MLflow's parameters show them."""
+        """Dotted keys with plain values, in the form of MLflow's parameters."""
         rows: dict[str, Any] = {}
         for key, value in self:
             if isinstance(value, BaseModel):
@@ -96,10 +99,10 @@ class Config(Section):
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration and check all but what only the model knows, which `training.train.check_model` checks.
+    """Read a configuration and check it without building its model.
 
-    Asking changes nothing: no thread is set, no device chosen and no model built, and Keras is imported only where a
-    value, such as an activation, means nothing without it.
+    `training.train.check_model` checks the rest. Loading has no side effects: no thread or device is set and no model
+    is built, and Keras is imported only to check a value that Keras defines, such as an activation.
 
     Args:
         path: A TOML file, or the name of one in `training/configs/`; `None` starts from the defaults.
@@ -108,7 +111,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is not valid.
-        Unanswered: Data of one's own leaves open what is to be learned, and no key answers it.
+        Unanswered: The user's own data does not determine what to predict, and no key of the configuration does.
     """
     values = _read(path) if path is not None else {}
     for override in overrides:
@@ -125,11 +128,11 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 
 def parse(values: Mapping[str, Any]) -> Config:
-    """Make a `Config` of nested plain values, all checked but what only the model knows.
+    """Make a `Config` from nested plain values, and check it as `load` does.
 
     Raises:
-        ConfigError: One sentence for everything that is wrong.
-        ValueError: Data of your own cannot be used; the error has an `exit_code`.
+        ConfigError: Something is wrong; the message has one sentence for each problem.
+        ValueError: The user's own data cannot be used; the error has an `exit_code`.
     """
     if problems := _unknown_keys(values):
         raise ConfigError("; ".join(problems))
@@ -151,7 +154,7 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 
 def find_dataset(section: DatasetSection) -> datasets.Dataset:
-    """The dataset that a configuration names; raises what `datasets.find` raises."""
+    """Find the dataset that a configuration names; errors are those of `datasets.find`."""
     if section.path is None:
         return datasets.find(section.name)
     from training.datasets.own import Answers
@@ -168,10 +171,10 @@ def find_dataset(section: DatasetSection) -> datasets.Dataset:
 
 
 def _check_training(section: OptimizerSection, train: TrainSection) -> None:
-    """Refuse keys that contradict each other.
+    """Reject keys that contradict each other.
 
     Raises:
-        ConfigError: There are such keys.
+        ConfigError: Two keys contradict each other.
     """
     name, falls = section.name, section.schedule != "constant"
     for key, impossible, what in (
@@ -203,10 +206,10 @@ def _check_training(section: OptimizerSection, train: TrainSection) -> None:
 
 
 def _check_keys(section: DatasetSection, spec: datasets.Spec) -> None:
-    """Refuse keys that this dataset does not use.
+    """Reject keys that this dataset does not use.
 
     Raises:
-        ConfigError: There is such a key.
+        ConfigError: The dataset does not use a key that is set.
     """
     targets = TARGETS[spec.task]
     forecast = section.path is not None and targets.has_horizon
@@ -259,17 +262,17 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null: the word none stands for it, in files and on the command line."""
+    """Replace the word none by `None`, in files and on the command line, because TOML has no null."""
     if isinstance(value, Mapping):
         return {key: _without_none(inner) for key, inner in value.items()}
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
-# === Keys that nobody knows ===
+# === Unknown keys ===
 
 
 def _unknown_keys(values: Mapping[str, Any]) -> list[str]:
-    """A sentence for each unknown key; the keys of an unknown model are not judged."""
+    """A sentence for each unknown key; the keys of an unknown model are not checked."""
     model = values.get("model")
     name = model.get("name", "lstm") if isinstance(model, Mapping) else "lstm"
     keys = _keys(name)
@@ -296,7 +299,7 @@ def _first(keys: Sequence[str], section: str) -> str:
 
 
 def _keys(model: Any) -> list[str]:
-    """Every key of a configuration for the model of that name, with its section."""
+    """Every key of a configuration for the model called `model`, with its section."""
     section = model_section(model if _is_model(model) else "lstm")
     fields: dict[str, Any] = dict(Config.model_fields)
     keys = []
@@ -308,7 +311,7 @@ def _keys(model: Any) -> list[str]:
 
 
 def _unknown_key(key: str, keys: Sequence[str]) -> str:
-    """Say which keys may be meant: first those of the same name in another section."""
+    """Suggest keys, first those of the same name in another section."""
     _, _, last = key.rpartition(".")
     likely = [valid for valid in keys if valid.rpartition(".")[2] == last]
     spelt_alike = difflib.get_close_matches(last, [valid.rpartition(".")[2] for valid in keys], n=2, cutoff=0.75)

@@ -1,1 +1,1 @@
-"""One training run: what a task means, the loop, its state, checkpoints, optimizer, devices and input."""
+"""One training run: tasks, the loop, its state, checkpoints, optimizer, devices and input."""

@@ -1,9 +1,9 @@
-"""What a killed run needs to be resumed as if nothing had happened.
+"""Checkpoints, from which a killed run is resumed with the same result.
 
 The local folder of a run, `mlruns/runs/<run id>/`, holds its configuration and its last two checkpoints until the run
-has ended. A checkpoint is one `.npz` file: everything that the epochs after it depend on. The order of the data and
-its augmentations are functions of seed and epoch, and the generators of dropout are variables of the model, so weights,
-optimizer, best epoch and history are all there is.
+has ended. A checkpoint is one `.npz` file with everything that later epochs depend on: weights, optimizer, best epoch
+and history. Nothing else is needed, since the order of the data and its augmentations are functions of seed and epoch,
+and the generators of dropout are variables of the model.
 """
 
 import hashlib
@@ -26,20 +26,20 @@ from training.files import UNFINISHED, write_safely
 
 KEPT = 2
 
-# Share of the time that checkpoints may take: the next one waits until the last one was worth it.
+# Largest share of the training time that writing checkpoints may take.
 _COST = 0.02
 
 _NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.npz")
 
 
 class CannotResume(RuntimeError):
-    """A run that cannot be resumed, and why."""
+    """A run cannot be resumed; the message says why."""
 
     exit_code = 2
 
 
 class CheckpointNotWritten(OSError):
-    """A checkpoint could not be written, as on a full disk; those before it are whole."""
+    """A checkpoint could not be written, for example on a full disk; earlier ones are intact."""
 
     exit_code = 1
 
@@ -49,8 +49,8 @@ class Checkpoint:
     """The state of a run after an epoch.
 
     Attributes:
-        epochs: Epochs finished.
-        facts: What JSON can hold: history, seconds, best epoch.
+        epochs: Number of finished epochs.
+        facts: Values for JSON: history, seconds, best epoch.
         arrays: Variables by name.
     """
 
@@ -62,11 +62,11 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints in one folder.
 
-    A checkpoint is written under another name, flushed to the disk and renamed, and its name ends with the hash of what
-    is in it: a power cut leaves the last one or the one before it, never half of one that passes for whole.
+    A checkpoint is written under another name, flushed to the disk and renamed, and its name ends with the hash of its
+    content. So after a power cut the last checkpoint or the one before it is intact, and an incomplete one is detected.
 
     Args:
-        folder: Where they are, this process's alone; made if missing.
+        folder: The folder, which no other process uses; created if missing.
 
     Example:
     >>> import tempfile
@@ -87,14 +87,14 @@ class Checkpoints:
 
     @property
     def is_due(self) -> bool:
-        """Whether enough time has passed for the next one: writing takes at most 2 % of a long run."""
+        """Whether the next checkpoint is due: writing takes at most 2 % of a long run."""
         return self._cost <= _COST * (time.perf_counter() - self._last)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint and delete all but the last two.
 
         Raises:
-            CheckpointNotWritten: The disk is full or refuses; earlier checkpoints are as they were.
+            CheckpointNotWritten: The disk is full or cannot be written; earlier checkpoints are unchanged.
         """
         started = time.perf_counter()
         facts = np.frombuffer(json.dumps(checkpoint.facts).encode(), np.uint8)
@@ -108,7 +108,7 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointNotWritten(
                 f"no checkpoint after epoch {checkpoint.epochs} could be written to {self.folder}: {error}. "
-                "Free some space, then go on with zoo train --resume"
+                "Free some space, then continue with zoo train --resume"
             ) from error
         for old in self._paths()[KEPT:]:
             old.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class Checkpoints:
         self._cost = self._last - started
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is what its name says, or `None`. A damaged one is passed over."""
+        """Read the newest checkpoint whose content matches the hash in its name, or return `None`."""
         for path in self._paths():
             content = path.read_bytes()
             epochs, digest = _NAME.fullmatch(path.name).groups()  # type: ignore[union-attr]
@@ -136,15 +136,17 @@ class Checkpoints:
 
 
 def folder_of(run_id: str) -> Path:
-    """Where the run called `run_id` keeps what resuming it takes."""
+    """The folder with what is needed to resume the run called `run_id`."""
     return Path("mlruns/runs") / run_id
 
 
 def find(beginning: str) -> str:
-    """The id of the run with a folder here whose id begins so; for where no store knows the runs.
+    """Find a run by the beginning of its id, among the folders of runs.
+
+    This needs no tracking store, so it also works where MLflow is not installed.
 
     Raises:
-        CannotResume: None does, or more than one.
+        CannotResume: No id begins like this, or more than one does.
     """
     here = sorted(path.parent.name for path in folder_of("").glob("*/run.json"))
     hits = [run_id for run_id in here if beginning and run_id.startswith(beginning)]
@@ -156,7 +158,7 @@ def find(beginning: str) -> str:
 
 @contextmanager
 def in_folder(run_id: str) -> Iterator[Path]:
-    """The folder of a run, for this process alone.
+    """Lock the folder of a run, so that no other process works on it.
 
     Raises:
         CannotResume: Another process is working on the run.
@@ -171,15 +173,15 @@ def in_folder(run_id: str) -> Iterator[Path]:
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    """Keep what must not change between the parts of a run: configuration and digests of the data."""
+    """Write what must not change when a run is resumed: its configuration and digests of the data."""
     write_safely(folder / "run.json", json.dumps(description, indent=2).encode())
 
 
 def read_description(run_id: str) -> dict[str, Any]:
-    """What `write_description` kept.
+    """Read what `write_description` wrote.
 
     Raises:
-        CannotResume: Nothing is there.
+        CannotResume: The file is missing or damaged.
     """
     path = folder_of(run_id) / "run.json"
     try:
@@ -189,28 +191,31 @@ def read_description(run_id: str) -> dict[str, Any]:
             f"run {run_id[:8]} has no {path} here: it has ended, or was started from another working directory"
         ) from None
     except ValueError as error:
-        raise CannotResume(f"{path} is damaged ({error}): start the run anew") from None
+        raise CannotResume(f"{path} is damaged ({error}): start a new run") from None
 
 
 def check_description(run_id: str, description: Mapping[str, Any]) -> None:
-    """Refuse to resume with another configuration or other data.
+    """Check that a run is resumed with the same configuration and the same data.
 
     Raises:
         CannotResume: Something differs; the message says what.
     """
     kept = read_description(run_id)
     if kept["config"] != _as_kept(description["config"], kept["config"]):
-        raise CannotResume(f"run {run_id[:8]} was started with another configuration: {folder_of(run_id) / 'run.json'}")
+        raise CannotResume(
+            f"run {run_id[:8]} was started with another configuration, which is in {folder_of(run_id) / 'run.json'}: "
+            "resume it with that one, or start a new run"
+        )
     for part, digest in description["data"].items():
         if kept["data"][part] != digest:
             raise CannotResume(
                 f"the {part} data of run {run_id[:8]} has changed since it was started (digest {digest[:16]}, was "
-                f"{kept['data'][part][:16]}): a resumed run would be neither the one nor the other; start anew"
+                f"{kept['data'][part][:16]}): a resumed run would mix both; start a new run"
             )
 
 
 def _as_kept(config: Any, kept: Any) -> Any:
-    """A configuration without the keys that an earlier version did not have."""
+    """Leave out the keys of a configuration that the stored one, of an earlier version, lacks."""
     if not isinstance(config, Mapping) or not isinstance(kept, Mapping):
         return config
     return {key: _as_kept(value, kept[key]) for key, value in config.items() if key in kept}
@@ -222,7 +227,7 @@ def forget(run_id: str) -> None:
 
 
 def remember(model: Any) -> dict[str, NDArray[Any]]:
-    """All variables of a compiled model and its optimizer, by their places."""
+    """Copy all variables of a compiled model and its optimizer, by position."""
     variables = {"model": model.variables, "optimizer": model.optimizer.variables}
     return {
         f"{part}/{place}": variable.numpy() for part, those in variables.items() for place, variable in enumerate(those)
@@ -230,10 +235,10 @@ def remember(model: Any) -> dict[str, NDArray[Any]]:
 
 
 def restore(model: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Set all variables of a compiled model and its optimizer to what `remember` gave.
+    """Set all variables of a compiled model and its optimizer to values from `remember`.
 
     Raises:
-        CannotResume: They are those of another model.
+        CannotResume: The values belong to another model.
     """
     model.optimizer.build(model.trainable_variables)
     for part, those in (("model", model.variables), ("optimizer", model.optimizer.variables)):

@@ -1,4 +1,4 @@
-"""Which device a run computes on."""
+"""Chooses the device that a run computes on."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -8,34 +8,34 @@ import keras
 from zoo import devices
 from zoo.quiet import hold_back_stderr, import_keras
 
-# What Keras has been told so far, on JAX and torch: entered once, left when another device is wanted.
+# Keras's context for the chosen device on JAX and torch: it stays open until another device is chosen.
 _chosen = ExitStack()
 
 
 class DeviceNotFound(ValueError):
-    """A device that the backend does not see."""
+    """The backend does not find the requested device."""
 
     exit_code = 2
 
 
 class DeviceFixed(RuntimeError):
-    """The device cannot be changed here."""
+    """The device cannot be changed any more in this process."""
 
     exit_code = 1
 
 
 def use_device(name: str) -> None:
-    """Let everything that is computed from now on, in this thread, be computed on the device called `name`.
+    """Compute on the device called `name` from now on, in this thread.
 
-    On TensorFlow the process sees no other GPU then, and takes no memory of one.
+    On TensorFlow the process then sees no other GPU, and takes no memory on one.
 
     Args:
-        name: "auto", what the backend takes by itself: its first GPU, else the CPU; "cpu"; "gpu", the first one, which
-            must be there; or "gpu:1".
+        name: "auto", the default of the backend: its first GPU, else the CPU; "cpu"; "gpu", the first one, which
+            must exist; or "gpu:1".
 
     Raises:
-        DeviceNotFound: The backend sees no such GPU; the message says what it sees, and how to get one.
-        DeviceFixed: TensorFlow has found its devices already, and was let see others.
+        DeviceNotFound: The backend finds no such GPU; the message lists what it finds, and how to get one.
+        DeviceFixed: TensorFlow is initialized already, with other devices.
 
     Example:
     >>> use_device("auto")
@@ -43,18 +43,18 @@ def use_device(name: str) -> None:
     Traceback (most recent call last):
     training.run.device.DeviceNotFound: train.device=gpu:99 is not here: ... sees ...
     """
-    with hold_back_stderr():  # TensorFlow's first look for GPUs is loud
+    with hold_back_stderr():  # TensorFlow logs a lot when it searches for GPUs
         found = devices.gpus()
     if name.startswith("gpu") and not [gpu for gpu in found if name in ("gpu", gpu.name)]:
         seen = ", ".join([*(f"{gpu.name} ({gpu.kind})" for gpu in found), "cpu:0"])
         why = devices.missing()
         raise DeviceNotFound(
             f"train.device={name} is not here: {keras.backend.backend()} sees {seen}{f'; {why}' if why else ''}. "
-            "train.device=auto takes what there is"
+            "Choose one of these, or train.device=auto"
         )
     if keras.backend.backend() == "tensorflow":
         _show_tensorflow(name)
-        import_keras()  # now, in silence
+        import_keras()  # now, while what TensorFlow logs is held back
         return
     _chosen.close()
     if name != "auto":
@@ -62,7 +62,10 @@ def use_device(name: str) -> None:
 
 
 def _jax_device(name: str) -> Any:
-    """A device of this host: where several hosts train together, Keras's names count the devices of all."""
+    """A device of this host.
+
+    Keras's own names would not do: where several hosts train together, they count the devices of all hosts.
+    """
     import jax
 
     kind, _, number = name.partition(":")
@@ -71,7 +74,10 @@ def _jax_device(name: str) -> Any:
 
 
 def _of_torch(name: str) -> str:
-    """With "cpu:0" in place of "cpu", Keras would copy each variable, and torch not train the copies."""
+    """The name of a device in the form that torch needs.
+
+    "cpu" stays as it is: with "cpu:0" Keras would copy each variable, and torch would not train the copies.
+    """
     return "gpu:0" if name == "gpu" else name
 
 
@@ -88,5 +94,5 @@ def _show_tensorflow(name: str) -> None:
     except RuntimeError as error:
         raise DeviceFixed(
             f"train.device={name} comes too late: TensorFlow computes on {devices.computing()} in this process "
-            "already; set it before anything is computed, or in a process of its own"
+            "already; set it before anything is computed, or in a new process"
         ) from error

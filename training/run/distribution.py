@@ -1,9 +1,10 @@
 """Data-parallel training: every device computes its own rows of each batch, and all hold the same weights.
 
-The gradient of a step must not depend on the number of devices, so what concerns a whole batch is settled where the
-whole batch is known. Devices want equal parts: a batch that does not divide is filled up with rows of its own, which
-weigh nothing (`shard`). The mean over a batch becomes weights, since no device sees the sum of all of them. And the
-gradient is summed over the devices before it is clipped, where Keras on TensorFlow clips first (`Devices.optimizer`).
+The gradient of a step must not depend on the number of devices, so everything that concerns a whole batch is computed
+before the batch is split. Devices need equal parts: a batch that does not divide is filled up with its own rows, of
+weight 0 (`shard`). The mean over a batch is expressed by weights, since no device knows the sum over all devices. And
+the gradient is summed over the devices before it is clipped, whereas Keras on TensorFlow clips first
+(`Devices.optimizer`).
 """
 
 import math
@@ -24,28 +25,28 @@ _HOSTS = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_P
 
 
 class CannotDistribute(ValueError):
-    """Devices or hosts that cannot train together; the message says why and what can be done."""
+    """Devices or hosts cannot train together; the message says why and what to do."""
 
     exit_code = 2
 
 
 def join() -> None:
-    """Meet the other processes of a run over several hosts; does nothing where the environment names none.
+    """Connect to the other processes of a run over several hosts, if the environment names any.
 
     Each process of the run is started with the variables that Keras reads: `KERAS_DISTRIBUTION_JOB_ADDRESSES`
-    (`host:port` of process 0), `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. To be called
-    before the first array or layer is made: JAX cannot be told later. JAX waits five minutes for the others. If one
-    does not come, or the port is taken, it ends the process itself, with a message of its own and no exception.
+    (`host:port` of process 0), `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`. Call this before
+    the first array or layer is made, because JAX cannot be configured later. JAX waits five minutes for the other
+    processes. If one is missing, or the port is taken, JAX ends this process with its own message and no exception.
 
     Raises:
-        CannotDistribute: A variable is missing or not understood, or the backend is not JAX.
+        CannotDistribute: A variable is missing or invalid, or the backend is not JAX.
     """
     missing = [name for name in _HOSTS if not os.environ.get(name)]
     if len(missing) == len(_HOSTS):
         return
     if missing:
         raise CannotDistribute(
-            f"the environment lacks {' and '.join(missing)}: several hosts need all of {', '.join(_HOSTS)}"
+            f"the environment lacks {' and '.join(missing)}: set all of {', '.join(_HOSTS)} to train on several hosts"
         )
     if keras.backend.backend() != "jax":
         raise CannotDistribute(
@@ -54,34 +55,34 @@ def join() -> None:
         )
     try:
         keras.distribution.initialize()
-    except (ValueError, IndexError) as error:  # not a number, a number too large, an address without port
+    except (ValueError, IndexError) as error:  # not a number, too large a number, an address without port
         received = ", ".join(f"{name}={os.environ[name]!r}" for name in _HOSTS)
         raise CannotDistribute(
-            f"received {received}, expected host:port of process 0, how many processes there are, and which this one "
-            f"is, from 0: {error}"
+            f"received {received}, expected host:port of process 0, the number of processes, and the index of this "
+            f"one, from 0: {error}"
         ) from None
 
 
 def is_first() -> bool:
-    """Whether this process is the one that records the run: the only one, or process 0 of several."""
+    """Whether this process records the run: it is the only one, or process 0 of several."""
     return os.environ.get(_HOSTS[2], "0") == "0"
 
 
 def several_hosts() -> bool:
-    """Whether the environment names other processes that this one trains with."""
+    """Whether the environment names other processes of the same run."""
     return bool(os.environ.get(_HOSTS[0]))
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What a model is trained on.
+    """The devices that a model is trained on.
 
     Attributes:
-        count: Devices of all hosts together.
-        hosts: Processes that train together.
+        count: Number of devices of all hosts together.
+        hosts: Number of processes that train together.
         host: The index of this one.
-        spread: Whether batches are spread over them: a model that was trained so is kept as a copy made outside.
-        sums_late: Whether each device has a gradient of its own rows, so that someone must add them up.
+        spread: Whether batches are split between devices. The trained model is then copied outside of `scope`.
+        sums_late: Whether each device has the gradient of its own rows only, so that they must be summed.
     """
 
     count: int = 1
@@ -92,11 +93,14 @@ class Devices:
     _scope: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Where the model must be built, compiled and trained."""
+        """The context in which the model must be built, compiled and trained."""
         return self._scope()
 
     def compile_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Those of `compile` for batches of `share`: the loss adds up what their weights have made a mean of."""
+        """Adapt the arguments of `compile` to batches of `share`.
+
+        The loss becomes a sum, since the weights of those batches turn the sum into a mean.
+        """
         if not self.spread:
             return arguments
         arguments["loss"].reduction = "sum"
@@ -104,21 +108,21 @@ class Devices:
         return {**arguments, "metrics": None, "weighted_metrics": counting}
 
     def optimizer(self, optimizer: keras.Optimizer) -> keras.Optimizer:
-        """The same optimizer, made to sum the gradient over the devices before it does anything with it.
+        """Make the optimizer sum the gradient over the devices before it clips.
 
-        Keras on TensorFlow clips the gradient of each device's rows and sums what is left, so that clipping would
-        depend on the number of devices. On JAX there is one gradient from the beginning.
+        Keras on TensorFlow clips the gradient of each device and sums the results, so clipping would depend on the
+        number of devices. On JAX there is only one gradient.
         """
         if self.sums_late:
             _sum_first(optimizer)
         return optimizer
 
     def share(self, batches: Batches | Windows, evaluation: bool = False) -> "Batches | Windows | Share":
-        """What this process feeds: `batches`, or its rows of them.
+        """The batches, or the rows of them that this process computes.
 
         Args:
             batches: Whole batches, the same in every process.
-            evaluation: Weigh the rows so that the loss over an epoch, too, is that of the rows without the filling.
+            evaluation: Weight the rows so that the mean loss of an epoch, too, ignores the filling.
         """
         return Share(batches, self, evaluation) if self.spread else batches
 
@@ -132,15 +136,15 @@ def start(
     """Choose the devices for a run.
 
     Args:
-        name: `None`, one device; or "data", every device of this host (of all hosts after `join`): all GPUs where there
-            is one, else the CPU.
+        name: `None` for one device, or "data" for every device of this host (of all hosts after `join`): all GPUs where
+            there is one, else the CPU.
         keeps_states: Whether the model keeps states from batch to batch, as a language model does.
         batch_size: Rows of a whole batch.
         jit_compile: Whether steps are to be compiled by XLA.
-        device: What `use_device` was given: with "cpu" GPUs are left out, and with a single GPU nothing is distributed.
+        device: The argument of `use_device`: "cpu" leaves GPUs out; a single GPU such as "gpu:1" is an error.
 
     Raises:
-        CannotDistribute: The backend, or these devices, cannot do it.
+        CannotDistribute: The backend or the devices do not support it.
     """
     backend = keras.backend.backend()
     if name is None:
@@ -155,10 +159,10 @@ def start(
             "them by CUDA_VISIBLE_DEVICES, or set train.distribution=none"
         )
     if backend == "tensorflow" and jit_compile:
-        raise CannotDistribute("train.jit_compile=true cannot be spread over devices on TensorFlow: set it to false")
+        raise CannotDistribute("train.jit_compile=true cannot be distributed on TensorFlow: set it to false")
     if backend == "tensorflow" and keeps_states:
         raise CannotDistribute(
-            "a language model keeps states from batch to batch, which TensorFlow cannot spread over devices: set "
+            "a language model keeps states from batch to batch, which TensorFlow cannot distribute: set "
             "train.distribution=none, or KERAS_BACKEND=jax"
         )
     devices = _mirrored() if backend == "tensorflow" else _data_parallel("cpu" if device == "cpu" else None)
@@ -171,23 +175,23 @@ def start(
 
 
 def shard(batch: Batch, devices: int, hosts: int = 1, host: int = 0, filled: float | None = None) -> Batch:
-    """The rows of a whole batch that one host computes, with weights.
+    """Take the rows of a whole batch that one host computes, with weights.
 
-    A batch that does not divide by `devices` is filled up with its own first rows, of weight 0. They must be real rows:
-    zeros might give a loss that is not finite, and 0 times that is not 0.
+    A batch that does not divide by `devices` is filled up with its own first rows, at weight 0. Rows of zeros would not
+    do: their loss might not be finite, and 0 times infinity is not 0.
 
     Args:
-        batch: Inputs, targets and perhaps weights of the targets or of the rows.
-        devices: Of all hosts together.
-        hosts: Hosts, with equally many devices each.
-        host: The index of this one.
-        filled: For evaluation: rows of an epoch with the filling, over those without.
+        batch: Inputs, targets and optionally weights of the targets or of the rows.
+        devices: Number of devices of all hosts together.
+        hosts: Number of hosts, which have equally many devices each.
+        host: The index of this host.
+        filled: For evaluation: the number of rows of an epoch with the filling, divided by that without.
 
     Returns:
         Inputs, targets and a weight for every value of the loss. The weights of a batch add up to 1, so that the sum of
-        all weighted values is the batch's weighted mean. With `filled` they add up to a little less in a batch that
-        was filled up and to a little more in others: the mean of those sums over an epoch, each counted by all rows of
-        its batch, as Keras does, is that of the means counted by the rows without the filling.
+        all weighted values is the weighted mean of the batch. With `filled` they add up to slightly less in a batch
+        that was filled up and to slightly more in others. Keras averages the losses of batches by their number of rows,
+        filling included; this correction makes the average the same as without filling.
 
     Example:
     >>> inputs, targets = {"features": np.zeros((3, 5, 1))}, np.array([7, 8, 9])
@@ -200,7 +204,7 @@ def shard(batch: Batch, devices: int, hosts: int = 1, host: int = 0, filled: flo
     inputs, targets, *given = batch
     rows = len(targets)
     padded = _filled_up(rows, devices)
-    numbers = targets.dtype.kind == "f"  # their loss is a mean over the outputs
+    numbers = targets.dtype.kind == "f"  # their loss is a mean over the outputs, so all outputs share one weight
     weights = np.ones(targets.shape[:-1] if numbers else targets.shape, np.float32)
     for factor in given:
         weights *= factor.reshape(factor.shape + (1,) * (weights.ndim - factor.ndim))
@@ -214,11 +218,11 @@ def shard(batch: Batch, devices: int, hosts: int = 1, host: int = 0, filled: flo
 
 
 class Share(keras.utils.PyDataset):
-    """Batches of which this process gives its own rows: `shard` of each.
+    """The rows of batches that this process computes: `shard` of each batch.
 
     Args:
         batches: Whole batches.
-        devices: What they are spread over.
+        devices: The devices that batches are split between.
         evaluation: As in `Devices.share`.
     """
 
@@ -232,7 +236,7 @@ class Share(keras.utils.PyDataset):
 
     @property
     def epoch(self) -> int:
-        """As of the whole batches."""
+        """The epoch of the whole batches."""
         return self._batches.epoch
 
     @epoch.setter
@@ -240,7 +244,7 @@ class Share(keras.utils.PyDataset):
         self._batches.epoch = epoch
 
     def shapes(self) -> tuple[Any, ...]:
-        """As of the whole batches, with weights."""
+        """Shapes of the whole batches, with weights added."""
         inputs, (shape, dtype), *_ = self._batches.shapes()
         return inputs, (shape, dtype), (shape[:-1] if dtype == "float32" else shape, "float32")
 
@@ -262,7 +266,7 @@ def _filled_up(rows: int, devices: int) -> int:
 
 @cache
 def _mirrored() -> Devices:
-    # Once a process: a second strategy numbers its sums from the beginning and gets those of the first.
+    # One strategy per process: a second one would number its collective sums from 0 and receive those of the first.
     import tensorflow as tf
 
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -280,12 +284,16 @@ def _data_parallel(kind: str | None) -> Devices:
             f"in each of {hosts} processes: choose them by CUDA_VISIBLE_DEVICES"
         )
     names = keras.distribution.list_devices(kind)
-    spread = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)  # `Share` has done that
+    # `Share` has split the batches already.
+    spread = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
     return Devices(count, hosts, jax.process_index(), spread=True, _scope=spread.scope)
 
 
 def _counting(metric: keras.metrics.Metric) -> keras.metrics.Metric:
-    """The same metric, of all targets with a weight, which count the same: the others are filling or have no label."""
+    """Copy a metric so that it counts all targets with a positive weight equally.
+
+    Targets of weight 0 are filling or have no label.
+    """
 
     class Counting(type(metric)):  # type: ignore[misc]
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
@@ -295,7 +303,7 @@ def _counting(metric: keras.metrics.Metric) -> keras.metrics.Metric:
 
 
 def _sum_first(optimizer: Any) -> None:
-    """Let `apply` of an optimizer get the gradient summed over all devices."""
+    """Replace `apply` of an optimizer by one that first sums the gradient over all devices."""
     import tensorflow as tf
 
     apply = optimizer.apply
@@ -306,5 +314,6 @@ def _sum_first(optimizer: Any) -> None:
         apply([None if grad is None else next(summed) for grad in grads], trainable_variables)
 
     optimizer.apply = apply_whole
+    # Keras on TensorFlow would sum once more after clipping; a loss-scaling optimizer has another one inside.
     for applied in (optimizer, getattr(optimizer, "inner_optimizer", optimizer)):
         applied._all_reduce_sum_gradients = lambda grads_and_variables: grads_and_variables

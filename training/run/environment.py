@@ -1,4 +1,4 @@
-"""What a run ran on: code, versions, machine."""
+"""The code, versions and machine of a run."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ PACKAGES = ("sequence-zoo", "keras", "tensorflow", "jax", "torch", "numpy", "mlf
 
 
 def describe() -> dict[str, str]:
-    """Tags that say where a number came from.
+    """Tags for the code, the versions and the machine of a run.
 
     Returns:
         "backend", "device", of a GPU "device_kind", "machine", "threads", "python", a version for each installed
@@ -45,7 +45,7 @@ def describe() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the installed packages that a result depends on."""
+    """Versions of the installed packages that a result depends on."""
     found = {}
     for package in PACKAGES:
         try:
@@ -56,7 +56,10 @@ def versions() -> dict[str, str]:
 
 
 def threads() -> int:
-    """How many threads one operation may use: the backend's number, or every core that this process may use."""
+    """Number of threads that one operation may use.
+
+    It is the backend's setting, or all cores that this process may use.
+    """
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
@@ -71,7 +74,7 @@ def threads() -> int:
 
 
 def peak_memory() -> float:
-    """The most memory that this process has ever held, in MB of 2^20 bytes; earlier runs in it included."""
+    """Largest memory of this process so far, in MB of 2^20 bytes, earlier runs in it included."""
     if sys.platform == "win32":
         return float(psutil.Process().memory_info().peak_wset) / 2**20
     import resource
@@ -93,5 +96,5 @@ def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ""  # no git here: the run is recorded without a commit
+        return ""  # git is not installed: the run is recorded without a commit
     return done.stdout.strip() if done.returncode == 0 else ""

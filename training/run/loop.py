@@ -1,4 +1,4 @@
-"""Trains the model that a configuration describes, and scores it. Tracking is left to callbacks."""
+"""Trains and scores the model that a configuration describes; callbacks do the tracking."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,23 +27,23 @@ from zoo.models import SequenceTask, fixed_steps
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         outcome: "finished" or "diverged".
         reason: Why it diverged and what to try, or `None`.
         model: The trained model, with the weights of the best epoch by validation loss.
-        history: One dict an epoch: "train/loss", "validation/loss", and the same of the task's metric, such as
+        history: One dict per epoch: "train/loss", "validation/loss", and the same of the task's metric, such as
             "train/accuracy".
-        best_epoch: Its index in `history`, or `None` where no epoch ended.
-        seconds: Wall-clock of training alone.
-        sequences_per_second: Training sequences over that time.
-        cropped_share: Share of all training steps that the model never saw, cut off by a maximum length.
-        padding_share: Share of padded steps among those computed.
-        validation: Scores of the best epoch, or `None` if diverged.
-        test: Scores on the test split, opened once, after the weights were chosen; `None` if diverged, or if no step
-            that the model reads has a label.
-        test_examples: That split; `None` if it was not opened.
+        best_epoch: Index of the best epoch in `history`, or `None` where no epoch ended.
+        seconds: Wall-clock time of training alone.
+        sequences_per_second: Training sequences divided by that time.
+        cropped_share: Share of all training steps that a maximum length cut off.
+        padding_share: Share of padded steps among the computed ones.
+        validation: Scores of the best epoch; `None` if the run diverged.
+        test: Scores on the test split, which is read once, after the weights were chosen; `None` if the run diverged,
+            or if no step that the model reads has a label.
+        test_examples: The test split; `None` if it was not read.
     """
 
     outcome: str
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Those of validation and test, by the names under which they are tracked; empty if diverged."""
+        """Scores on validation and test, by their tracked names; empty if the run diverged."""
         parts = {"best_validation": self.validation, "test": self.test}
         return {
             f"{part}/{name}": value
@@ -81,12 +81,12 @@ class Data:
 
     @property
     def spec(self) -> Spec:
-        """What the dataset says about itself."""
+        """The description of the dataset."""
         return self.dataset.spec
 
 
 def load_data(config: Config) -> Data:
-    """Read the training split and set its validation part aside, where the dataset has not done that itself."""
+    """Read the training split and set a validation part aside, unless the dataset brings one."""
     section = config.dataset
     dataset = find_dataset(section)
     in_memory = section.cache == "memory"
@@ -101,7 +101,7 @@ def build(config: Config, task: SequenceTask) -> keras.Model:
     """Build the model of `config` for `task`.
 
     Raises:
-        ConfigError: A layer refuses its arguments.
+        ConfigError: A layer rejects its arguments.
     """
     try:
         with precision(config.train.precision):
@@ -126,7 +126,7 @@ def _compile(
 ) -> None:
     model.compile(
         optimizer=devices.optimizer(make_optimizer(config.optimizer, config.train, steps_per_epoch)),
-        # JAX without compilation runs operation by operation, which no one wants.
+        # Without compilation JAX runs operation by operation, which is far too slow to train with.
         jit_compile=config.train.jit_compile or keras.backend.backend() == "jax",
         **devices.compile_arguments(compile_arguments(task, config.train.label_smoothing)),
     )
@@ -145,15 +145,15 @@ def run(
     Args:
         config: The run.
         callbacks: Keras callbacks, for progress and tracking.
-        data: From `load_data`, where the caller wanted to see it first.
-        checkpoints: Where to keep them. If there is one, the run resumes from it and ends with the same weights, bit
-            for bit, as one that was never interrupted (on the same machine, with the same versions and threads).
+        data: From `load_data`, where the caller has read it already.
+        checkpoints: The checkpoints of the run. If there is one, the run resumes from it and ends with the same
+            weights, bit for bit, as a run without interruption (on the same machine, with the same versions and threads).
 
     Returns:
-        The `Result`; a run that diverges is a result too, not an exception.
+        The `Result`; a run that diverges raises nothing and has a result too.
     """
     data = data or load_data(config)
-    # After the data: reading it may draw random numbers, the first time only.
+    # Only after the data is read: preparing it, the first time, may draw random numbers.
     keras.utils.set_random_seed(config.seed)
     task = model_task(data.spec, data.train, config.model.embedding)
     kind, size = TASKS[data.spec.task], config.dataset.batch_size
@@ -211,7 +211,8 @@ def _train(
     state: RunState,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[keras.Model, Batches | Windows]:
-    """The model with the weights of its best epoch, and what it was trained on."""
+    """Train a model; returns it with the weights of its best epoch, and its training batches."""
+    # Compiled again below: the schedule needs the number of batches, and cropping those needs the built model.
     model = build_model(config, task)
     longest = longest_seen(config, model)
     for split, part in (("training", data.train), ("validation", data.validation)):
@@ -233,7 +234,7 @@ def _train(
             initial_epoch=len(state.history),
             epochs=config.train.epochs,
             callbacks=[FollowEpoch(batches), BeginAnew(), *callbacks, state],
-            shuffle=False,  # the batches come in an order of their own
+            shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
     state.choose_best(model)
@@ -245,8 +246,8 @@ def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows)
 
     Args:
         model: Built for `task`; the states of a stateful one are reset.
-        task: What it answers.
-        batches: What to score on, in order.
+        task: The task of the model.
+        batches: The batches to score, in order.
     """
 
     def answers() -> Iterator[Any]:
@@ -259,17 +260,20 @@ def evaluate(model: keras.Model, task: SequenceTask, batches: Batches | Windows)
 
 
 def longest_seen(config: Config, model: keras.Model) -> int | None:
-    """Where sequences are cropped: by a maximum length, or by the model's own fixed time axis, reported as one."""
+    """The number of steps after which sequences are cropped, or `None`.
+
+    It is the configured maximum length or the fixed time axis of the model, whichever is less.
+    """
     return min((limit for limit in (config.dataset.max_length, fixed_steps(model)) if limit), default=None)
 
 
 def _for_use(config: Config, task: SequenceTask, trained: keras.Model) -> keras.Model:
-    """A copy of the trained model that takes batches of any size and starts each sequence from zero states."""
+    """Copy the trained model into one that takes batches of any size and starts from zero states."""
     model = build_model(config, task)
     values = {variable.path: variable.numpy() for variable in trained.variables}
     for variable in model.trainable_variables:
         variable.assign(values[variable.path])
     for variable in model.non_trainable_variables:
-        if variable.path in values:  # the seeds of dropout have names of their own
+        if variable.path in values:  # the seeds of dropout are named differently in each model
             variable.assign(values[variable.path])
     return model

@@ -1,4 +1,4 @@
-"""The metrics of a run: what is measured of a model, and under which names. Imports nothing heavy."""
+"""The metrics of a run and their names; imports nothing heavy."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of how well a model does.
+    """One measure of how well a model does.
 
     Attributes:
         name: What follows "train/", "validation/", "best_validation/" and "test/" in the names of its values, and the
@@ -19,7 +19,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """The name in words."""
+        """The name as words."""
         return self.name.replace("_", " ")
 
 
@@ -27,7 +27,7 @@ ACCURACY = Metric("accuracy", is_share=True)
 MEAN_ABSOLUTE_ERROR = Metric("mean_absolute_error")
 ROOT_MEAN_SQUARED_ERROR = Metric("root_mean_squared_error")
 
-# Those by which a task is judged come first; a run measures those of its task.
+# Metrics by which a task is judged come first; a run measures the metrics of its task only.
 METRICS = {metric.name: metric for metric in (MEAN_ABSOLUTE_ERROR, ACCURACY, ROOT_MEAN_SQUARED_ERROR)}
 
 LOSS = "loss"
@@ -35,7 +35,7 @@ _PARTS = (("val_", "validation"), ("", "train"))
 
 
 def main_metric(names: Iterable[str]) -> Metric:
-    """The metric by which runs are judged that measured `names`; accuracy where they measured nothing yet.
+    """The metric by which runs with metrics `names` are judged; accuracy where there are none yet.
 
     Example:
     >>> main_metric(["test/loss", "test/mean_absolute_error", "test/root_mean_squared_error"]).name
@@ -46,7 +46,7 @@ def main_metric(names: Iterable[str]) -> Metric:
 
 
 def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
-    """Keras's logs of an epoch under the names that this project uses.
+    """Rename Keras's logs of an epoch to the names of this project.
 
     Example:
     >>> epoch_metrics({"loss": 2, "val_loss": 1, "accuracy": 0.5, "lr": 3})
@@ -58,13 +58,13 @@ def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
 
 # === Names in the tracking store ===
 
-# MLflow's pages go by the alphabet: learning curves first, then what happens inside, then the final figures.
+# MLflow's pages sort by the alphabet. These prefixes show learning curves first, then diagnostics, then final figures.
 _STORED = {"train/": "curves/train/", "validation/": "curves/validation/", "within/": "inside/"}
 _FINAL = "result/"
 
 
 def stored_name(name: str) -> str:
-    """The name under which the tracking store has a metric.
+    """The name of a metric in the tracking store.
 
     Example:
     >>> stored_name("train/loss"), stored_name("within/lstm_1/dead_hidden"), stored_name("test/loss")
@@ -77,7 +77,9 @@ def stored_name(name: str) -> str:
 
 
 def plain_name(stored: str) -> str:
-    """The name of a metric in this project, from that in the store; runs stored before had the same names in both.
+    """The name of a metric in this project, from its name in the tracking store.
+
+    Runs of earlier versions are stored under the names of this project, and those are returned as they are.
 
     Example:
     >>> plain_name(stored_name("test/loss")), plain_name("test/loss"), plain_name("system/cpu")
@@ -90,5 +92,5 @@ def plain_name(stored: str) -> str:
 
 
 def is_plain(stored: str) -> bool:
-    """Whether a name in the store is that of a learning curve of before, which was not sorted for MLflow's pages."""
+    """Whether a name in the store is that of a learning curve stored by an earlier version."""
     return stored.startswith(("train/", "validation/"))

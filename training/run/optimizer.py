@@ -1,4 +1,4 @@
-"""How weights are updated: the optimizer that a configuration describes, and the gradient norms that it records."""
+"""The optimizer that a configuration describes, and the gradient norms that it records."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ OPTIMIZERS: dict[str, Any] = {
     "sgd": keras.optimizers.SGD,
 }
 
-# What a schedule leaves of the learning rate where the configuration does not say.
+# Final share of the learning rate where the configuration gives none.
 _FINAL_SHARE = 0.01
 
 _NORMS = ("gradient_norm_sum", "gradient_norm_max", "gradient_norm_count")
@@ -31,7 +31,7 @@ _NORMS = ("gradient_norm_sum", "gradient_norm_max", "gradient_norm_count")
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Models built in this context compute in the precision called `name`, such as "mixed_bfloat16".
+    """Build models in this context with the precision called `name`, such as "mixed_bfloat16".
 
     Example:
     >>> with precision("mixed_bfloat16"):
@@ -50,20 +50,20 @@ def precision(name: str) -> Iterator[None]:
 def make_optimizer(
     section: "OptimizerSection", train: "TrainSection", steps_per_epoch: int
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a run. It records the norm of the whole gradient before clipping, for `take_gradient_norm`.
+    """Make the optimizer of a run, which records gradient norms for `take_gradient_norm`.
 
-    Recording changes no weight by a bit. A model saved with this optimizer is saved with Keras's own of the same name
-    and loads without this module.
+    The norm is that of the whole gradient before clipping. Recording does not change a single bit of the weights. A
+    model with this optimizer is saved with Keras's own optimizer of the same name, and loads without this module.
 
     Args:
-        section: Which optimizer, and its learning rate.
-        train: How many epochs there are, and the precision: float16 needs its loss scaled.
-        steps_per_epoch: Training steps an epoch, for the schedule.
+        section: The optimizer and its learning rate.
+        train: The number of epochs, and the precision: float16 needs loss scaling.
+        steps_per_epoch: Training steps per epoch, for the schedule.
     """
     momentum = {"momentum": section.momentum} if section.momentum else {}
     optimizer = _made_of(_Recording, OPTIMIZERS[section.name])(
         _learning_rate(section, train.epochs, steps_per_epoch),
-        # global_clipnorm scales the whole gradient; Keras's clipnorm would scale each weight's by itself.
+        # global_clipnorm scales the whole gradient; Keras's clipnorm would scale that of each weight separately.
         global_clipnorm=section.clipnorm,
         clipvalue=section.clipvalue,
         weight_decay=section.weight_decay or None,
@@ -75,20 +75,20 @@ def make_optimizer(
 
 
 def take_gradient_norm(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
-    """The norm of the whole gradient before clipping, over the steps since the last call.
+    """Return and reset the gradient norms recorded since the last call, before clipping.
 
-    Call it at the end of an epoch with the optimizer of a callback's `self.model`: on JAX the steps are elsewhere until
-    a callback asks for its model. With mixed_float16 the norm is that of the gradient of the loss as it is, unscaled,
-    and steps that were left out because the scaled one overflowed are not counted.
+    Call it at the end of an epoch with the optimizer of a callback's `self.model`: on JAX the variables are updated
+    only when a callback accesses its model. With mixed_float16 the norm is that of the unscaled gradient, and steps
+    that were skipped because the scaled gradient overflowed are not counted.
 
     Args:
         optimizer: From `make_optimizer`.
 
     Returns:
-        "mean" and "max". A norm that was not finite shows in both; both are NaN where no step was taken.
+        "mean" and "max". A norm that was not finite affects both; both are NaN where no step was taken.
 
     Raises:
-        TypeError: The optimizer records nothing.
+        TypeError: The optimizer does not record gradient norms.
 
     Example:
     >>> from training.config.schema import OptimizerSection, TrainSection
@@ -110,7 +110,7 @@ def take_gradient_norm(optimizer: keras.optimizers.Optimizer) -> dict[str, float
     for variable in recording.gradient_norms:
         variable.assign(0.0)
     mean = total / count if count else math.nan
-    # Of a number and NaN the larger is one or the other, depending on the backend; their sum is always NaN.
+    # Which of a number and NaN is the larger depends on the backend; their sum, and so the mean, is always NaN.
     return {"mean": mean, "max": mean if math.isnan(mean) else largest}
 
 
@@ -130,7 +130,7 @@ def _learning_rate(section: "OptimizerSection", epochs: int, steps_per_epoch: in
 
 
 class _SavedAsKeras(keras.optimizers.Optimizer):
-    """Leaves the gradient norms out of what is saved, so that it is what Keras's own class saves and loads."""
+    """Saves and loads what Keras's own class does, without the gradient norms."""
 
     def save_own_variables(self, store: Any) -> None:
         for place, variable in enumerate(self._saved()):
@@ -145,14 +145,14 @@ class _SavedAsKeras(keras.optimizers.Optimizer):
 
 
 class _Recording(_SavedAsKeras):
-    """Adds up the norm of the whole gradient in variables of its own, and lets weights of rank 0 and 1 not decay."""
+    """Records the norm of the whole gradient, and excludes weights of rank 0 and 1 from decay."""
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         self.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
         super().build(variables)
-        # "mean": where devices share a batch, each adds up the same numbers.
+        # "mean": where devices share a batch, each records the same norm, and a sum would count it several times.
         self.gradient_norms = [self.add_variable((), dtype="float32", aggregation="mean", name=name) for name in _NORMS]
 
     def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
@@ -165,12 +165,15 @@ class _Recording(_SavedAsKeras):
 
 
 def _global_norm(gradients: Sequence[Tensor]) -> Tensor:
-    # Written as Keras writes it for clipping, so that a graph computes it once for both.
+    # The same operations as Keras uses for clipping, so that a compiled step computes the norm once for both.
     return ops.sqrt(ops.sum(ops.stack([ops.sum(ops.square(_dense(gradient))) for gradient in gradients])))
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """On TensorFlow the gradient of an embedding is a list of rows; a token that occurs twice has two, to be added."""
+    """Convert the gradient of an embedding, which is sparse on TensorFlow, to a dense tensor.
+
+    A token that occurs twice has two rows in the sparse form, which the conversion adds up.
+    """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -180,6 +183,6 @@ def _dense(gradient: Tensor) -> Tensor:
 
 @cache
 def _made_of(mixin: Any, public: Any) -> Any:
-    """The class `public` with `mixin` in front, under the name by which Keras finds `public`."""
-    of_backend = type(public.__new__(public))  # torch has a class of its own for each optimizer
+    """Derive a class from `mixin` and `public`, under the name by which Keras finds `public`."""
+    of_backend = type(public.__new__(public))  # on torch Keras replaces each optimizer by a subclass
     return type(public.__name__, (mixin, of_backend), {"__module__": "keras.optimizers"})

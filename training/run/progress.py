@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: epoch, figures, time left."""
+"""Progress of a run on the terminal: epoch, validation loss and time left."""
 
 from typing import Any, Self
 
@@ -8,14 +8,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A bar on standard error, which vanishes when training ends; plain lines where there is no terminal.
+    """A bar on standard error, or plain lines where there is no terminal.
 
-    As a context it also vanishes where training is broken off, and gives the terminal its cursor back.
+    The bar disappears when training ends. Used as a context manager, it also disappears when training is interrupted,
+    and the terminal's cursor is shown again.
 
     Args:
-        title: What is being trained.
-        epochs: The most epochs there can be.
-        console: Where to draw.
+        title: Name of the run.
+        epochs: The largest number of epochs.
+        console: The console to draw on.
     """
 
     def __init__(self, title: str, epochs: int, console: Console) -> None:
@@ -57,5 +58,5 @@ class ProgressBar(keras.callbacks.Callback):
         self._stop()
 
     def _stop(self) -> None:
-        if self._console.is_terminal:  # elsewhere it would print an empty line
+        if self._console.is_terminal:  # without a terminal, stopping would print an empty line
             self._bar.stop()

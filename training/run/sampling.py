@@ -1,4 +1,4 @@
-"""Text from a character language model."""
+"""Draws text from a character language model."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ import numpy as np
 
 from training.datasets.text import text_of
 
-_CONTEXT = 256  # characters that the model is shown of what there is already
+_CONTEXT = 256  # the last characters of the text so far, which the model reads before each draw
 
 
 class InvalidSampling(ValueError):
-    """Arguments with which no text can be drawn."""
+    """Text cannot be drawn with these arguments."""
 
     exit_code = 2
 
@@ -24,17 +24,17 @@ def sample(
     temperature: float = 0.8,
     seed: int = 0,
 ) -> str:
-    """Draw text, a character at a time, each from what the model says of the 256 before it.
+    """Draw text character by character, each given the 256 characters before it.
 
         p(character) = softmax(logits / temperature)
 
     Args:
         model: From `{"features": int32 (batch, steps), "lengths": (batch,)}` to logits (batch, steps, vocabulary).
-        vocabulary: The character of each token; padding and the unknown are never drawn.
-        prompt: The text to continue, at least one character; a new line where `None`, or the first character of
-            the vocabulary where that has none.
+        vocabulary: The character of each token; padding and unknown characters are never drawn.
+        prompt: The text to continue, at least one character. With `None` it is a new line, or the first character of
+            a vocabulary without one.
         characters: Number of characters to draw.
-        temperature: Below 1 the likely become likelier; towards 0 the likeliest is always taken.
+        temperature: Below 1, likely characters become likelier; near 0, the likeliest is always drawn.
         seed: Seed for the draws.
 
     Returns:
@@ -48,12 +48,12 @@ def sample(
     if not prompt or characters < 1 or not temperature > 0:
         raise InvalidSampling(
             f"received a prompt of {len(prompt)} characters, {characters} to draw and temperature {temperature}: "
-            "expected at least 1 character of each, and a temperature above 0"
+            "expected at least 1 character of each and a temperature above 0"
         )
     token_of = {text: token for token, text in enumerate(vocabulary)}
     unknown = sorted(set(prompt) - set(token_of))
     if unknown:
-        raise InvalidSampling(f"the prompt has {unknown}, which the model has never seen; it knows {vocabulary[2:]}")
+        raise InvalidSampling(f"the prompt has {unknown}, which the vocabulary lacks; use only {vocabulary[2:]}")
     generator = np.random.default_rng(seed)
     tokens = [token_of[character] for character in prompt]
     for _ in range(characters):

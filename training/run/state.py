@@ -1,4 +1,4 @@
-"""The state of a run: what it has come to after an epoch, and when it is to end."""
+"""The state of a run after each epoch, and the rules by which it ends."""
 
 import time
 from typing import Any
@@ -8,19 +8,18 @@ import keras
 from training.run.checkpoints import Checkpoint, Checkpoints, remember, restore
 from training.run.metrics import epoch_metrics
 
-# Times the loss of guessing. A run seldom comes back from the first by the end of an epoch, and never from the second.
+# Multiples of the loss of guessing. At the end of an epoch a run rarely recovers from the first, never from the second.
 _EXPLODED, _BEYOND_RETURN = 1e2, 1e6
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Stop a run that has exploded.
+    """Stop a run whose loss has diverged.
 
-    That is: the training loss is not finite, or a million times that of guessing, after any batch; or the validation
-    loss is not finite, or a hundred times that of guessing, at the end of an epoch. A spike from which training comes
-    back within the epoch is neither.
+    After every batch the training loss must be finite and at most a million times the loss of guessing. After every
+    epoch the validation loss must be finite and at most a hundred times the loss of guessing. A spike from which training recovers within the epoch does not stop the run.
 
     Args:
-        guessing: The loss of a model that knows nothing.
+        guessing: The loss of a model that ignores its inputs.
         clipped: Whether gradients are clipped already, so that clipping is not advised.
     """
 
@@ -39,7 +38,7 @@ class StopOnDivergence(keras.callbacks.Callback):
         self._check("validation loss", (logs or {}).get("val_loss", 0.0), _EXPLODED)
 
     def _check(self, what: str, loss: float, times: float) -> None:
-        if self.reason is None and not abs(loss) <= times * self._guessing:  # written so that NaN is caught too
+        if self.reason is None and not abs(loss) <= times * self._guessing:  # negated, so that NaN counts as diverged
             clip = "" if self._clipped else "optimizer.clipnorm=1, "
             self.reason = (
                 f"diverged: {what} reached {loss:.4g} in epoch {self._epoch + 1} (guessing: {self._guessing:.2f}). "
@@ -50,20 +49,21 @@ class StopOnDivergence(keras.callbacks.Callback):
 
 
 class RunState(keras.callbacks.Callback):
-    """What a run has come to: its history, and the weights of its best epoch by validation loss.
+    """The history of a run, and the weights of its best epoch by validation loss.
 
-    It stops the run when the loss has not got better for long, as `keras.callbacks.EarlyStopping` does, and keeps
-    checkpoints, from which another `RunState` resumes. It comes last among the callbacks, which may stop the run too.
+    It stops the run when the loss has not improved for long, as `keras.callbacks.EarlyStopping` does, and writes
+    checkpoints, from which another `RunState` resumes. It must be the last callback: another one may stop the run, and
+    the checkpoint has to record that.
 
     Args:
-        patience: Stop after so many epochs without a better loss; `None` never.
-        divergence: Says why a run was stopped.
-        checkpoints: Where to keep them, or `None`.
+        patience: Epochs without a better loss before the run stops; `None` never stops it.
+        divergence: The callback that knows why a run was stopped.
+        checkpoints: Where checkpoints are kept, or `None`.
 
     Attributes:
         history: As in `Result`.
         best_epoch: As in `Result`.
-        ended: Whether no epoch is to follow.
+        ended: Whether no epoch follows.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def seconds(self) -> float:
-        """Wall-clock of training, that of earlier processes included."""
+        """Wall-clock time of training, including earlier processes of a resumed run."""
         return self._seconds + time.perf_counter() - self._began
 
     def resume(self, model: keras.Model) -> None:

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from training.batches.batches import Batches
 from training.batches.windows import Windows
 
-# Bytes of batches that one call of Python makes: the call takes longer than making a small batch.
+# Bytes of batches made in one call of Python: the call itself takes longer than making a small batch.
 _CALL_BYTES = 2**20
 
 
 class FollowEpoch(keras.callbacks.Callback):
-    """Serve the order of the epoch that Keras is in, where `feed` gives Keras the batches themselves.
+    """Sets the epoch of batches that `feed` passes to Keras directly.
 
     Args:
-        batches: What `feed` was given.
+        batches: The argument of `feed`.
     """
 
     def __init__(self, batches: Batches | Windows) -> None:
@@ -30,7 +30,7 @@ class FollowEpoch(keras.callbacks.Callback):
 
 
 class BeginAnew(keras.callbacks.Callback):
-    """Forget the states of a stateful model when an epoch or an evaluation begins."""
+    """Resets the states of a stateful model when an epoch or an evaluation begins."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         begin_anew(self.model)
@@ -40,40 +40,43 @@ class BeginAnew(keras.callbacks.Callback):
 
 
 def begin_anew(model: keras.Model) -> None:
-    """Set the states of the recurrent layers of `model` to zero, of those that keep them between batches."""
+    """Reset the states of all layers of `model` that keep them between batches."""
     for layer in model.layers:
         if getattr(layer, "stateful", False):
             layer.reset_state()
 
 
 def feed(batches: Batches | Windows, same_order: bool = False) -> tuple[Any, int | None]:
-    """What to pass to `fit` for `batches`, and how many steps an epoch of it has.
+    """Convert batches to an input of `fit`; returns it and the steps per epoch.
 
-    On TensorFlow, Keras infers the shape of a `PyDataset` from its first two batches: two of one bucket make it
-    refuse the next bucket. A `tf.data.Dataset` with the time axis declared open has no such trap. It goes on without
-    end, epoch after epoch, because to begin a new one costs as much as several steps of a small model.
+    On TensorFlow, Keras infers the shape of a `PyDataset` from its first two batches: if both come from one bucket, it
+    rejects batches of the next bucket. A `tf.data.Dataset` with an open time axis avoids this. It is endless, because
+    starting a new iterator for each epoch costs as much as several steps of a small model.
 
     Args:
-        batches: Length-bucketed batches; the first epoch served is `batches.epoch`.
-        same_order: Serve that epoch again and again, for validation.
+        batches: Length-bucketed batches; the first epoch is `batches.epoch`.
+        same_order: Repeat the first epoch, for validation.
 
     Returns:
-        On TensorFlow an endless `tf.data.Dataset` and the steps of an epoch; on JAX and torch `batches` and None, to be
-        used with `FollowEpoch`.
+        On TensorFlow an endless `tf.data.Dataset` and the steps per epoch; on JAX and torch `batches` and None, to use
+        with `FollowEpoch`.
     """
     if keras.backend.backend() != "tensorflow":
         return batches, None
     import tensorflow as tf
 
     options = tf.data.Options()
-    options.threading.private_threadpool_size = 1  # more threads would only take cores from the training step
+    options.threading.private_threadpool_size = 1  # more threads would compete with the training step for cores
     options.autotune.enabled = False
     dataset = _one_by_one(batches) if same_order else _some_at_once(batches)
     return dataset.prefetch(2).with_options(options), len(batches)
 
 
 def _one_by_one(batches: Batches | Windows) -> Any:
-    """One call of Python for each batch: slow per batch, but quick to start, as Keras does after every epoch."""
+    """Make each batch in its own call of Python.
+
+    This is slow per batch but starts fast, and Keras starts a validation after every epoch.
+    """
     import tensorflow as tf
 
     kinds = _kinds(batches)
@@ -89,7 +92,7 @@ def _one_by_one(batches: Batches | Windows) -> Any:
 
 
 def _some_at_once(batches: Batches | Windows) -> Any:
-    """One call of Python for several batches, which TensorFlow cuts apart.
+    """Make several batches in one call of Python, which TensorFlow separates.
 
     Starting costs 40 ms; each batch after that costs almost nothing.
     """
@@ -99,7 +102,7 @@ def _some_at_once(batches: Batches | Windows) -> Any:
     at_once = max(1, _CALL_BYTES // sum(array.nbytes for array in _flat(batches, first, 0)))
 
     def several(call: int) -> list[NDArray[Any]]:
-        """For each kind of array: all values in one row, and where each array begins, its size and its shape."""
+        """Pack each kind of array into one row of values, with the begin, size and shape of each array."""
         numbers = range(call * at_once, (call + 1) * at_once)
         rows = [_flat(batches, first + step // steps, step % steps) for step in numbers]
         answer = []
@@ -130,7 +133,7 @@ def _some_at_once(batches: Batches | Windows) -> Any:
 
 
 def _without_autograph(function: Any) -> Any:
-    """Keep AutoGraph from rewriting a function, which takes time and warns where it cannot."""
+    """Keep AutoGraph from rewriting a function, which takes time and may print warnings."""
     import tensorflow as tf
 
     return tf.autograph.experimental.do_not_convert(function)
@@ -148,6 +151,6 @@ def _flat(batches: Batches | Windows, epoch: int, index: int) -> list[NDArray[An
 
 
 def _item(batches: Batches | Windows, tensors: Sequence[Any]) -> tuple[Any, ...]:
-    """Put together what `_flat` took apart."""
+    """Rebuild a batch from the list that `_flat` made."""
     inputs, *_ = batches.shapes()
     return dict(zip(inputs, tensors, strict=False)), *tensors[len(inputs) :]

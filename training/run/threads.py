@@ -1,26 +1,25 @@
-"""How many threads a run may use."""
+"""Sets the number of threads that a run may use."""
 
 import keras
 
 
 class ThreadsFixed(RuntimeError):
-    """The number of threads cannot be changed here."""
+    """The number of threads cannot be changed any more in this process."""
 
     exit_code = 1
 
 
 def use_threads(number: int | None) -> None:
-    """Let everything that is computed from now on use at most `number` threads; None changes nothing.
+    """Compute with at most `number` threads from now on; None changes nothing.
 
-    Which sums are added up by which thread depends on their number, and so do the last bits of a result. The native
-    engine uses as many as TensorFlow.
+    The number decides how sums are split between threads, and so the last bits of a result. The native engine uses as
+    many threads as TensorFlow.
 
     Args:
-        number: 1 or more.
+        number: Number of threads, 1 or more.
 
     Raises:
-        ThreadsFixed: TensorFlow has begun to compute with another number, or the backend is JAX, which has no such
-            setting.
+        ThreadsFixed: TensorFlow computes with another number already, or the backend is JAX, which has no such setting.
     """
     if number is None:
         return
@@ -31,7 +30,7 @@ def use_threads(number: int | None) -> None:
         torch.set_num_threads(number)
         return
     if backend != "tensorflow":
-        raise ThreadsFixed(f"train.threads={number} cannot be met on the {backend} backend; leave it out")
+        raise ThreadsFixed(f"train.threads={number} cannot be set on the {backend} backend; leave it out")
     import tensorflow as tf
 
     threading = tf.config.threading
@@ -43,5 +42,5 @@ def use_threads(number: int | None) -> None:
         except RuntimeError as error:
             raise ThreadsFixed(
                 f"train.threads={number} comes too late: TensorFlow computes with {now[0] or 'all'} threads in this "
-                "process already; set it before anything is computed, or in a process of its own"
+                "process already; set it before anything is computed, or in a new process"
             ) from error

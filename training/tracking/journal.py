@@ -27,7 +27,7 @@ class JournalInUse(RuntimeError):
 
 
 class JournalNotWritten(OSError):
-    """The journal cannot be written, as on a full disk."""
+    """The journal cannot be written, for example on a full disk."""
 
     exit_code = 1
 
@@ -39,19 +39,19 @@ class Journal:
     dropped when the journal is opened again.
 
     Args:
-        folder: The run's; made if missing.
+        folder: The folder of the run; created if missing.
         store: The store that the events are for, without a password; kept in the first line.
         run: In place of `store`, where there is none yet: what a store needs to make the run. With neither, a journal
             that is there is opened.
 
     Attributes:
-        store: What the first line says; `None` where no store knows the run.
-        run: As given, of such a run.
+        store: The store in the first line; `None` where no store knows the run yet.
+        run: What a store needs to create the run, where no store knows it yet.
 
     Raises:
         FileNotFoundError: No journal is there, and neither `store` nor `run` was given.
         JournalInUse: Another process has it.
-        JournalNotWritten: The disk is full or refuses.
+        JournalNotWritten: The disk is full or cannot be written.
 
     Example:
     >>> import tempfile
@@ -121,7 +121,7 @@ class Journal:
                 file.write(line)
         except OSError as error:
             raise JournalNotWritten(
-                f"{self._path} cannot be written: {error}. Free some space, then go on with zoo train --resume"
+                f"{self._path} cannot be written: {error}. Free some space, then continue with zoo train --resume"
             ) from error
 
     def pending(self) -> list[tuple[Event, int]]:
