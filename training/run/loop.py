@@ -147,7 +147,7 @@ def run(
         callbacks: Keras callbacks, for progress and tracking.
         data: From `load_data`, where the caller has read it already.
         checkpoints: The checkpoints of the run. If there is one, the run resumes from it and ends with the same
-            weights, bit for bit, as a run without interruption (on the same machine, with the same versions and threads).
+            weights, bit for bit, as a run without interruption, given the same machine, versions and threads.
 
     Returns:
         The `Result`; a run that diverges raises nothing and has a result too.

@@ -16,7 +16,8 @@ class StopOnDivergence(keras.callbacks.Callback):
     """Stop a run whose loss has diverged.
 
     After every batch the training loss must be finite and at most a million times the loss of guessing. After every
-    epoch the validation loss must be finite and at most a hundred times the loss of guessing. A spike from which training recovers within the epoch does not stop the run.
+    epoch the validation loss must be finite and at most a hundred times the loss of guessing. A spike from which
+    training recovers within the epoch does not stop the run.
 
     Args:
         guessing: The loss of a model that ignores its inputs.
