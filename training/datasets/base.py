@@ -1,4 +1,4 @@
-"""What a dataset says about itself, and what it hands over."""
+"""The interface of datasets: their description and their examples."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -49,7 +49,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Spec:
-    """All that can be said about a dataset without reading it.
+    """The description of a dataset, known without reading it.
 
     Attributes:
         name: Its key in `DATASETS`.
@@ -231,7 +231,7 @@ class Examples:
         )
 
     def in_memory(self) -> "Examples":
-        """The same examples, none of them in a file."""
+        """Copy the examples into memory, so that none of them stays in a file."""
         loaded = {name: _loaded(value) for name, value in (("sequences", self.sequences), ("targets", self.targets))}
         unchanged = loaded["sequences"] is self.sequences and loaded["targets"] is self.targets
         return self if unchanged else self._unchecked(**loaded)

@@ -1,4 +1,4 @@
-"""What is predicted of examples: the kinds of targets, a class each, and the only place that tells them apart."""
+"""The kinds of targets, a class for each; no other module distinguishes them."""
 
 from collections.abc import Iterator
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What the rows of a study say: scores, differences to the baseline, ranks, speed, and why runs died.
+"""Compares the rows of a study: scores, differences, ranks, speed and causes of failure.
 
 A run that diverged or failed is *dead*. It has no model, so its score is not missing at random and must not be left
 out: in a mean or a difference it counts as guessing, or as the worst score that any run of that dataset converged to,

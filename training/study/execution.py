@@ -26,7 +26,7 @@ from zoo.quiet import import_keras
 
 def prepare(threads: int) -> None:
     """Make this process ready for runs of at most `threads` threads, before anything is computed in it."""
-    if keras.backend.backend() != "jax":  # which has no such number
+    if keras.backend.backend() != "jax":  # JAX has no setting for the number of threads
         use_threads(threads)
     import_keras(find_devices=False)  # a run may choose its device
     # Imported now, once, and not in the time of the first run.
@@ -62,7 +62,7 @@ def execute(job: Job, notify: Callable[[Event], None]) -> Row:
         except (RunNotFound, CannotResume):
             if job.resume is None:
                 raise
-            result = train(None)  # what it left is on another machine, or gone: from the beginning then
+            result = train(None)  # its checkpoint is on another machine, or deleted: start from the beginning
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         return failed(job, run_id, f"{type(error).__name__}: {error}")
@@ -79,7 +79,7 @@ def execute(job: Job, notify: Callable[[Event], None]) -> Row:
 
 
 def failed(job: Job, run_id: str, reason: str) -> Row:
-    """The row of a run that came to nothing."""
+    """The row of a failed run."""
     config = Config(**job.config)
     origin = environment.describe()
     return Row(
@@ -120,5 +120,5 @@ def _guessing(config: Config) -> float:
         return guessing(model_task(spec))
     try:
         return guessing(model_task(spec, load_data(config).train))
-    except Exception:  # that the run failed of this, or of worse, is in its row
+    except Exception:  # the row of the run already holds the error that it failed with
         return math.nan

@@ -50,7 +50,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Ended:
-    """The run is over, whatever came of it."""
+    """The run has ended, with any outcome."""
 
     key: str
     row: Row
@@ -82,7 +82,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many runs are worked on at once, as far as that is known."""
+        """Number of runs at once, as far as it is known."""
 
     @property
     def has_room(self) -> bool:

@@ -240,7 +240,7 @@ def _dead_curve(axes: Any, values: NDArray[np.float64]) -> None:
 
 
 def _limit(axes: Any, runs: Sequence[NDArray[np.float64]]) -> None:
-    """Show what runs that converged did, but for their worst 2 %: one spike would press all else flat."""
+    """Limit the axis to the converged runs without their worst 2 %, so that a spike does not flatten the rest."""
     values = np.concatenate([np.zeros(0), *(each[np.isfinite(each)] for each in runs)])
     if axes.get_yscale() == "log":
         values = values[values > 0]

@@ -36,7 +36,7 @@ class Summary:
     begun: int
 
     def count(self, outcome: str) -> int:
-        """How many runs came to that."""
+        """Number of runs with that outcome."""
         return sum(row.outcome == outcome for row in self.rows)
 
 
@@ -78,7 +78,7 @@ def run_study(
                 left = len(planned) - len(folder.rows())
                 raise Stopped(
                     f"stopped: {len(planned) - left} of {len(planned)} runs have ended and are kept in {folder.path}; "
-                    "the same command goes on with the others, those that were at work from where they were"
+                    "the same command continues with the others, and resumes those that were running"
                 ) from None
             finally:
                 made.close()
@@ -89,7 +89,7 @@ def shared_threads(planned: Sequence[Planned]) -> int | None:
     """The `train.threads` of all runs.
 
     Raises:
-        PlanError: They differ, and one process cannot do runs of several numbers.
+        PlanError: They differ; the number of threads of a process is fixed once it has computed.
     """
     found = {run.config.train.threads for run in planned}
     if len(found) > 1:

@@ -1,4 +1,4 @@
-"""Intervals, tests and ranks on plain numbers. What they are of, `training.study.comparison` says.
+"""Intervals, tests and ranks on plain numbers, which `training.study.comparison` applies to runs.
 
 Tests over several datasets follow J. Demšar, "Statistical Comparisons of Classifiers over Multiple Data Sets", Journal
 of Machine Learning Research 7 (2006).

@@ -1,4 +1,4 @@
-"""Delivers a journal in order, from one background thread, and tries again until the store takes it."""
+"""Delivers a journal in order from a background thread, and retries until it has arrived."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ _TOGETHER = 100
 
 
 class Refused(Exception):
-    """The store is alive and will never take this."""
+    """The store answers, and rejects an event for good."""
 
 
 def deliver(journal: Journal, send: Send, refused: list[str]) -> None:
@@ -30,7 +30,7 @@ def deliver(journal: Journal, send: Send, refused: list[str]) -> None:
     Args:
         journal: The journal whose events are sent.
         send: Takes the events or raises.
-        refused: Gets why the store refused what it refused; that is not tried again.
+        refused: Collects the reasons for which the store rejected events; those are not sent again.
 
     Raises:
         Exception: What `send` raised, other than `Refused`; nothing after that event has been sent.
@@ -59,7 +59,7 @@ def _groups(pending: Sequence[tuple[Event, int]]) -> Iterator[tuple[list[Event],
 
 
 class State(Enum):
-    """What a courier is doing about the events of its journal."""
+    """The state of the deliveries of a courier."""
 
     ARRIVED = "everything that is known of has arrived"
     WAITING = "something is to be sent, once the pause after the last delivery is over"
@@ -94,7 +94,7 @@ class Courier:
         threading.Thread(target=self._work, name="delivery", daemon=True).start()
 
     def wake(self) -> None:
-        """Say that something was appended."""
+        """Announce that an event was appended."""
         with self._changed:
             if self._state in (State.ARRIVED, State.SENDING):
                 self._become(State.WAITING if self._state is State.ARRIVED else State.OVERTAKEN)
@@ -139,7 +139,7 @@ class Courier:
                 self._end(None, pause)
 
     def _begin(self) -> bool:
-        """Wait until a delivery is due; gives whether one is to be made at all."""
+        """Wait until a delivery is due; returns False once the courier has stopped."""
         with self._changed:
             while self._state is not State.STOPPED:
                 left = self._next - time.monotonic()

@@ -13,7 +13,7 @@ from zoo.diagnostics import Health
 from zoo.diagnostics.health import Checkup
 from zoo.interception import leaf_layers
 
-# What looking may cost, of the training time or in seconds, whichever is more: about half of what tracking may.
+# Limits of what diagnostics may cost: a share of the training time or seconds, whichever is more.
 _SHARE, _FREE = 0.015, 0.3
 
 # What of a diverged run's findings tells why it died, the most telling first. Gates that are stuck and gradients that

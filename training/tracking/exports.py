@@ -17,7 +17,7 @@ from training.tracking.stored_run import StoredRun
 
 
 class NotRegistered(LookupError):
-    """A version that the registry does not know."""
+    """The registry has no such version."""
 
     exit_code = 1
 

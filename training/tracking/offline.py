@@ -1,4 +1,4 @@
-"""What is known without MLflow: where the store is, which process this is, and runs that wait for a store.
+"""Tracking without MLflow: the address of the store, this process, and runs that wait for a store.
 
 Where MLflow is not installed a run is recorded all the same: its journal says what is needed to make a run of it, and
 the first command that reaches a store, wherever the run's folder has been brought, does so (`store.py`).
@@ -21,7 +21,7 @@ from training.tracking.journal import Journal
 
 
 class RunNotFound(LookupError):
-    """No run, or more than one, answers to what was given."""
+    """No run, or more than one, matches the request."""
 
     exit_code = 2
 
@@ -37,9 +37,9 @@ class MlflowMissing(StoreUnavailable):
 
 
 def missing(name: str) -> MlflowMissing:
-    """The error for a function of `training.tracking` that takes MLflow, where that is not installed."""
+    """The error for a function of `training.tracking` that needs MLflow, where that is not installed."""
     return MlflowMissing(
-        f"MLflow is not installed here, and what was asked for takes it (tracking.{name}). Runs are recorded in "
+        f"MLflow is not installed here, and tracking.{name} needs it: install it. Runs are recorded in "
         "mlruns/runs meanwhile: bring their folders to mlruns/runs where MLflow is installed"
     )
 
@@ -70,7 +70,10 @@ def without_credentials(text: str) -> str:
 
 
 def process_tags() -> dict[str, str]:
-    """By which a later process can tell whether this one still runs: "host", "pid", "process_started"."""
+    """Tags that identify this process, so that others can tell whether it still runs.
+
+    They are "host", "pid" and "process_started".
+    """
     started = psutil.Process().create_time()
     return {"host": socket.gethostname(), "pid": str(os.getpid()), "process_started": f"{started:.2f}"}
 
@@ -84,7 +87,7 @@ def is_alive(tags: Mapping[str, str]) -> bool:
     """Whether the process that a run's tags name is at work on this host."""
     try:
         process = psutil.Process(int(tags["pid"]))
-        # Another process may have got the number. The clock by which the start is told may be set meanwhile.
+        # Another process may have the same number by now, so the start is compared; the clock may have been set since.
         return abs(float(process.create_time()) - float(tags["process_started"])) < 2
     except (psutil.NoSuchProcess, KeyError, ValueError):
         return False

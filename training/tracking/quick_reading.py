@@ -1,7 +1,7 @@
-"""The runs of the local store, read from its SQLite file: MLflow takes seconds to be imported, and this none.
+"""Reads the runs of the local store from its SQLite file, because importing MLflow takes seconds.
 
-What is read here is what MLflow gives, or nothing: where there is anything to deliver or to mark as killed, or the
-file is not as expected, MLflow is asked instead.
+The result is what MLflow would return. Where runs must be delivered or marked as killed first, or the file is not as
+expected, nothing is returned, and the caller uses MLflow.
 """
 
 import os
@@ -32,7 +32,7 @@ _VALUES = {
 
 
 def read_runs(experiment: str | None) -> list[StoredRun] | None:
-    """Every run of one experiment or of all, newest first; `None` where only MLflow can tell."""
+    """Read the runs of one experiment or of all, newest first; `None` where MLflow is needed."""
     if os.environ.get("MLFLOW_TRACKING_URI") or not _DATABASE.is_file() or _waiting():
         return None
     try:

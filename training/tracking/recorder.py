@@ -26,7 +26,7 @@ from zoo.diagnostics import Health
 
 
 class Recorder(keras.callbacks.Callback):
-    """One run being recorded: a Keras callback that writes each epoch's metrics, and what `Health` sees, to a journal.
+    """A Keras callback that records a run: metrics of each epoch and diagnostics.
 
     Nothing here waits for the store.
 
@@ -59,7 +59,7 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run_id, self.name, self.outcome = run_id, name, ""
         self._config, self._data, self._stored = config, data, stored
-        # A run that was begun under earlier names keeps them, so that its curves are whole.
+        # A run that was started with the metric names of an earlier version keeps them, or its curves would break off.
         self._stored_name = str if any(is_plain(key) for key, _ in stored) else stored_name
         self._journal, self._courier = journal, courier
         self.health: Health | None = None
@@ -71,7 +71,7 @@ class Recorder(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self.tags({"engine": engines(self.model)})
         if several_hosts():
-            return  # what one of them computes by itself, the others wait for
+            return  # diagnostics of one host alone would leave the others waiting for it
         with self._looking():
             self.health = watch(self._config, self._data, self.model)
             self.health.set_model(self.model)
@@ -127,7 +127,8 @@ class Recorder(keras.callbacks.Callback):
             The result; where it diverged its reason now ends with what the diagnostics saw go wrong, if they saw
             anything, and with the norm of the gradient.
         """
-        from training.tracking.artifacts import write_artifacts  # it draws, which no first batch need wait for
+        # Imported only now: it imports plotting, for which the first batch should not wait.
+        from training.tracking.artifacts import write_artifacts
 
         if result.outcome == "diverged":
             died_of = cause(self.health) if self.health else None
@@ -166,7 +167,7 @@ class Recorder(keras.callbacks.Callback):
             seconds: As for `Courier.finish`.
         """
         complete = status == "FINISHED" or self.outcome == "diverged"
-        with suppress(OSError):  # on a full disk: the run is left as it is, and what ends it says why
+        with suppress(OSError):  # on a full disk: the error that ended the run says why
             self._write("end", status=status, time=_milliseconds(), complete=complete)
         if self._courier is None:
             self._journal.close()

@@ -64,7 +64,8 @@ def read_or_make(
         InvalidExamples: `make` gave no row, rows of different kinds, or what are no `Examples`; nothing is kept then.
     """
     if folder.exists():
-        if not is_made(folder):  # asked second: the folder appears with all that is in it
+        # Checked second: the folder is renamed into place once complete, so it never appears without this file.
+        if not is_made(folder):
             raise PreparationFailed(
                 f"{folder} exists without packed.json, so it is not complete: delete that folder and run again"
             )
@@ -85,7 +86,7 @@ def read_or_make(
 
 
 def is_made(folder: Path) -> bool:
-    """Whether the folder is there, completely; does not look into the files."""
+    """Whether the folder is complete; does not read the files."""
     return (folder / _DESCRIPTION).is_file()
 
 
@@ -104,7 +105,7 @@ def _read(folder: Path, make: Callable[..., Examples]) -> Examples:
         if about["format"] != _FORMAT:
             raise ValueError(f"format {about['format']}, expected {_FORMAT}")
         if about.pop("sha256") != _digest(about):
-            raise ValueError("packed.json has another SHA-256 than it says")
+            raise ValueError("the SHA-256 in packed.json does not match its content")
         for name, expected in about["files"].items():
             _check_file(folder / name, expected)
         lengths = np.load(folder / "lengths.npy")
@@ -188,7 +189,7 @@ def _write(folder: Path, rows: Iterable[Row], vocabulary: Callable[[], tuple[str
             target = _target(row, len(lengths))
             kinds.add((_kind(row.sequence), _target_kind(target), row.group is None))
             if len(kinds) > 1:
-                raise InvalidExamples(f"row {len(lengths)} is of another kind than those before it: {kinds}")
+                raise InvalidExamples(f"row {len(lengths)} differs in kind from the rows before it: {kinds}")
             values.write(np.ascontiguousarray(row.sequence).data)
             lengths.append(len(row.sequence))
             if isinstance(target, int):

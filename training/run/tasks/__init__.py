@@ -1,4 +1,4 @@
-"""What each kind of task means for training: a class for each kind, and one line here."""
+"""The kinds of tasks: a class for each kind, and one line here."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ TASKS: dict[Task, TaskKind] = {
 
 
 def model_task(spec: Spec, train: Examples | None = None, embedding: int = 64) -> SequenceTask:
-    """What a model for this dataset is built for.
+    """Describe the task of a model for this dataset.
 
     Args:
-        spec: What the dataset says about itself.
-        train: The training part, for its statistics and vocabulary. Without it the task has none and a vocabulary of
-            3: enough to see whether a model takes its arguments.
+        spec: The description of the dataset.
+        train: The training part, for its statistics and vocabulary. Without it the task has no statistics and a
+            vocabulary of 3, which is enough to check the arguments of a model.
         embedding: Width of the embedding of tokens.
     """
     statistics: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def compile_arguments(task: SequenceTask, label_smoothing: float = 0.0) -> dict[
 
 
 def guessing(task: SequenceTask) -> float:
-    """The loss of a model that knows nothing but how often each class occurs, or the mean."""
+    """The loss of a model that ignores its inputs."""
     return TASKS[task.kind].guessing(task)
 
 

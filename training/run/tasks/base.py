@@ -1,4 +1,4 @@
-"""What each kind of task says of itself to the rest of a run."""
+"""The interface of the kinds of tasks."""
 
 import math
 from abc import ABC, abstractmethod
@@ -49,7 +49,7 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers; NaN of numbers."""
+        """Share of right answers; NaN where the task predicts numbers."""
         return self.metrics.get("accuracy", math.nan)
 
     @property
@@ -72,7 +72,7 @@ class TaskKind(ABC):
     guesses_from_data = False
 
     def statistics(self, train: Examples) -> dict[str, Any]:
-        """What the model's task takes from the training targets."""
+        """Statistics of the training targets that the model's task needs."""
         return {}
 
     @abstractmethod
@@ -81,7 +81,7 @@ class TaskKind(ABC):
 
     @abstractmethod
     def guessing(self, task: SequenceTask) -> float:
-        """The loss of a model that knows nothing but how often each class occurs, or the mean."""
+        """The loss of a model that ignores its inputs."""
 
     @abstractmethod
     def score(self, task: SequenceTask, answers: Answers) -> Scores:
@@ -94,7 +94,7 @@ class TaskKind(ABC):
     def training_batches(
         self, config: Config, task: SequenceTask, examples: Examples, longest: int | None
     ) -> Batches | Windows:
-        """What the model is trained on.
+        """The batches that the model is trained on.
 
         Args:
             config: The run.
@@ -114,12 +114,12 @@ class TaskKind(ABC):
         )
 
     def batches_in_order(self, config: Config, examples: Examples, longest: int | None) -> Batches | Windows:
-        """What a model is scored on: every example once, in order."""
+        """The batches that a model is scored on: every example once, in order."""
         section = config.dataset
         return Batches(examples, section.batch_size, section.buckets, seed=0, shuffle=False, max_length=longest)
 
     def probe(self, config: Config, examples: Examples, longest: int | None) -> Any:
-        """One small batch by which a model is watched while it trains."""
+        """One small batch on which diagnostics watch a model while it trains."""
         rows = np.unique(np.linspace(0, len(examples) - 1, _PROBE_ROWS).astype(int))
         return Batches(examples.subset(rows), _PROBE_ROWS, buckets=1, shuffle=False, max_length=longest)[0]
 

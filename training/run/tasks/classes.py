@@ -29,7 +29,7 @@ class Classes(TaskKind):
     has_confusion = True
 
     def compile_arguments(self, task: SequenceTask, label_smoothing: float) -> dict[str, Any]:
-        # Divided by the sum of the weights, not by the number of steps, of which padding would count as right answers.
+        # Divide by the sum of the weights: by the number of steps, padding would count as right answers.
         reduction = "mean_with_sample_weight"
         loss = (
             SmoothedCrossentropy(label_smoothing, reduction=reduction)

@@ -22,7 +22,7 @@ _SAMPLE_FILE = "sample.txt"
 
 
 class LanguageModel(Classes):
-    """Trained window by window, each batch going on where the one before it stopped."""
+    """Trained window by window; each batch continues the one before it."""
 
     keeps_states = True
     guesses_from_data = True
