@@ -166,7 +166,7 @@ def test_a_changed_word_of_the_vocabulary_is_found(folder: Path) -> None:
     row_store.read_or_make(folder, lambda: [Row(np.array([2, 3], "int32"))], lambda: WORDS)
     description = folder / "packed.json"
     description.write_text(description.read_text().replace('"to"', '"so"'))
-    with pytest.raises(PreparationFailed, match=r"packed\.json has another SHA-256"):
+    with pytest.raises(PreparationFailed, match=r"the SHA-256 in packed\.json does not match"):
         row_store.read(folder)
 
 
