@@ -1,17 +1,17 @@
-// The loop over time from its end.
+// The backward pass: the loop over time, from the last step to the first.
 //
-// The chain rule through the equations of lstm.cu, from the last step to the first, d being the gradient of the loss:
+// The chain rule through the equations of lstm.cu, where d_x is the gradient of the loss with respect to x:
 //
 //   d_h += d_hidden_t                           d_c += d_h o hidden'(c')
 //   d_o = d_h hidden(c')    then, where c' was not cut:
 //   d_i = d_c g             d_f = d_c c         d_g = d_c i          d_c = d_c f
 //   d_z = (d_i i', d_f f', d_g g', d_o o')      d_h = U d_z
 //
-// d_z is put into half precision under a scale of its own for each row and step, a power of two that is undone after
-// the product: 8 to 16 over the largest of what is known then, which is
-//   largest[t]        of the gradient that comes in at step t (largest[steps]: with the last states), and
-//   maxima            of d_z and of what goes on as it is, two steps before (no thread waits for another to learn it),
-// so a gradient may grow 4000 times a step, and vanish as far as float32 lets it.
+// d_z is scaled before it is rounded to half precision, by a power of two for each row and step that is undone after
+// the product. The scale brings the largest magnitude known by then to between 8 and 16:
+//   largest[t]        of the gradient that comes in at step t (largest[steps]: that of the last states), and
+//   maxima            of d_z and of the gradients passed on unchanged, two steps before, so that no thread has to wait.
+// So a gradient may grow by a factor of 4000 a step, and may vanish as far as float32 allows.
 #pragma once
 
 #include "block.h"
@@ -39,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     d_h[e] = there ? d_h_end[place.first() + offset(e)] : 0.0f;
     d_c[e] = there ? d_c_end[place.first() + offset(e)] : 0.0f;
   }
-  // All of these begin at the last step and go back, step after step.
+  // All these pointers begin at the last step and move back by one step at a time.
   const size_t step = static_cast<size_t>(batch) * kUnits;
   kept += (static_cast<size_t>(blockIdx.x + 1) * steps - 1) * 4 * kThreads + threadIdx.x;
   cells += (static_cast<size_t>(blockIdx.x + 1) * (steps + 1) - 1) * kThreads + threadIdx.x;
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
   for (int k = 0; k < kAhead; ++k) ask(steps - 1 - k, k);
 
-  // Of this thread's two rows, as bits. What is `after` was known at the step after this one.
+  // Magnitudes for this thread's two rows, as bits of floats. `after` was known at the step after this one.
   Word incoming[2], after[2];
   bool now[2] = {true, true}, soon[2] = {true, true};
 #pragma unroll
@@ -78,14 +78,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     incoming[j] = ZOO_SEQUENCES && there ? __float_as_uint(largest[j - batch]) : 0;
     if (ZOO_MASKED) soon[j] = there && valid[j];
   }
-  // The step before the last finds the maxima of "step `steps`" here.
+  // The first two iterations read slots that no step has written yet, so all slots begin with the last states' maxima.
   if (threadIdx.x < 4)
     for (int k = 0; k < 3; ++k)
       for (int j = 0; j < 2; ++j) maxima[k * kRows + 2 * threadIdx.x + j] = after[j];
   largest -= batch;
   __syncthreads();
 
-  // `slot` counts the steps done modulo 3: where this step's maxima go.
+  // `slot`, the steps done modulo 3, is the place of this step's maxima. There are three places because, between two
+  // barriers, one is read and one is set to 0 while slower warps still raise a third.
   for (int t = steps - 1, stage = 0, slot = 0; t >= 0; --t, stage = next(stage), slot = slot == 2 ? 0 : slot + 1) {
     int field[2];
 #pragma unroll
@@ -132,6 +133,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         const float uncut = fmaf(f, before[e], i * g);
         d_cell = uncut > clip || uncut < -clip ? 0.0f : d_cell;
       }
+      // A masked step leaves the states as they are, so its d_z is 0 and both gradients pass through it.
       const bool moves = !ZOO_MASKED || now[e & 1];
       d[0][e] = moves ? d_cell * g * i_slope : 0.0f;
       d[1][e] = moves ? d_cell * before[e] * f_slope : 0.0f;
@@ -192,6 +194,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
+      // The reciprocal of the scale, a power of two: its exponent field is 127 - (field - 127).
       const float undo = __uint_as_float(static_cast<Word>(254 - field[e & 1]) << 23);
       d_h[e] += ((sum[0][e] + sum[1][e]) + (sum[2][e] + sum[3][e])) * undo;
     }
@@ -206,6 +209,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     for (int k = 0; k < 5; ++k)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
+        // The four lanes with the same units hold the sums of different rows; one lane writes for all of them.
         float total = d_p[k][half];
         total += __shfl_xor_sync(0xffffffffu, total, 1);
         total += __shfl_xor_sync(0xffffffffu, total, 2);

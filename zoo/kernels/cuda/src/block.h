@@ -1,4 +1,4 @@
-// What both kernels share: which numbers a thread owns, and what it keeps in registers for the whole sequence.
+// Shared by both kernels: which numbers a thread owns, and what it keeps in registers for the whole sequence.
 #pragma once
 
 #include "activations.h"
@@ -10,8 +10,8 @@ namespace {
 using namespace ZOO_ISA;
 
 constexpr int kUnits = ZOO_UNITS, kWarps = kUnits / 16, kThreads = kWarps * 32, kRows = 8;
-constexpr int kTiles = kUnits / 16;          // tiles of 16 along n
-constexpr int kStride = kUnits + 8;          // of a row of h, so that rows start in different banks
+constexpr int kTiles = kUnits / 16;          // tiles of 16 along the units
+constexpr int kStride = kUnits + 8;          // of a row of h; the 8 more put rows in different banks
 constexpr int kWideStride = 4 * kUnits + 8;  // of a row of d_z
 constexpr int kStages = ZOO_STAGES, kAhead = kStages - 1;
 static_assert(kUnits % 32 == 0 && kUnits <= 128, "units are padded to a multiple of 32");
@@ -22,8 +22,8 @@ typedef ZOO_CANDIDATE<float> Candidate;
 typedef ZOO_OUTPUT_GATE<float> OutputGate;
 typedef ZOO_HIDDEN<float> Hidden;
 
-// Who a thread is, and which four elements e of (unit, row) it owns: rows row0 + e % 2, units unit0 + 8 * (e / 2).
-// The last block may have fewer rows than it has room for: what is not there counts as 0 and is not written.
+// The place of a thread, and the four elements e of (unit, row) that it owns: rows row0 + e % 2, units unit0 +
+// 8 * (e / 2). The last block may have fewer rows than it has room for: a missing row counts as 0 and is not written.
 struct Place {
   int warp, lane, row0, unit0, rows;
   ZOO_INLINE explicit Place(int batch)
@@ -34,7 +34,8 @@ struct Place {
   ZOO_INLINE int column() const { return warp * 64 + (lane >> 2) * 8; }  // in the order of z; 4 more for half 1
 };
 
-// The derivative by the parameter, of rows that can learn one; called with 0 for the last argument.
+// The derivative with respect to the parameter, 0 for activations without one. The last argument is always 0, an int:
+// overload resolution then takes the first function wherever the activation has `by_parameter`.
 template <class Row>
 ZOO_INLINE auto learned_slope(float z, float p, int) -> decltype(Row::by_parameter(z, p)) {
   return Row::by_parameter(z, p);
@@ -51,7 +52,7 @@ ZOO_INLINE void value_and_slope(float kept, float p, float& value, float& slope)
   value = Row::kSaves == kInput ? Row::value(kept, p) : kept;
 }
 
-// Of element e in (b, n), counted from that of element 0.
+// Offset of element e in (b, n), relative to element 0.
 ZOO_INLINE constexpr int offset(int e) { return (e & 1) * kUnits + 8 * (e >> 1); }
 
 template <class Row>
@@ -59,7 +60,7 @@ ZOO_INLINE float kept_of(float z, float value) {
   return Row::kSaves == kInput ? z : value;
 }
 
-// What the tensor cores multiply by: this warp's 16 rows of each gate's matrix.
+// The first operands of the tensor cores: this warp's 16 rows of each gate's matrix.
 struct Fragments {
   Word a[4][kTiles][4];
   ZOO_INLINE void load(const uint4* packed, const Place& place) {
@@ -90,7 +91,7 @@ ZOO_INLINE void from_float4(float* x, float4 v) { x[0] = v.x, x[1] = v.y, x[2] =
 
 ZOO_INLINE int next(int stage) { return stage + 1 == kStages ? 0 : stage + 1; }
 
-// A power of two that brings `largest` (a float >= 0, as bits) to between 8 and 16, as the exponent field of a float.
+// The exponent field of the power of two that brings `largest` (a float >= 0, as bits) to between 8 and 16.
 ZOO_INLINE int scale_field(Word largest) {
   const int field = 257 - static_cast<int>(largest >> 23);
   return field < 1 ? 1 : field > 253 ? 253 : field;

@@ -1,8 +1,8 @@
-// What activations.h is written in, for one number a thread: it takes the place of the CPU engine's vectors, so that
-// both engines have one text of every activation.
+// The operations that activations.h uses, on one number a thread in place of the CPU engine's vectors, so that both
+// engines share the text of every activation.
 //
 // The exponential and the reciprocal are the GPU's own, good to about 2^-22 relative; the operands of the recurrent
-// product are good to 2^-11 at best, so nothing finer would be seen.
+// product are good to 2^-11 at best, so more accuracy would not show.
 #pragma once
 
 #ifdef ZOO_EMULATED
@@ -66,7 +66,7 @@ ZOO_INLINE T exponential(T x) {
 #endif
 }
 
-// Good to 2^-22 absolutely, not relatively near 0: see above.
+// The error is about 2^-22 in absolute terms, not relative to a result near 0; see above for why that is enough.
 template <class T>
 ZOO_INLINE T exponential_minus_one(T x) {
   return exponential<T>(x) - T(1);

@@ -1,10 +1,11 @@
-// What a warp does together: matrix products of 16 x 8 tiles by the tensor cores, and their operands in shared memory.
+// The operations of a whole warp: matrix products of 16 x 8 tiles by the tensor cores, and their operands in shared
+// memory.
 //
 // A lane is (r, q) = (lane / 4, lane % 4). Of a 16 x 8 result it holds four elements e: row r + 8 * (e / 2), column
 // 2 q + e % 2. The layouts are those of "mma.m16n8k16" in the PTX instruction set manual.
 #pragma once
 
-#ifndef ZOO_EMULATED  // a test puts the same functions in their place, for a processor without tensor cores
+#ifndef ZOO_EMULATED  // the tests' emulator replaces these functions on a processor without tensor cores
 
 #define ZOO_STATIC_SHARED(TYPE, NAME, COUNT) __shared__ __align__(16) TYPE NAME[COUNT]
 #define ZOO_SHARED(TYPE, NAME, COUNT) extern __shared__ __align__(16) TYPE NAME[]  // COUNT: by the launch
@@ -12,7 +13,7 @@
 namespace zoo {
 
 typedef unsigned int Word;    // two numbers of half precision, the first in the low bits
-typedef unsigned short Half;  // one of them, as bits
+typedef unsigned short Half;  // one number of half precision, as bits
 
 #ifdef ZOO_BFLOAT16
 #define ZOO_HALF "bf16"
@@ -20,7 +21,7 @@ typedef unsigned short Half;  // one of them, as bits
 #define ZOO_HALF "f16"
 #endif
 
-// c += a b, of 16 x 16 and 16 x 8.
+// c += a b, where a is 16 x 16 and b is 16 x 8.
 ZOO_INLINE void multiply_add(float* c, const Word* a, Word b0, Word b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." ZOO_HALF "." ZOO_HALF
                ".f32 "
@@ -45,11 +46,11 @@ ZOO_INLINE void load_tiles(Word* b, const Half* row) {
                : "memory");
 }
 
-// The four elements of each lane to rows of shared memory, transposed: element e of lane (r, q) becomes
+// Store the four elements of each lane in rows of shared memory, transposed: element e of lane (r, q) becomes
 // base[(2 q + e % 2) * stride + r + 8 * (e / 2)].
 ZOO_INLINE void store_transposed(Half* base, int stride, const float* x, int lane) {
   const Word upper = pack(x[0], x[1]), lower = pack(x[2], x[3]);
-#if __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900  // the first architecture with stmatrix
   Half* row = base + (lane & 7) * stride + ((lane >> 3) & 1) * 8;
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};"
                :
@@ -64,9 +65,9 @@ ZOO_INLINE void store_transposed(Half* base, int stride, const float* x, int lan
 #endif
 }
 
-// === Copies that go on in the background: a thread waits for its own only ===
+// === Asynchronous copies: a thread waits only for those that it started ===
 
-// 16 bytes, or as many zeros.
+// Copy 16 bytes, or write 16 zero bytes unless `there`.
 ZOO_INLINE void copy16(float4* to, const float4* from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :
@@ -74,7 +75,7 @@ ZOO_INLINE void copy16(float4* to, const float4* from, bool there) {
                : "memory");
 }
 
-// 4 bytes, or as many zeros.
+// Copy 4 bytes, or write 4 zero bytes unless `there`.
 ZOO_INLINE void copy4(float* to, const float* from, bool there) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
                :
@@ -84,13 +85,13 @@ ZOO_INLINE void copy4(float* to, const float* from, bool there) {
 
 ZOO_INLINE void end_of_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Until at most `N` batches of copies are under way.
+// Wait until at most `N` batches of copies are unfinished.
 template <int N>
 ZOO_INLINE void wait_for_batches() {
   asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
 }
 
-// The largest of the values of lanes (0..7, q), which are floats >= 0 as bits: they compare as integers do.
+// The largest value of the lanes (0..7, q). The values are bits of floats >= 0, which compare as integers do.
 ZOO_INLINE Word largest_of_column(Word bits) {
 #pragma unroll
   for (int distance = 4; distance <= 16; distance *= 2) bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, distance));

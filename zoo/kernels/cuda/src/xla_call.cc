@@ -1,4 +1,4 @@
-// What XLA calls to run a kernel: one handler for each platform, which differ only in who runs it.
+// The handlers that XLA calls to run a kernel: one for each platform, which differ only in who runs the kernel.
 //
 //   inputs, outputs, attributes  ->  pointers and a Launch  ->  CUDA: the driver API;  CPU: a library that emulates it
 //
@@ -37,7 +37,7 @@ XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(Launch, ffi::StructMember<std::string_view
 
 namespace {
 
-using Failure = std::string;  // what went wrong; empty where nothing did
+using Failure = std::string;  // the message of an error; empty for success
 
 ffi::Error answer(const Failure& failure) {
   return failure.empty() ? ffi::Error::Success() : ffi::Error::Internal(failure);
@@ -56,7 +56,7 @@ using Emulate = int (*)(const char* name, int grid, int block, void** pointers, 
 
 Failure emulate(const Launch& launch, std::vector<void*> pointers) {
   const std::string module(launch.module), name(launch.name);
-  // Never closed: from the second call on it is a look-up.
+  // Never closed, so that from the second call on this only looks the library up.
   void* library = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL);
   auto run = library ? reinterpret_cast<Emulate>(dlsym(library, "zoo_emulate")) : nullptr;
   if (!run) return std::string("the emulator of a kernel cannot be loaded: ") + dlerror();
@@ -139,7 +139,7 @@ Failure start(const Launch& launch, std::vector<void*> pointers, Handle stream) 
   call(failure, "cuCtxPushCurrent_v2", context);
   if (!failure.empty()) return failure;
   Handle function = function_of(failure, context, launch);
-  if (launch.shared) {  // more than 48 KB with the kernel's own must be asked for, and its own is not known here
+  if (launch.shared) {  // needed above 48 KB with the kernel's static memory, whose size is not known here
     call(failure, "cuFuncSetAttribute", function, kMaxDynamicSharedSizeBytes, launch.shared);
   }
   call(failure, "cuLaunchKernel", function, launch.grid, 1, 1, launch.block, 1, 1, launch.shared, stream,
@@ -165,7 +165,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     ffi::Ffi::Bind().Ctx<ffi::PlatformStream<Handle>>().RemainingArgs().RemainingRets().Attrs<Launch>(),
     {ffi::Traits::kCmdBufferCompatible});
 
-// The CUDA side without XLA, for a test that has no GPU but a driver that writes down what it is asked for.
+// The CUDA side without XLA, for a test in which a driver that records its calls replaces the GPU.
 extern "C" const char* zoo_start(const char* module, const char* name, int grid, int block, int shared, int steps,
                                  int batch, float clip, void** pointers, int count, Handle stream) {
   static thread_local Failure failure;
