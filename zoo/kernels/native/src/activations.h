@@ -1,14 +1,14 @@
-// Every elementwise activation: its value, its derivative, and what the backward pass keeps of it. The one place of
-// each function in the engine; a test holds it against zoo.activations, on every instruction set.
+// Every elementwise activation: its value, its derivative, and what the backward pass keeps of it. Each is written
+// once, for the CPU and the CUDA engine; a test compares it with zoo.activations, on every instruction set.
 //
 // A row has
 //   kName              as in zoo.activations
 //   kSaves             kOutput: the derivative follows from the value y, so y is kept; kInput: z is kept
 //   value(z, p)        y, with p the parameter of each unit
 //   slope(s, p)        dy/dz from what was kept: s is y or z as kSaves says
-//   by_parameter(z, p) dy/dp, of rows that learn p; they keep z
-// At a kink the derivative is that of the left side, as in the table. A NaN stays a NaN; at +-100 and far beyond every
-// value is the limit.
+//   by_parameter(z, p) dy/dp, for rows that learn p; these keep z
+// At a kink the derivative is that of the left side, as in zoo.activations. A NaN stays a NaN; at +-100 and far beyond
+// every value is the limit.
 #pragma once
 
 #include "simd.h"
@@ -80,7 +80,8 @@ ZOO_ROW struct HardTanh {
   }
 };
 
-// y = z / (1 + |z|), so 1 - |y| = 1 / (1 + |z|). Kept as z: the limit of y at infinity is set by hand.
+// y = z / (1 + |z|), with slope 1 / (1 + |z|)^2. Bounding z first gives the limit at infinity, where the quotient would
+// be a NaN.
 ZOO_ROW struct Softsign {
   ZOO_IS("softsign", kInput)
   static ZOO_INLINE V held(V z) { return at_least<T>(at_most<T>(z, T(1e30)), T(-1e30)); }
@@ -112,7 +113,7 @@ ZOO_ROW struct Relu6 {
   }
 };
 
-// Keeps z: with a slope below 0 the sign of y does not tell the side.
+// Keeps z: with a slope below 0 the sign of y does not show the side.
 ZOO_ROW struct LeakyRelu {
   ZOO_IS("leaky_relu", kInput)
   static ZOO_INLINE V value(V z, V p) { return select_positive<T>(z, z, p * z); }
@@ -167,13 +168,13 @@ ZOO_ROW struct Gelu {
   }
 };
 
-// Left of -kLimit the sigmoid is held, so z times it is not; held there too it stays as small as it should be.
+// Left of -kLimit the computed sigmoid no longer falls. z is bounded there too, so that the product stays near 0.
 ZOO_ROW struct Silu {
   ZOO_IS("silu", kInput)
   static ZOO_INLINE V value(V z, V) { return at_least<T>(z, -Exponential<T>::kLimit) * sigmoid<T>(z); }
   static ZOO_INLINE V slope(V z, V) {
     const V s = sigmoid<T>(z);
-    // z held on both sides: the sigmoid is exactly 1 on the right, and infinity times 0 would be a NaN.
+    // z is bounded on both sides: on the right the sigmoid is exactly 1, and infinity times 0 would be a NaN.
     const V held = at_least<T>(at_most<T>(z, Exponential<T>::kLimit), -Exponential<T>::kLimit);
     return s * (T(1) + held * (T(1) - s));
   }
@@ -248,7 +249,7 @@ ZOO_ROW struct Cloglogm {
 
 // === The table ===
 
-// What the recurrence calls: a row applied to `n` vectors that share one parameter vector.
+// The functions that the recurrence calls: a row applied to `n` vectors that share one parameter vector.
 template <class T>
 struct Row {
   const char* name;

@@ -1,14 +1,14 @@
 // The backward pass.
 //
-// With dy the gradient of a step's output, dh and dc those of the states after it, all from the steps after:
+// dy is the gradient of a step's output; dh and dc are those of the states after the step, from all later steps:
 //
 //   dh += dy;  dz_o = dh hidden(c) o';  dc += dh o hidden'(c)  (0 where the clip cut)
 //   dz_i = dc g i';  dz_f = dc c_before f';  dz_g = dc i g';  dc_before = dc f;  dh_before = dz U^T
 //
 // The gradient of x, dz W^T, is left to the caller.
 //
-// A task is a chunk of rows as in the forward pass. Each thread takes the same tasks whenever the call is the same, and
-// has sums of its own to which they add.
+// A task is a chunk of rows as in the forward pass. Each thread adds the gradients of weights to sums of its own, and
+// takes the same tasks in every equal call, so that for a number of threads results are the same to the bit.
 #pragma once
 
 #include <optional>
@@ -39,7 +39,7 @@ void pack_backward(const Plan<T>& plan, T* packed) {
   }
 }
 
-// What a task carries from step to step, backwards.
+// The gradients that a task carries from each step to the one before.
 template <class T>
 struct Gradients {
   Buffer<T> hidden, cell, put_out;
@@ -47,7 +47,7 @@ struct Gradients {
       : hidden(rows * width), cell(rows * width), put_out(masked ? rows * width : 0) {}
 };
 
-// Sums over the rows and steps of the tasks of a thread.
+// The sums over all rows and steps of a thread's tasks.
 template <class T>
 struct Sums {
   T *bias, *parameters;  // (4, width), (5, width)
@@ -64,7 +64,7 @@ void backward_tile(const Plan<T>& plan, const Backward<T>& out, int64_t row, int
   const int64_t units = p.units, width = plan.width, t = plan.step(s);
   const int lanes = plan.lanes(u);
 
-  if (s > 0) {  // what the step before will need is on its way while this one is computed
+  if (s > 0) {  // fetch what the step before will need while this one is computed
     const int64_t soon = plan.step(s - 1), later = plan.step(s > 1 ? s - 2 : 0);
     for (int r = 0; r < R; ++r) {
       for (int g = 0; g < kGates; ++g) {
@@ -92,7 +92,7 @@ void backward_tile(const Plan<T>& plan, const Backward<T>& out, int64_t row, int
     const V dh = load(hidden + r * width + u);
     V through = dh * o * state_slope[r];
     V dc = load(cell + r * width + u) + through;
-    if (plan.clips) {  // the state kept is the clipped one, so what came before the clip is made again
+    if (plan.clips) {  // only the clipped state was kept, so the sum before clipping is computed again
       const V raw = f * c + i * g, nothing = {};
       dc = absolute<T>(raw) > plan.clip ? nothing : dc;
     }
@@ -105,7 +105,7 @@ void backward_tile(const Plan<T>& plan, const Backward<T>& out, int64_t row, int
     if (valid) store(cell + r * width + u, dc * f);
     for (int a = 0; !valid && a < kActivations; ++a) upstream[a][r] = V{};
   }
-  for (int a = 0; a < kActivations; ++a) {  // before dz takes the place of what was kept
+  for (int a = 0; a < kActivations; ++a) {  // first, because dz overwrites what was kept
     if (!(p.learned >> a & 1)) continue;
     V kept[R], by[R], sum = load(sums.parameters + a * width + u);
     for (int r = 0; r < R; ++r) {
@@ -122,7 +122,7 @@ void backward_tile(const Plan<T>& plan, const Backward<T>& out, int64_t row, int
     const int64_t stride = tiles.lanes(u / tiles.kTile * tiles.kTile);
     T* to = dz + tiles.at(g, gathered, u);
     for (int r = 0; r < R; ++r) {
-      // Not by multiplication alone: at a masked step a kept value may be anything.
+      // A choice, not a product with 0: at a masked step a kept value may be anything, a NaN too.
       const V d = plan.valid(row + r, t) ? upstream[g][r] * slope[g][r] : V{};
       store(to + r * stride, d);
       if (to_memory) store(out.d_gates + (plan.at(row + r, t) * kGates + g) * units + u, d, lanes);
@@ -186,7 +186,7 @@ void product_columns(const Step<T>& step, int64_t j, T* hidden) {
   }
 }
 
-// dh of the step before.
+// Compute dh of the step before.
 template <class T>
 void product(const Step<T>& step, T* hidden) {
   constexpr int W = kWidth<T>;
@@ -216,8 +216,8 @@ void add_gradient_of_output(const Plan<T>& plan, const Backward<T>& out, int64_t
   for (int64_t u = begin; !valid && shown && !p.zero_output_for_mask && u < end; ++u) put_out[u] += d_output[u];
 }
 
-// Rows [first, first + rows) from the last step to the first. With a block, their part of the product for the kernels
-// is added to the sums; without, dz goes to memory.
+// Rows [first, first + rows) from the last step to the first. With a block, their part of the kernels' gradients is
+// added to the sums while dz is in the cache; without one, dz goes to memory for a product after the loop.
 template <class T>
 void backward_task(const Plan<T>& plan, const Backward<T>& out, int64_t first, int64_t rows, Block<T>* block,
                    const Sums<T>& sums) {
@@ -261,8 +261,8 @@ void backward_task(const Plan<T>& plan, const Backward<T>& out, int64_t first, i
   }
 }
 
-// The only row of a batch, its units split. A step begins with the product with dz of the step after it, which needs
-// all parts of that.
+// A batch of one row, whose units are split between the threads. A step begins with the product with dz of the step
+// after it, so all parts of that dz must be done; the product of the first step takes one iteration more.
 template <class T>
 void backward_single(const Plan<T>& plan, const Backward<T>& out, int threads, const Sums<T>& sums) {
   const Problem& p = plan.p;
@@ -289,7 +289,7 @@ void backward_single(const Plan<T>& plan, const Backward<T>& out, int threads, c
   std::memcpy(out.d_c0, d.cell.get(), bytes);
 }
 
-// The sums of all threads, always added in the same order.
+// Add up the sums of all threads, always in the same order, so that the result is reproducible to the bit.
 template <class T>
 void add_up(const T* sums, int64_t threads, int64_t stride, int64_t blocks, int64_t width, int64_t units, T* total) {
   for (int64_t b = 0; b < blocks; ++b) {
@@ -319,7 +319,7 @@ struct BackwardCall {
         fused(!single(plan) && threads == wanted && fits()), small(threads * of_small),
         kernels((fused ? threads : 1) * of_kernels, false) {}
 
-  // Whether all that the steps of a block touch again and again fits the second-level cache.
+  // Whether everything that the steps of a block use repeatedly fits three quarters of the second-level cache.
   bool fits() const {
     const int64_t elements =
         of_kernels + kGates * plan.width * plan.p.units + room * (kGates * plan.width + plan.depth);

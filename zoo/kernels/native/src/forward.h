@@ -31,7 +31,7 @@ struct States {
       : hidden(rows * width), next(rows * width), cell(rows * width), put_out(masked ? rows * width : 0) {}
 };
 
-// The same where each gate has rows of its own, `gate_stride` apart.
+// Like `accumulate`, but each gate has separate rows, `gate_stride` apart, as dropout needs.
 template <class T, int R>
 ZOO_INLINE void accumulate_by_gate(Vec<T> (&sum)[R][kGates], const T* rows, int64_t stride, int64_t gate_stride,
                                    int64_t depth, const T* weights) {
@@ -48,9 +48,9 @@ ZOO_INLINE void accumulate_by_gate(Vec<T> (&sum)[R][kGates], const T* rows, int6
 //
 //   z = x W + h U + bias;  i, f, g, o = activations of z;  c = clip(f c + i g);  h = o hidden(c)
 //
-// `hidden` and `cell` are those rows of the task's states, `next` receives the new h. Either `z` is there already,
-// (R, 4, width); or, under dropout, `dropped` holds [x, h] times the factors of each gate, (4, R, depth); or both are
-// null.
+// `hidden` and `cell` are those rows of the task's states; `next` receives the new h. z is computed from x and `hidden`
+// unless it is passed as `z`, (R, 4, width), or dropout is on: `dropped`, (4, R, depth), then has [x, h] times the
+// factors of each gate.
 template <class T, int R>
 void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t t, int64_t u, const T* hidden,
                   const T* z, const T* dropped, T* cell, T* next) {
@@ -59,7 +59,7 @@ void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64
   const int64_t units = plan.p.units, width = plan.width, channels = plan.p.channels;
   const int lanes = plan.lanes(u);
 
-  if (out.gates) {  // the lines that will be written come into the cache during the product
+  if (out.gates) {  // fetch the cache lines that will be written while the product is computed
     for (int r = 0; r < R; ++r) {
       for (int g = 0; g < kGates; ++g)
         __builtin_prefetch(out.gates + (plan.at(row + r, t) * kGates + g) * units + u, 1);
@@ -88,6 +88,7 @@ void forward_tile(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64
     for (int r = 0; r < R; ++r) store(out.gates + (plan.at(row + r, t) * kGates + g) * units + u, gate[g][r], lanes);
   };
   for (int g = 0; g < kGates; ++g) {
+    // An activation works in place, so its argument is kept before it is applied and its value afterwards.
     const bool kept_before = plan.rows[g]->saves == kInput;
     if (out.gates && kept_before) keep(g);
     plan.rows[g]->value(gate[g], R, plan.parameter(g, u));
@@ -123,8 +124,8 @@ void scale_for_dropout(const Plan<T>& plan, int64_t row, int64_t rows, int64_t t
   }
 }
 
-// Units [begin, end) of what the layer puts out at a step: the hidden state; at a masked step what was put out before,
-// 0 at first, or always 0. `put_out` is that of the row.
+// Write units [begin, end) of the output of a step: the hidden state; at a masked step the output of the step before,
+// or 0 before the first valid step or with `zero_output_for_mask`. `put_out` is the row's latest output.
 template <class T>
 void put_out(const Plan<T>& plan, const Forward<T>& out, int64_t row, int64_t s, const T* next, T* put_out,
              int64_t begin, int64_t end) {
@@ -164,7 +165,7 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
       scale_for_dropout(plan, first + r, smaller(kRows, rows - r), t, hidden + r * width,
                         dropped + kGates * r * plan.depth);
     }
-    // All rows before the next tile of units, whose weights are then still in the first-level cache.
+    // All rows go through a tile of units before the next tile, while its weights are in the first-level cache.
     for (int64_t u = 0; u < width; u += kWidth<T>) {
       for (int64_t r = 0; r < rows; r += kRows) {
         const int64_t offset = r * width;
@@ -186,7 +187,7 @@ void forward_task(const Plan<T>& plan, const Forward<T>& out, int64_t first, int
   }
 }
 
-// The only row of a batch, its units split.
+// A batch of one row, whose units are split between the threads.
 template <class T>
 void forward_single(const Plan<T>& plan, const Forward<T>& out, int threads) {
   const Problem& p = plan.p;

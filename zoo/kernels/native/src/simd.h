@@ -1,8 +1,8 @@
 // Vectors of the width that this translation unit is compiled for, and the exponential on them.
 //
 // Written with the vector extensions of GCC and Clang, so that one text serves every instruction set. Included once by
-// each lstm_<isa>.cpp inside a namespace of its own: two instruction sets must never share an inline function, of which
-// the linker keeps one.
+// each lstm_<isa>.cpp inside a namespace of its own: two instruction sets must never share an inline function, because
+// the linker would keep only one of its copies, and that may not run on this processor.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +54,7 @@ ZOO_INLINE void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof(v));
 }
 
-// The first `n` lanes, zeros after them.
+// Load the first `n` lanes; the others are 0.
 template <class T>
 ZOO_INLINE Vec<T> load(const T* p, int n) {
   if (n >= kWidth<T>) return load(p);
@@ -69,8 +69,8 @@ ZOO_INLINE void store(T* p, Vec<T> v, int n) {
   for (int i = 0; i < n; ++i) p[i] = v[i];
 }
 
-// A NaN in `x` stays: it is neither below nor above anything, and the processor's own minimum and maximum, of which
-// compilers do not make use here, return their second operand then.
+// A NaN in `x` stays a NaN: it is neither below nor above any bound. The processor's minimum and maximum return their
+// second operand for a NaN, so that is `x`. They are called by name because compilers do not use them here.
 template <class T>
 ZOO_INLINE Vec<T> at_most(Vec<T> x, T bound) {
   const Vec<T> b = broadcast<T>(bound);
@@ -94,8 +94,8 @@ ZOO_INLINE Vec<T> absolute(Vec<T> x) {
   return x < T(0) ? -x : x;
 }
 
-// 1 / x, for x in [1, 1e38] (or -x there). The widest division is slow enough to be felt in every gate, so there it is
-// an estimate of 14 bits and one step of Newton's method, good to 1 ulp.
+// 1 / x, for x in [1, 1e38] (or -x there). The division of AVX-512 is slow enough to matter in every gate, so there an
+// estimate of 14 bits is refined by one step of Newton's method, which is accurate to 1 ulp.
 template <class T>
 ZOO_INLINE Vec<T> reciprocal(Vec<T> x) {
 #if defined(__AVX512F__)
@@ -125,7 +125,7 @@ ZOO_INLINE T sum_of_lanes(Vec<T> x) {
 //
 // q is a near-minimax polynomial (fit_coefficients.py makes it). Keeping p apart from the 1 makes
 // e^x - 1 = 2^n p + (2^n - 1) as accurate near 0 as anywhere. Outside the limits x is moved to them: there e^x is
-// within a hair of what the type can hold, and every function below has long been flat.
+// close to the largest or smallest number of the type, and every function below has long reached its limit.
 
 template <class T>
 struct Exponential;

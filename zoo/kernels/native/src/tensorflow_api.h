@@ -1,7 +1,7 @@
-// The part of TensorFlow's C interface for operations that we use, looked up in the library that Python has loaded.
+// The part of TensorFlow's C interface that the operations use, looked up in the library that Python has loaded.
 //
-// So nothing of TensorFlow is needed to build this library, and one build serves every version that keeps the
-// interface, which tensorflow/c/kernels.h, ops.h, tf_tensor.h and tf_status.h declare.
+// So this library is built without TensorFlow, and one build serves every version that keeps the interface. The
+// declarations are in tensorflow/c/kernels.h, ops.h, tf_tensor.h and tf_status.h.
 #pragma once
 
 #include <dlfcn.h>
@@ -25,7 +25,7 @@ namespace tf {
 enum DataType { kFloat = 1, kDouble = 2 };                            // TF_DataType
 enum Code { kOk = 0, kInvalidArgument = 3, kResourceExhausted = 8 };  // TF_Code
 
-// Every function by its name without TF_, with its type.
+// The functions with their types, by name without TF_.
 #define ZOO_TENSORFLOW_FUNCTIONS(F)                                                                                  \
   F(TF_Status*, NewStatus, ())                                                                                       \
   F(void, DeleteStatus, (TF_Status*))                                                                                \
@@ -63,10 +63,11 @@ enum Code { kOk = 0, kInvalidArgument = 3, kResourceExhausted = 8 };  // TF_Code
 ZOO_TENSORFLOW_FUNCTIONS(ZOO_DECLARE)
 #undef ZOO_DECLARE
 
-// Whether TensorFlow is loaded in this process and has all of them.
+// Look up all functions, and return whether TensorFlow is loaded in this process and has them.
 inline bool find() {
   void* library = nullptr;
   for (const char* name : {"libtensorflow_framework.so.2", "libtensorflow_framework.2.dylib"}) {
+    // RTLD_NOLOAD finds only a library that is loaded already, and never loads a second TensorFlow.
     if (!library) library = dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
   }
   if (!library) return false;

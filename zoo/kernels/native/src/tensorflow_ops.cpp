@@ -1,7 +1,7 @@
 // The recurrence as two TensorFlow operations, ZooLstm and ZooLstmGrad, registered when TensorFlow loads this library.
 //
 // An input that is absent ("or null" in lstm.h) comes as a tensor without elements; so does a reserve at inference. The
-// reserve and d_gates are tables, (batch * steps, width): what the product for the gradient of x takes.
+// reserve and d_gates are (batch * steps, width), the shape that the product for the gradient of x takes.
 #include <limits>
 #include <new>
 #include <string>
@@ -34,7 +34,7 @@ struct Failure {
   std::string message;
 };
 
-// A status for the calls of one scope, and what frees it.
+// A TF_Status that is freed at the end of its scope.
 class Status {
  public:
   Status() : status_(tf::NewStatus()) {}
@@ -48,7 +48,7 @@ class Status {
   TF_Status* status_;
 };
 
-// What both operations are told when they are made.
+// The attributes of an operation, which are fixed when it is created.
 struct Attributes {
   int type = tf::kFloat;
   Problem problem{};
@@ -132,8 +132,8 @@ class Run {
     return static_cast<T*>(tf::TensorData(hold(tensor)));
   }
 
-  // Input `from` and an output of the same shape, in the same memory where nobody else needs that input any more. To
-  // be told so, nothing here may hold the input while the output is asked for.
+  // Input `from` and an output of the same shape, in the same memory if nothing else needs that input any more.
+  // TensorFlow counts our reference too, so the input is released before the output is requested.
   template <class T>
   std::pair<const T*, T*> in_place(int index, int from, const char* name, const Shape& wanted) {
     const std::size_t before = held_.size();
@@ -154,7 +154,7 @@ class Run {
     return tensor;
   }
   void check() {
-    if (!checked_.ok()) throw Failure{tf::kOk, ""};  // TensorFlow has said what is wrong
+    if (!checked_.ok()) throw Failure{tf::kOk, ""};  // the status already has TensorFlow's message
   }
 
  public:
@@ -165,7 +165,7 @@ class Run {
   std::vector<TF_Tensor*> held_;
 };
 
-// Place of each input; both operations begin alike.
+// The index of each input; both operations begin with the same ones.
 enum Place {
   kX,
   kKernel,
@@ -196,7 +196,7 @@ Inputs<T> read_inputs(Run& run, Problem& p) {
   }
   p.batch = x[0], p.steps = x[1], p.channels = x[2], p.units = recurrent[0];
   const int64_t columns = 4 * p.units;
-  // Empty stands for none: TensorFlow's check for numbers that are not finite would stop at an infinite input.
+  // An empty tensor means no bound: an infinite one would stop tf.debugging.enable_check_numerics in any model.
   const double* clip = run.data<double>(kClip, "cell_clip", {}, true);
   p.cell_clip = clip ? *clip : std::numeric_limits<double>::infinity();
   return {
@@ -230,6 +230,7 @@ void run_forward(const Attributes& attributes, Run& run) {
   out.c_n = run.output<T>(2, {p.batch, p.units});
   out.gates = reserve(3, 4 * p.units);
   out.cells = reserve(4, p.units);
+  // Without a mask the outputs of all steps are the hidden states, which are then not kept a second time.
   const bool outputs_serve = p.return_sequences && !in.mask;
   out.hidden = run.output<T>(5, attributes.training && !outputs_serve ? Shape{p.batch * p.steps, p.units} : Shape{0});
   if (!attributes.training || outputs_serve) out.hidden = nullptr;
@@ -283,7 +284,7 @@ void compute(void* kernel, TF_OpKernelContext* context) {
 
 void release(void* kernel) { delete static_cast<Attributes*>(kernel); }
 
-// The Python side sets the shapes it knows.
+// Shapes are left open here; zoo/kernels/native/ops.py sets those that it knows.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   tf::ShapeInferenceContextSetUnknownShape(context, status);
 }
@@ -333,7 +334,7 @@ const bool kRegistered = register_all();
 }  // namespace
 }  // namespace zoo
 
-// For Python, by ctypes.
+// The functions that Python calls by ctypes.
 extern "C" {
 __attribute__((visibility("default"))) const char* zoo_activation_name(int code) {
   return zoo::engine()->activation_name(code);
