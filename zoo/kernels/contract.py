@@ -203,6 +203,7 @@ class Engine:
 
     def refusal(self, spec: LayerSpec) -> str | None:
         """The reason why it cannot run such a layer here, or `None`."""
+        # In this order, because `refuses` may read a table in a library that `missing` has to find first.
         return self.unavailable() or self.refuses(spec)
 
     @property

@@ -149,6 +149,7 @@ def _switch() -> Any:
         def backward(ctx: Any, *upstream: Tensor) -> Any:
             tensors, again = ctx.saved_tensors, torch.is_grad_enabled()
             pairs = [pair for pair in enumerate(upstream) if pair[1] is not None]
+            # `is_grads_batched=True` passes batched tensors, which an engine's operation does not accept.
             batched = _transformed() or any(torch._C._functorch.is_legacy_batchedtensor(d) for _, d in pairs)
             if not pairs or not (again or batched):
                 return None, None, *upstream, *(None for _ in tensors)

@@ -62,6 +62,7 @@ def _on_tensorflow(forward: Any, backward: Any, infer: Any, training: bool) -> A
         outputs, kept = forward(*tensors) if training else (infer(*tensors), None)
 
         def gradient(*upstream: Tensor) -> list[Tensor | None]:
+            # A gradient without `training` is correct too: the forward pass runs again, and keeps what it needs.
             return list(backward(forward(*tensors)[1] if kept is None else kept, upstream))
 
         return list(outputs), gradient

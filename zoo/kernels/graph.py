@@ -73,6 +73,7 @@ def _in_forward_mode(operands: Operands) -> bool:
 
 def _fits_one_operation(operands: Operands, options: Options) -> bool:
     """Whether `BlockLSTM` computes this, and faster than the loops."""
+    # Measured with BlockLSTMV2 at batch 1: 2.3 to 6.7 times as fast as Keras's export; the loops 1.4 to 2.3 times.
     channels, columns = operands.kernel.shape
     return (
         unusual_gate(options.activations) is None
@@ -209,6 +210,7 @@ class _Loop(NamedTuple):
         done = self.start + index * self.at_once
         hiddens = []
         for z in self._of_each_step(done):
+            # z = x W + b + h U
             new = lstm_step(
                 split_gates(z + self.times(hidden)),
                 cell,

@@ -48,6 +48,7 @@ def complete(run: Function, plain: Function) -> Function:
             gradients: Tensors = jax.tree.unflatten(structure, residuals[len(primals) :])(tuple(arguments))
             return gradients
 
+        # The engine's own backward pass is what runs; the plain form stays for the derivatives of this map.
         linear.transposed.run = backwards
         return attached(values, primals), linear.of([*primals, *kept], [tangents[k] for k in moved])
 
@@ -140,6 +141,7 @@ def _derivative(tensors: Sequence[Tensor], tangents: Sequence[Any], *, linear: _
 
 
 def _transpose(gradients: Sequence[Any], *tensors: Any, linear: _Map, residuals: int) -> Sequence[Any]:
+    # JAX transposes a map with respect to its linear arguments only: the residuals are constants.
     upstream = [ad.instantiate_zeros(gradient) for gradient in gradients]
     results = _linear.bind(*tensors[:residuals], *upstream, linear=linear.transposed, residuals=residuals)
     needed = [ad.is_undefined_primal(tensor) for tensor in tensors[residuals:]]
@@ -162,6 +164,7 @@ def _batch(tensors: Sequence[Tensor], places: Sequence[Any], *, linear: _Map, re
         shapes = jax.eval_shape(run, tensors[:residuals], arguments)
         return _Map(run, batched(linear.plain), tuple(jax.core.ShapedArray(s.shape, s.dtype) for s in shapes))
 
+    # Both directions are batched at once, because each has to find the other as its transpose.
     forwards = batched_map(linear, first)
     forwards.transposed = batched_map(linear.transposed, forwards.shapes)
     forwards.transposed.transposed = forwards

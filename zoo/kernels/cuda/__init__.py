@@ -33,6 +33,7 @@ def missing() -> str | None:
     reason = driver.unavailable()
     if reason is None and driver.architecture() < OLDEST:
         return f"the GPU has compute capability {driver.architecture() / 10}, and the kernels need {OLDEST / 10}"
+    # The handler for JAX comes last, because this check builds it, which takes some seconds.
     return reason or compiler.unavailable() or launch.unavailable()
 
 

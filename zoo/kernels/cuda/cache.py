@@ -75,6 +75,7 @@ def _is_whole(path: Path) -> bool:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Written beside its place and then moved there, so that no other process reads half a file.
     descriptor, fresh = tempfile.mkstemp(prefix=path.stem, suffix=".new", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -88,6 +88,7 @@ def start(launch: Launch, device: int, stream: int, arguments: Sequence[Any]) ->
     """
     addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(argument) for argument in arguments))
     with _context(device):
+        # The cache of `_function` does not stop two threads from loading one module at the same time.
         with _loading:
             function = _function(device, launch.module, launch.name)
         if launch.shared:  # needed above 48 KB together with the kernel's static memory, which is not known here

@@ -229,6 +229,7 @@ class _Core:
             self.batch,
             self.clip,
         )
+        # d_U = sum of (h before the step)^T d_z: h_start at the first step, then the output of the step before.
         d_recurrent = ops.matmul(ops.transpose(h_start), d_z[0])
         if self.steps > 1:
             before = ops.reshape(hidden[:-1], (-1, width))

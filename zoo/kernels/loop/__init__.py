@@ -77,11 +77,13 @@ def plain_lstm(operands: Operands, options: Options, z_offset: Tensor | None = N
 def _run(
     operands: Operands, options: Options, by_hand: bool, z_offset: Tensor | None = None, unrolled: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
+    # Before the product, so that a NaN in the padding reaches neither z nor the gradient of W.
     x = _time_major(without_masked(operands.x, operands.mask), options)
     mask = None if operands.mask is None else _time_major(operands.mask, options)
     x_factors = h_factors = None
     if operands.dropout is not None:
         x_factors, h_factors = ops.split(operands.dropout, [x.shape[-1]], axis=-1)
+    # z = x W + b for all steps in one product; the loop adds h U.
     z = product(operands.kernel, x_factors, _times)(x)
     z = z if operands.bias is None else z + operands.bias
     z = z if z_offset is None else z + _time_major(z_offset, options)
@@ -93,6 +95,7 @@ def _run(
     if by_hand:
         run = differentiable(passes.forward, passes.backward, passes.infer, options.training)
     hidden, cell = run(*(tensor for tensor in tensors if tensor is not None))
+    # A masked step repeats the state, so the last step has the last state of every row.
     last = hidden[-1] if options.return_sequences else hidden
     hidden = ops.swapaxes(hidden, 0, 1) if options.return_sequences else hidden
     mask = None if mask is None else ops.swapaxes(mask, 0, 1)

@@ -37,6 +37,7 @@ class Passes:
         """The outputs and the last c; for the backward pass, all tensors but z, and what the steps kept."""
         (hidden, cell), kept = self._run(tensors, keep=True)
         outputs = kept[-1] if self.options.return_sequences else hidden
+        # z itself is not kept: the steps keep it with h U added.
         return (outputs, cell), (*tensors[1:], *kept)
 
     def infer(self, *tensors: Tensor) -> Tensors:
@@ -52,6 +53,7 @@ class Passes:
         records = recurrence.records(kept_by_step, c, mask)
         times_back = product_back(recurrent_kernel, factors)
         (d_h, d_c), (d_z, *d_states) = recurrence.run_back(times_back, records, upstream)
+        # dU = sum of h_{t-1}^T dz_t, one product after the loop.
         d_kernel = kernel_gradient(ops.concatenate([h[None], hidden[:-1]]), d_z, factors)
         d_slopes = recurrence.slope_gradients(records, *d_states) if d_states else [None] * 5
         d_h, d_c = recurrence.narrow(d_h), recurrence.narrow(d_c)
@@ -67,6 +69,7 @@ class Passes:
         return [next(remaining) if present else None for present in self.present]
 
     def _recurrence(self, slopes: Sequence[Tensor | None]) -> Recurrence:
+        # JAX always compiles the loop; on the other backends each operation of a step has a cost.
         kind = Fused if keras.backend.backend() == "jax" else Plain
         # Activations are computed in float32 where the tensors are in half precision.
         precise = (slope if slope is None or self.dtype not in HALF else ops.cast(slope, "float32") for slope in slopes)

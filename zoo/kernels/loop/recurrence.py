@@ -140,6 +140,7 @@ class Recurrence:
             )
 
         def step(states: Tensors, at: _Forward) -> tuple[Tensors, Tensors]:
+            # z_t = z_t + h_{t-1} U;  h_t, c_t = step(z_t, c_{t-1})
             values: list[Tensor] = []
             z = [block + part for block, part in zip(at.z, self.cut(times(states[0])), strict=True)]
             functions = Gates(*(gate if gate.in_table else _keeping(gate, values) for gate in self.gates))
@@ -184,6 +185,7 @@ class Recurrence:
     # === The equations of the backward pass, for one step or for all ===
 
     def factors(self, records: _Backward) -> _Factors:
+        # A and B: the factors of dc and dh, times the derivative where the activation is elementwise; F is `carried`.
         outer, carried = self._outer(records)
         scaled = [
             _valid(records, a * gate.derivative(z) if gate.elementwise else a)
@@ -196,6 +198,7 @@ class Recurrence:
     def state_gradients(self, states: Tensors, records: _Backward, b: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients dh and dc of the states after the step, with the contribution of the step's output."""
         d_h = states[0] if records.upstream is None else states[0] + records.upstream
+        # dh = dh + dy_t;  dc = dc + dh B_t
         d_y, hidden = d_h * b, self.gates[4]
         return d_h, states[1] + (d_y if hidden.elementwise else _valid(records, hidden.vjp(records.cell, d_y)))
 
@@ -208,6 +211,7 @@ class Recurrence:
         self, times_back: Times, records: _Backward, d_z: Tensor, d_h: Tensor, d_c: Tensor, f: Tensor
     ) -> tuple[Tensors, Tensors]:
         """The gradients of the states before the step, and what the step emits."""
+        # dh = dz_t U^T, or dh itself at a masked step;  dc = dc F_t
         d_z = self.narrow(d_z)
         d_before = self.widen(times_back(d_z))
         if records.mask is not None:
@@ -284,6 +288,7 @@ class Plain(Recurrence):
         def step(states: Tensors, at: tuple[_Factors, _Backward]) -> tuple[Tensors, Tensors]:
             factors, records = at
             d_h, d_c = self.state_gradients(states, records, factors.b)
+            # dz_t = [dc, dc, dc, dh] A_t
             d_z = ops.concatenate([d_c, d_c, d_c, d_h], axis=-1) * factors.a
             if not all(gate.elementwise for gate in self.gates[:4]):
                 d_z = ops.concatenate(self.through_functions(split_gates(d_z), records), axis=-1)

@@ -156,6 +156,7 @@ def sanitize(name: str) -> None:
     """Build the stress program, which calls the engine without Python, under a sanitizer, and run it."""
     compiler = find_compiler()
     sanitizer_flags = ["-g", "-O1", "-fno-omit-frame-pointer", f"-fsanitize={','.join(SANITIZERS[name])}"]
+    # Without the operations, because the program runs without TensorFlow.
     names = {name: flags for name, flags in units().items() if name != "tensorflow_ops"} | {"stress": []}
     with tempfile.TemporaryDirectory() as folder:
         objects = compile_all(names, Path(folder), compiler, sanitizer_flags)

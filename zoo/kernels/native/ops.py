@@ -119,6 +119,7 @@ def _gradient(op: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor, *_: Tensor) 
     # An optimizer that clips by value needs the shapes, which the operation leaves open.
     d_kernels.set_shape((kernel.shape[0] + recurrent_kernel.shape[0], kernel.shape[1]))
     d_parameters.set_shape(inputs["parameters"].shape)
+    # [x, h]^T dz in one tensor: the rows of W, then those of U.
     d_kernel, d_recurrent = tf.split(d_kernels, [kernel.shape[0], recurrent_kernel.shape[0]])
     d_bias = d_bias if inputs["bias"].shape.num_elements() else None
     if d_bias is not None:
@@ -152,6 +153,8 @@ def _second_gradient(op: Any, d_gates: Tensor, *upstream: Tensor) -> list[Tensor
     present = [name for name in _INPUTS if name not in ("mask", "cell_clip") and _or_none(inputs[name]) is not None]
     watched = {name: inputs[name] for name in present}
     first_upstream = [inputs[name] for name in _UPSTREAM]
+    # ZooLstmGrad returns the gradient of z, which is not an input of ZooLstm; an offset of 0 that is added to z has the
+    # same gradient.
     z_offset = tf.zeros(tf.concat([tf.shape(inputs["x"])[:2], tf.shape(inputs["kernel"])[1:]], 0), inputs["x"].dtype)
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch([*watched.values(), *first_upstream])
