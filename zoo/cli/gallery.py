@@ -142,7 +142,7 @@ def plot(path: Path) -> None:
         panel.set_axis_off()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The names in the picture, so that a test finds an outdated picture.
+    # The names in the picture, so that a test can detect an outdated picture.
     figure.savefig(path, dpi=110, metadata={"Description": ", ".join(ACTIVATIONS)})
 
 

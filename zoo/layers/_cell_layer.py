@@ -37,8 +37,8 @@ class CellLayer(CheckedArguments, keras.layers.RNN):
         self.supports_masking = True  # not every version of Keras's RNN layer says so
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Not by the property itself: before that is asked, Keras would track a layer given as an activation as a
-        # layer of this one.
+        # Not by a setter of the property: Keras's `__setattr__` runs before it, and would track a layer given as an
+        # activation as a sublayer of this layer too.
         if isinstance(getattr(type(self), name, None), OfCell):
             setattr(self.cell, name, value)
         else:

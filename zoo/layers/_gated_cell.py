@@ -25,7 +25,7 @@ from zoo.layers._gate_activations import (
 )
 from zoo.types import Gates, Tensor
 
-# The largest number of each type; NumPy has no bfloat16 to ask.
+# The largest number of each type. NumPy lacks bfloat16, so its largest number is written out.
 _LARGEST = {kind: float(np.finfo(kind).max) for kind in ("float16", "float32", "float64")}
 _LARGEST["bfloat16"] = float.fromhex("0x1.fep127")
 

@@ -51,7 +51,8 @@ class ZoneoutCell(CheckedArguments, SequenceDraws, keras.layers.Layer):
     last, and `initial_state` must include it.
 
     Args:
-        cell: A cell whose first state is its output: any cell of Keras or of this package. Of a stack, wrap each cell.
+        cell: A cell whose first state is its output: any cell of Keras or of this package. To use a stack, wrap each of
+            its cells.
         zoneout_h: Number in [0, 1], the probability that a unit of the first state keeps its value.
         zoneout_c: The same for the second state; 0 for a cell without one.
         seed: Int, or `None` for a seed drawn from Python's `random`.
