@@ -14,9 +14,9 @@ class Cell:
     """One size of the problem.
 
     Args:
-        batch: Sequences.
-        steps: Of each sequence.
-        features: Channels of the input.
+        batch: Number of sequences.
+        steps: Number of steps in each sequence.
+        features: Number of input channels.
         units: Width of the LSTM.
 
     Example:

@@ -61,10 +61,10 @@ def origin(command: str, versions: Mapping[str, str], machine: str, commit: str 
     """Lines of Markdown that say what made a file.
 
     Args:
-        command: What was typed.
-        versions: Of the packages that matter, by name.
-        machine: What computed.
-        commit: Where git cannot say it.
+        command: The command line.
+        versions: The versions of the packages that matter, by package.
+        machine: The processor or GPU that computed.
+        commit: The commit, for a machine without git.
     """
     commit = commit or answer("git", "describe", "--always", "--dirty", "--abbrev=10") or "unknown"
     named = ", ".join(f"{package} {version}" for package, version in versions.items())

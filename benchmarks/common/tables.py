@@ -23,7 +23,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def table(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:
-    """A table of Markdown; nothing where there are no lines."""
+    """A Markdown table, or an empty list for no lines."""
     body = [f"| {' | '.join(_text(value) for value in line)} |" for line in lines]
     return [f"| {' | '.join(columns)} |", f"| {' | '.join('---' for _ in columns)} |", *body, ""] if body else []
 

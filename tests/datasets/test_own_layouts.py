@@ -52,7 +52,7 @@ def american(step: int) -> str:
     return f"{months}/{days}/{year}"
 
 
-FORECAST = {"task": "forecasting", "horizon": 2, "window": 4}
+FORECAST: dict[str, Any] = {"task": "forecasting", "horizon": 2, "window": 4}
 
 # === Clean: nothing stops, and at most one thing is noted ===
 
@@ -256,21 +256,21 @@ def test_open_layouts_stop_until_they_are_answered(layout: str, tmp_path: Path) 
 def test_an_answer_means_what_it_says(tmp_path: Path) -> None:
     lines = OPEN["a panel without ids"][0]
     path = write(tmp_path / "panel.csv", *lines)
-    assert dataset(path, **FORECAST, answers=Answers(id=("FIRM",))).columns["id"] == ("firm",)  # type: ignore[arg-type]
-    assert dataset(path, **FORECAST).spec.counts == {"train": 3 * 11, "test": 3 * 3}  # type: ignore[arg-type]
+    assert dataset(path, **FORECAST, answers=Answers(id=("FIRM",))).columns["id"] == ("firm",)
+    assert dataset(path, **FORECAST).spec.counts == {"train": 3 * 11, "test": 3 * 3}
     path = write(tmp_path / "weather.csv", *OPEN["text"][0])
-    own = dataset(path, **FORECAST, answers=Answers(static=("weather",)))  # type: ignore[arg-type]
+    own = dataset(path, **FORECAST, answers=Answers(static=("weather",)))
     assert own.channels == ("weather=rain", "weather=sun", "x")
     assert own.spec.outputs == ("x",)
     with pytest.raises(InvalidRequest, match="unknown column 'wether'; did you mean 'weather'"):
-        dataset(path, **FORECAST, answers=Answers(static=("wether",)))  # type: ignore[arg-type]
+        dataset(path, **FORECAST, answers=Answers(static=("wether",)))
     with pytest.raises(InvalidRequest, match=r"named by both dataset\.time and dataset\.ignore"):
         dataset(path, answers=Answers(time=("date",), ignore=("date",)))
 
 
 def test_a_day_and_a_clock_keep_their_order(tmp_path: Path) -> None:
     path = write(tmp_path / "data.csv", *OPEN["a clock that starts again every day"][0])
-    own = dataset(path, **FORECAST)  # type: ignore[arg-type]
+    own = dataset(path, **FORECAST)
     assert own.load("train").sequences[0][:, 0].tolist() == np.array(NOISE[:4], np.float32).tolist()
 
 
@@ -414,7 +414,7 @@ def test_an_index_of_dates_in_parquet_is_the_time(tmp_path: Path) -> None:
 
     index = pd.date_range("2024-01-01", periods=40, freq="D", name="when")
     pd.DataFrame({"x": NOISE[:40]}, index=index).to_parquet(tmp_path / "data.parquet")
-    own = dataset(tmp_path / "data.parquet", **FORECAST)  # type: ignore[arg-type]
+    own = dataset(tmp_path / "data.parquet", **FORECAST)
     assert own.columns["time"] == ("when",)
     assert own.clock is not None
     assert own.clock.usual == 86400

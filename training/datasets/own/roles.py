@@ -440,8 +440,9 @@ class _Deciding:
     def texts(self) -> None:
         """Columns of text that have no role: not used, unless a person says what they are."""
         for name in self.free():
-            if self.numbers(name) is not None:
-                if np.isnan(self.numbers(name)).all() and len(self.free()) > 1:  # type: ignore[arg-type]
+            values = self.numbers(name)
+            if values is not None:
+                if np.isnan(values).all() and len(self.free()) > 1:
                     self.give("ignore", name)
                     self.doubt(f"column {name!r} is empty", "not used")
                 continue
